@@ -1,0 +1,22 @@
+# Two commands: `make test` and `make train`. Both set up everything they need in .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+# One copy of each compiled program for the test workers and for later runs.
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
+
+.PHONY: test train clean
+test: .venv/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+train: .venv/.installed
+	$(BIN)/python scripts/ppo.py --env=brax/halfcheetah --out=runs
+
+.venv/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onejit needs Python 3.11 or newer; choose it with make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv .jax_cache .pytest_cache .ruff_cache onejit.egg-info

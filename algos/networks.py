@@ -1,0 +1,233 @@
+"""Networks (flax.linen) and action heads.
+
+A policy network maps observations `[..., *obs_shape]` to the parameters of a distribution; an `ActionHead` says what
+one does with them. A value network maps observations to `[...]`. Own networks are flax modules of the same form.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from .. import losses
+from ..envs import Box, Discrete, Environment, Space
+
+ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "silu": nn.silu, "elu": nn.elu}
+INITIALISERS = ("orthogonal", "lecun")
+
+
+class ActionHead(NamedTuple):
+    """What to do with the output of a policy network; `[...]` are any leading axes.
+
+    Attributes:
+      size: numbers per action that the network puts out (n logits, or d means).
+      sample: (key, distribution) -> action as it is stored: a class, a Gaussian sample, or what goes into a tanh.
+      log_prob: (action, distribution) -> `[...]`, in nats, of the stored action.
+      entropy: (key, distribution) -> `[...]`, in nats; the tanh-Gaussian's is an estimate from one sample.
+      kl: (p, q) -> KL(p‖q), `[...]`, in nats.
+      mode: distribution -> the stored form of the action to take when not exploring.
+      to_env: stored action -> element of the environment's action space.
+    """
+
+    size: int
+    sample: Callable[..., chex.Array]
+    log_prob: Callable[..., chex.Array]
+    entropy: Callable[..., chex.Array]
+    kl: Callable[..., chex.Array]
+    mode: Callable[..., chex.Array]
+    to_env: Callable[..., chex.Array]
+
+
+class Gaussian(NamedTuple):
+    """Parameters of a diagonal Gaussian, both `[..., d]`."""
+
+    mean: chex.Array
+    log_std: chex.Array
+
+
+def categorical_head(space: Discrete) -> ActionHead:
+    """The policy is logits `[..., n]`."""
+    return ActionHead(
+        size=space.n,
+        sample=lambda key, logits: jax.random.categorical(key, logits).astype(jnp.int32),
+        log_prob=losses.categorical_log_prob,
+        entropy=lambda key, logits: losses.categorical_entropy(logits),
+        kl=losses.categorical_kl,
+        mode=lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.int32),
+        to_env=lambda action: action,
+    )
+
+
+def gaussian_head(space: Box) -> ActionHead:
+    """The policy is a `Gaussian` over [−1, 1]^d; samples are stored as drawn and clipped at the environment."""
+    return ActionHead(
+        size=space.shape[0],
+        sample=_sample_gaussian,
+        log_prob=lambda action, d: jnp.sum(losses.gaussian_log_prob(action, d.mean, d.log_std), axis=-1),
+        entropy=lambda key, d: jnp.sum(losses.gaussian_entropy(d.log_std), axis=-1),
+        kl=_gaussian_kl,
+        mode=lambda d: d.mean,
+        to_env=lambda action: space.from_unit(jnp.clip(action, -1.0, 1.0)),
+    )
+
+
+def tanh_gaussian_head(space: Box) -> ActionHead:
+    """The policy is the tanh of a `Gaussian`; actions are stored as they are before the tanh."""
+
+    def log_prob(action, d):
+        return jnp.sum(losses.tanh_gaussian_log_prob(action, d.mean, d.log_std), axis=-1)
+
+    return ActionHead(
+        size=space.shape[0],
+        sample=_sample_gaussian,
+        log_prob=log_prob,
+        entropy=lambda key, d: -log_prob(_sample_gaussian(key, d), d),
+        kl=_gaussian_kl,  # a bijection leaves it as it is
+        mode=lambda d: d.mean,
+        to_env=lambda action: space.from_unit(jnp.tanh(action)),
+    )
+
+
+def _sample_gaussian(key, d):
+    return d.mean + jnp.exp(d.log_std) * jax.random.normal(key, d.mean.shape, d.mean.dtype)
+
+
+def _gaussian_kl(p, q):
+    return jnp.sum(losses.gaussian_kl(p.mean, p.log_std, q.mean, q.log_std), axis=-1)
+
+
+CONTINUOUS_HEADS = {"gaussian": gaussian_head, "tanh_gaussian": tanh_gaussian_head}
+
+
+def make_head(space: Space, policy: str) -> ActionHead:
+    """The head for an action space; policy is "gaussian" or "tanh_gaussian" and only matters for a Box."""
+    return categorical_head(space) if isinstance(space, Discrete) else CONTINUOUS_HEADS[policy](space)
+
+
+class MLP(nn.Module):
+    """Fully connected layers with an activation after each; flattens what it is given.
+
+    Attributes:
+      hidden_sizes: width of each layer.
+      activation: one of `ACTIVATIONS`.
+      initialiser: "orthogonal" (scale √2, zero bias) or "lecun".
+      event_ndim: axes of one observation.
+    """
+
+    hidden_sizes: Sequence[int]
+    activation: str = "tanh"
+    initialiser: str = "orthogonal"
+    event_ndim: int = 1
+
+    @nn.compact
+    def __call__(self, x: chex.Array) -> chex.Array:
+        x = x.reshape(x.shape[: x.ndim - self.event_ndim] + (-1,))
+        for size in self.hidden_sizes:
+            x = ACTIVATIONS[self.activation](dense(size, self.initialiser)(x))
+        return x
+
+
+class CNN(nn.Module):
+    """The small network for MinAtar: a 3×3 convolution with 16 channels, then the MLP.
+
+    Source: Young and Tian 2019 (arXiv 1903.03176), which follows it with one layer of 128.
+    """
+
+    hidden_sizes: Sequence[int]
+    activation: str = "relu"
+    initialiser: str = "orthogonal"
+
+    @nn.compact
+    def __call__(self, x: chex.Array) -> chex.Array:
+        leading = x.shape[:-3]
+        x = nn.Conv(16, (3, 3), padding="VALID", kernel_init=_kernel_init(self.initialiser))(
+            x.reshape((-1,) + x.shape[-3:])
+        )
+        x = ACTIVATIONS[self.activation](x).reshape(leading + (-1,))
+        return MLP(self.hidden_sizes, self.activation, self.initialiser)(x)
+
+
+class Policy(nn.Module):
+    """A torso, and a layer that puts out logits or a `Gaussian` with a standard deviation of its own parameter."""
+
+    torso: nn.Module
+    size: int
+    gaussian: bool
+    initialiser: str = "orthogonal"
+
+    @nn.compact
+    def __call__(self, obs: Any) -> Any:
+        output = dense(self.size, self.initialiser, scale=0.01)(self.torso(actor_obs(obs)))
+        if not self.gaussian:
+            return output
+        log_std = self.param("log_std", nn.initializers.zeros_init(), (self.size,))
+        return Gaussian(output, jnp.broadcast_to(log_std, output.shape))
+
+
+class Value(nn.Module):
+    """A torso, and a layer that puts out one number; sees the privileged part of a dict observation."""
+
+    torso: nn.Module
+    initialiser: str = "orthogonal"
+
+    @nn.compact
+    def __call__(self, obs: Any) -> chex.Array:
+        return jnp.squeeze(dense(1, self.initialiser, scale=1.0)(self.torso(critic_obs(obs))), axis=-1)
+
+
+def dense(size: int, initialiser: str, scale: float = 2**0.5) -> nn.Dense:
+    """A fully connected layer with the given initialisation and zero bias."""
+    return nn.Dense(size, kernel_init=_kernel_init(initialiser, scale))
+
+
+def _kernel_init(initialiser, scale=2**0.5):
+    return nn.initializers.orthogonal(scale) if initialiser == "orthogonal" else nn.initializers.lecun_normal()
+
+
+def actor_obs(obs: Any) -> chex.Array:
+    """What the policy sees: the array itself, or the entry "state" of a dict."""
+    return obs["state"] if isinstance(obs, dict) else obs
+
+
+def critic_obs(obs: Any) -> chex.Array:
+    """What the critic sees: the array itself, or the entry "privileged_state" of a dict, or else "state"."""
+    return obs.get("privileged_state", obs["state"]) if isinstance(obs, dict) else obs
+
+
+class Networks(NamedTuple):
+    """What an actor-critic algorithm needs of its networks.
+
+    Attributes:
+      policy: a module, observations to the parameters of the head's distribution.
+      value: a module, observations to values `[...]`.
+      head: the action head that belongs to the policy.
+    """
+
+    policy: nn.Module
+    value: nn.Module
+    head: ActionHead
+
+
+def make_actor_critic(env: Environment, config: Any) -> Networks:
+    """A policy and a value network, apart from each other, as the config says.
+
+    Args:
+      env: the environment; observations with three axes get the `CNN`, all others an `MLP`.
+      config: has policy, hidden_sizes, activation and initialiser.
+    """
+
+    def torso(space):
+        if len(space.shape) == 3:
+            return CNN(config.hidden_sizes, config.activation, config.initialiser)
+        return MLP(config.hidden_sizes, config.activation, config.initialiser, event_ndim=len(space.shape))
+
+    head = make_head(env.action_space, config.policy)
+    gaussian = isinstance(env.action_space, Box)
+    return Networks(
+        policy=Policy(torso(actor_obs(env.observation_space)), head.size, gaussian, config.initialiser),
+        value=Value(torso(critic_obs(env.observation_space)), config.initialiser),
+        head=head,
+    )

@@ -1,0 +1,315 @@
+"""The on-policy loop: collect a rollout, estimate advantages, take several epochs of minibatch steps on it.
+
+PPO, SPO and MDPO are this loop with a loss of their own. One `step` takes num_envs·num_steps environment steps and
+update_epochs·num_minibatches gradient steps.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from .. import losses
+from ..envs import Box, Discrete, Environment, VectorEnv
+from ..envs.vector import RESETS
+from . import guard, normalize, rollout
+from .base import Algorithm, Metrics
+from .config import BaseConfig, ConfigError, configclass, static, traced
+from .networks import ACTIVATIONS, CONTINUOUS_HEADS, INITIALISERS, Networks
+from .rollout import Transition
+
+
+@configclass
+class OnPolicyConfig(BaseConfig):
+    """What the on-policy algorithms have in common."""
+
+    learning_rate: float = traced(3e-4, "Step size of Adam.", above=0)
+    gamma: float = traced(0.99, "Discount per environment step.", low=0, high=1)
+    gae_lambda: float = traced(0.95, "λ of generalised advantage estimation.", low=0, high=1)
+    vf_coef: float = traced(0.5, "Weight of the value loss.", low=0)
+    ent_coef: float = traced(0.0, "Weight of the entropy bonus.", low=0)
+    max_grad_norm: float = traced(0.5, "Largest global norm of the gradient.", above=0, high=float("inf"))
+    adam_eps: float = traced(1e-5, "ε of Adam.", above=0)
+    reward_scale: float = traced(1.0, "Rewards are multiplied by it before anything else.", above=0)
+    total_steps: int = traced(500_000, "Environment steps of the run; schedules run over them.", low=1, high=2**31 - 1)
+    num_envs: int = static(64, "Environments that are stepped together.", low=1)
+    num_steps: int = static(32, "Steps of each environment in a rollout.", low=1)
+    num_minibatches: int = static(4, "Minibatches that a rollout is cut into.", low=1)
+    update_epochs: int = static(4, "Passes over a rollout.", low=1)
+    anneal_lr: bool = static(True, "Whether the learning rate falls linearly to 0 over total_steps.")
+    normalize_advantage: bool = static(True, "Whether advantages get mean 0 and std 1 in each minibatch.")
+    normalize_obs: bool = static(False, "Whether observations are normalised by running statistics.")
+    normalize_reward: bool = static(False, "Whether rewards are divided by the running std of the return.")
+    policy: str = static("gaussian", "Policy for continuous actions.", choices=tuple(CONTINUOUS_HEADS))
+    hidden_sizes: tuple[int, ...] = static((64, 64), "Widths of the hidden layers of both networks.", low=1)
+    activation: str = static("tanh", "Activation of both networks.", choices=tuple(ACTIVATIONS))
+    initialiser: str = static("orthogonal", "Initialisation of both networks.", choices=INITIALISERS)
+    reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
+
+    def validate(self, env: Environment) -> None:
+        """Checks the fields, and that they go together and with the environment.
+
+        Raises:
+          ConfigError: names the field, its value and what is allowed.
+        """
+        super().validate(env)
+        batch = self.num_envs * self.num_steps
+        if batch % self.num_minibatches:
+            raise ConfigError(
+                "num_minibatches", self.num_minibatches, f"must divide num_envs·num_steps = {batch}"
+            )
+        minibatch = batch // self.num_minibatches
+        if self.normalize_advantage and minibatch < 2:
+            raise ConfigError(
+                "num_minibatches", self.num_minibatches, "normalize_advantage needs at least 2 samples in a minibatch"
+            )
+        if not isinstance(self.total_steps, jax.core.Tracer) and jnp.min(jnp.asarray(self.total_steps)) < batch:
+            raise ConfigError(
+                "total_steps", self.total_steps, f"must be at least one rollout, num_envs·num_steps = {batch}"
+            )
+        space = env.action_space
+        if isinstance(space, Box) and (not space.bounded or len(space.shape) != 1):
+            raise ConfigError("env.action_space", space, "must be a Box with one axis and finite bounds, or Discrete")
+        if not isinstance(space, Box | Discrete):
+            raise ConfigError("env.action_space", space, "must be a Box with one axis and finite bounds, or Discrete")
+
+
+class Learner(NamedTuple):
+    """What an update changes.
+
+    Attributes:
+      params: {"policy": ..., "value": ...}, the networks' parameters.
+      opt_state: the optimiser's state.
+      obs_statistics: running moments of the observations, or () without normalize_obs.
+      return_statistics: running moments of the discounted return, or () without normalize_reward.
+      discounted_return: of the running episodes, `[N]`, or () without normalize_reward.
+      iteration: updates so far, int32.
+      fault: the first non-finite number that was met.
+    """
+
+    params: Any
+    opt_state: Any
+    obs_statistics: Any
+    return_statistics: Any
+    discounted_return: Any
+    iteration: chex.Array
+    fault: guard.Fault
+
+
+class Minibatch(NamedTuple):
+    """What a loss sees; every leaf `[B, ...]`.
+
+    Attributes:
+      obs: normalised, if the config says so.
+      action: as the head stores it.
+      log_prob: under the policy that collected, in nats.
+      value: of obs under the parameters that collected.
+      advantage: as estimated by `losses.gae`, not normalised.
+      target: the return to regress the value to.
+    """
+
+    obs: Any
+    action: chex.Array
+    log_prob: chex.Array
+    value: chex.Array
+    advantage: chex.Array
+    target: chex.Array
+
+
+class State(NamedTuple):
+    """Everything that a run carries."""
+
+    config: Any
+    learner: Learner
+    env_state: Any
+    obs: Any
+    key: chex.PRNGKey
+
+
+# (params, minibatch, key, *, networks, config) -> (scalar loss, metrics)
+Loss = Callable[..., tuple[chex.Array, Metrics]]
+
+
+def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: OnPolicyConfig) -> Learner:
+    """Fresh parameters, optimiser and statistics for an environment."""
+    _, obs = jax.eval_shape(env.reset, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), obs)
+    policy_key, value_key = jax.random.split(key)
+    params = {"policy": networks.policy.init(policy_key, zeros), "value": networks.value.init(value_key, zeros)}
+    return Learner(
+        params=params,
+        opt_state=_optimiser(config, 0.0).init(params),
+        obs_statistics=normalize.init(obs) if config.normalize_obs else (),
+        return_statistics=normalize.init(jnp.float32(0.0)) if config.normalize_reward else (),
+        discounted_return=jnp.zeros(config.num_envs, jnp.float32) if config.normalize_reward else (),
+        iteration=jnp.int32(0),
+        fault=guard.init(),
+    )
+
+
+def _optimiser(config: OnPolicyConfig, learning_rate: chex.Array | float) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm), optax.adam(learning_rate, eps=config.adam_eps)
+    )
+
+
+def normalize_obs(learner: Learner, obs: Any) -> Any:
+    """Observations as the networks see them."""
+    return normalize.apply(learner.obs_statistics, obs) if learner.obs_statistics else obs
+
+
+def _scale_rewards(learner, batch, config):
+    """Rewards as the losses see them, and what follows for the learner's return statistics."""
+    reward = batch.reward * config.reward_scale
+    if not config.normalize_reward:
+        return reward, (), ()
+
+    def step(discounted_return, inputs):
+        reward, done = inputs
+        discounted_return = config.gamma * discounted_return + reward
+        return jnp.where(done, 0.0, discounted_return), discounted_return
+
+    done = batch.terminated | batch.truncated
+    discounted_return, returns = jax.lax.scan(step, learner.discounted_return, (reward, done))
+    statistics = normalize.update(learner.return_statistics, returns)
+    return normalize.scale(learner.return_statistics, reward), statistics, discounted_return
+
+
+def _estimate(learner, batch, networks, config):
+    """The rollout as minibatch material, `[T·N, ...]`, and the statistics after it."""
+    obs, next_obs = normalize_obs(learner, batch.obs), normalize_obs(learner, batch.next_obs)
+    values = networks.value.apply(learner.params["value"], obs)
+    next_values = networks.value.apply(learner.params["value"], next_obs)
+    reward, return_statistics, discounted_return = _scale_rewards(learner, batch, config)
+    advantages, targets = losses.gae(
+        reward,
+        values,
+        next_values,
+        batch.terminated,
+        batch.truncated,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+    )
+    data = Minibatch(obs, batch.action, batch.log_prob, values, advantages, targets)
+    flat = jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), data)
+    obs_statistics = normalize.update(learner.obs_statistics, batch.obs) if config.normalize_obs else ()
+    return flat, (obs_statistics, return_statistics, discounted_return)
+
+
+def update(
+    learner: Learner,
+    batch: Transition,
+    key: chex.PRNGKey,
+    *,
+    networks: Networks,
+    config: OnPolicyConfig,
+    loss: Loss,
+) -> tuple[Learner, Metrics]:
+    """Estimates advantages on a rollout and takes update_epochs·num_minibatches gradient steps.
+
+    The statistics of the normalisers change after the gradient steps, so that the ratio in the first minibatch is 1.
+    If a number in the batch, the losses or the new parameters is not finite, nothing changes but `learner.fault`.
+
+    Args:
+      learner: what is to be updated.
+      batch: a rollout, every leaf `[T, N, ...]`; T·N must be divisible by config.num_minibatches.
+      key: a typed key, for shuffling and for losses that sample.
+      networks: the networks that belong to learner.params.
+      config: the hyperparameters.
+      loss: the algorithm's loss.
+
+    Returns:
+      (learner, metrics averaged over the gradient steps).
+    """
+    data, statistics = _estimate(learner, batch, networks, config)
+    size = batch.reward.size
+    progress = jnp.minimum(learner.iteration * (size / config.total_steps), 1.0)
+    learning_rate = config.learning_rate * (1.0 - progress if config.anneal_lr else 1.0)
+    optimiser = _optimiser(config, learning_rate)
+
+    def gradient_step(carry, inputs):
+        params, opt_state = carry
+        indices, loss_key = inputs
+        minibatch = jax.tree.map(lambda x: x[indices], data)
+        grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, loss_key, networks=networks, config=config)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        metrics["losses/grad_norm"] = optax.global_norm(grads)
+        return (optax.apply_updates(params, updates), opt_state), metrics
+
+    shuffle_key, loss_key = jax.random.split(key)
+    epoch_keys = jax.random.split(shuffle_key, config.update_epochs)
+    indices = jnp.stack([shuffled_indices(each, size) for each in epoch_keys])
+    steps = config.update_epochs * config.num_minibatches
+    carry, metrics = jax.lax.scan(
+        gradient_step,
+        (learner.params, learner.opt_state),
+        (indices.reshape(steps, -1), jax.random.split(loss_key, steps)),
+    )
+    fault = guard.find((batch.obs, batch.next_obs), batch.reward, metrics, carry, learner.iteration)
+    new = (*carry, *statistics)
+    kept = guard.keep(fault.quantity == 0, new, learner[: len(new)])
+    learner = Learner(*kept, iteration=learner.iteration + 1, fault=guard.first(learner.fault, fault))
+    metrics = jax.tree.map(jnp.mean, metrics)
+    metrics["charts/learning_rate"] = learning_rate
+    return learner, metrics
+
+
+def shuffled_indices(key: chex.PRNGKey, size: int) -> chex.Array:
+    """A random permutation of range(size), int32; `jax.random.permutation` takes several times as long on a CPU.
+
+    Below 2^16 elements it is one sort of random bits that carry the index in their low half (16 random bits decide,
+    so that about 1 in 2^16 neighbours keeps its order); above, one sort of pairs.
+    """
+    bits = jax.random.bits(key, (size,), jnp.uint32)
+    index = jnp.arange(size, dtype=jnp.uint32)
+    if size <= 2**16:
+        return (jax.lax.sort((bits & jnp.uint32(0xFFFF0000)) | index) & jnp.uint32(0xFFFF)).astype(jnp.int32)
+    return jax.lax.sort((bits, index), num_keys=1)[1].astype(jnp.int32)
+
+
+def make(env: Environment, config: OnPolicyConfig, networks: Networks, update: Callable) -> Algorithm:
+    """Builds an on-policy algorithm from its update.
+
+    Args:
+      env: the single environment.
+      config: the hyperparameters; its static fields hold for every State.
+      networks: policy, value and head.
+      update: (learner, batch, key, *, networks, config) -> (learner, metrics).
+
+    Raises:
+      ConfigError: the config is not valid for the environment.
+    """
+    config.validate(env)
+    envs = VectorEnv(env, config.num_envs, reset=config.reset)
+    default_config, head = config, networks.head
+
+    def init(key: chex.PRNGKey, config: OnPolicyConfig | None = None) -> State:
+        config = (config or default_config).as_leaves()
+        learner_key, env_key, key = jax.random.split(key, 3)
+        env_state, obs = envs.reset(env_key)
+        learner = init_learner(learner_key, env=env, networks=networks, config=config)
+        return State(config, learner, env_state, obs, key)
+
+    def step(state: State) -> tuple[State, Metrics]:
+        key, rollout_key, update_key = jax.random.split(state.key, 3)
+        learner = state.learner
+
+        def select_action(key, obs):
+            distribution = networks.policy.apply(learner.params["policy"], normalize_obs(learner, obs))
+            action = head.sample(key, distribution)
+            return action, head.log_prob(action, distribution)
+
+        env_state, obs, batch, episodes = rollout.collect(
+            envs, select_action, head.to_env, state.env_state, state.obs, rollout_key, config.num_steps
+        )
+        learner, metrics = update(learner, batch, update_key, networks=networks, config=state.config)
+        return State(state.config, learner, env_state, obs, key), episodes | metrics
+
+    def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:
+        distribution = networks.policy.apply(state.learner.params["policy"], normalize_obs(state.learner, obs))
+        return head.to_env(head.mode(distribution) if deterministic else head.sample(key, distribution))
+
+    return Algorithm(init, step, act, env, config, config.num_envs * config.num_steps)

@@ -1,0 +1,82 @@
+"""Proximal Policy Optimization (Schulman et al., 2017, arXiv 1707.06347), the clipped objective.
+
+One `step` is one rollout of num_envs·num_steps environment steps, and update_epochs·num_minibatches gradient steps.
+Differs from the published code (OpenAI baselines ppo2, CleanRL) in that an episode that was cut by a time limit is
+bootstrapped from its true final observation, that the learning rate also anneals in code that is vmapped, and that
+the value loss is not clipped unless vf_clip_eps is set.
+"""
+
+from functools import partial
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+
+from .. import losses
+from ..envs import Environment
+from . import on_policy
+from .base import Algorithm, Metrics
+from .config import configclass, traced
+from .networks import Networks
+from .networks import make_actor_critic as make_networks
+from .on_policy import Learner, Minibatch, OnPolicyConfig
+
+__all__ = ["Config", "Learner", "loss", "make", "make_networks", "update"]
+
+
+@configclass
+class Config(OnPolicyConfig):
+    """Hyperparameters of PPO."""
+
+    clip_eps: float = traced(0.2, "Half-width of the interval of ratios that are not clipped.", above=0)
+    vf_clip_eps: float = traced(
+        float("inf"), "The same for the value, in units of return; inf does not clip.", above=0, high=float("inf")
+    )
+
+
+def loss(
+    params: Any, minibatch: Minibatch, key: chex.PRNGKey, *, networks: Networks, config: Config
+) -> tuple[chex.Array, Metrics]:
+    """Policy loss + vf_coef · value loss − ent_coef · entropy, a scalar, and its metrics."""
+    distribution = networks.policy.apply(params["policy"], minibatch.obs)
+    log_prob = networks.head.log_prob(minibatch.action, distribution)
+    value = networks.value.apply(params["value"], minibatch.obs)
+    advantage = minibatch.advantage
+    if config.normalize_advantage:
+        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
+
+    policy_loss = jnp.mean(
+        losses.ppo_clip_loss(log_prob, minibatch.log_prob, advantage, clip_eps=config.clip_eps)
+    )
+    value_loss = jnp.mean(
+        losses.clipped_value_loss(value, minibatch.value, minibatch.target, clip_eps=config.vf_clip_eps)
+    )
+    entropy = jnp.mean(networks.head.entropy(key, distribution))
+    metrics = {
+        "losses/policy_loss": policy_loss,
+        "losses/value_loss": value_loss,
+        "losses/entropy": entropy,
+        "losses/approx_kl": jnp.mean(losses.approx_kl(log_prob, minibatch.log_prob)),
+        "losses/clip_fraction": jnp.mean(
+            losses.clip_fraction(log_prob, minibatch.log_prob, clip_eps=config.clip_eps)
+        ),
+    }
+    return policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy, metrics
+
+
+update = partial(on_policy.update, loss=loss)
+
+
+def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:
+    """PPO on an environment.
+
+    Args:
+      env: a single environment, as `envs.make` gives it.
+      config: the hyperparameters; `Config()` by default.
+      networks: own networks; by default those of `make_networks`.
+
+    Raises:
+      ConfigError: the config is not valid for the environment.
+    """
+    config = config or Config()
+    return on_policy.make(env, config, networks or make_networks(env, config), update)

@@ -1,0 +1,94 @@
+"""A whole run as one pure function."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from .base import Algorithm, Metrics, State
+
+# (state, key) -> metrics, as `evaluation.evaluator` makes it
+Evaluate = Callable[[State, chex.PRNGKey], Metrics]
+
+
+def train(
+    algorithm: Algorithm,
+    key: chex.PRNGKey,
+    *,
+    config: Any = None,
+    num_iterations: int,
+    log_every: int = 1,
+    evaluate: Evaluate | None = None,
+) -> tuple[State, Metrics]:
+    """Runs an algorithm from scratch; pure, so jit it, and vmap it over keys and configs.
+
+    Args:
+      algorithm: as `algos.<name>.make` returns it.
+      key: a typed key.
+      config: hyperparameters with the static fields of the algorithm's own; that one by default.
+      num_iterations: calls of `algorithm.step`. Schedules run over config.total_steps, whatever this is.
+      log_every: iterations that one row of the history sums up.
+      evaluate: called with (state, key) after every log_every iterations, with the same key each time, so that
+        evaluations differ by the policy alone.
+
+    Returns:
+      (the final State, the history: each leaf `[num_iterations // log_every, ...]`).
+
+    Raises:
+      ValueError: num_iterations or log_every is below 1, or log_every is above num_iterations.
+    """
+    if not 1 <= log_every <= num_iterations:
+        raise ValueError(f"log_every={log_every}: must be between 1 and num_iterations={num_iterations}")
+    init_key, evaluation_key = jax.random.split(key)
+    state = algorithm.init(init_key, config)
+
+    def row(state, _):
+        state, metrics = advance(algorithm, state, log_every)
+        if evaluate is not None:
+            metrics |= evaluate(state, jax.random.clone(evaluation_key))
+        return state, metrics
+
+    state, history = jax.lax.scan(row, state, length=num_iterations // log_every)
+    rest = num_iterations % log_every
+    if rest:
+        state, _ = advance(algorithm, state, rest)
+    return state, history
+
+
+def advance(algorithm: Algorithm, state: State, num_iterations: int | chex.Array) -> tuple[State, Metrics]:
+    """Runs some iterations; their number may be traced, so that one compiled program serves any.
+
+    Returns:
+      (state, metrics): episodic metrics averaged over the episodes that ended (NaN if none did), their number summed,
+      all others averaged over the iterations.
+    """
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(algorithm.step, state)[1])
+
+    def iteration(_, carry):
+        state, sums = carry
+        state, metrics = algorithm.step(state)
+        return state, jax.tree.map(jnp.add, sums, _weigh(metrics))
+
+    state, sums = jax.lax.fori_loop(0, num_iterations, iteration, (state, empty))
+    return state, {name: _mean(name, sums, num_iterations) for name in sums}
+
+
+def _is_episodic(name: str) -> bool:
+    return name.startswith("charts/episodic_")
+
+
+def _weigh(metrics: Metrics) -> Metrics:
+    """Means over episodes become sums over them."""
+    episodes = metrics["charts/episodes"]
+    return {
+        name: jnp.where(episodes > 0, x * episodes, 0.0) if _is_episodic(name) else x
+        for name, x in metrics.items()
+    }
+
+
+def _mean(name: str, sums: Metrics, num_iterations: int | chex.Array) -> chex.Array:
+    if name == "charts/episodes":
+        return sums[name]
+    return sums[name] / (sums["charts/episodes"] if _is_episodic(name) else num_iterations)

@@ -1,0 +1,26 @@
+"""Environments that run on the accelerator, behind one functional contract.
+
+`make("gymnax/CartPole-v1")` gives a single `Environment`; `VectorEnv(env, num_envs)` steps many of it, resets them and
+keeps the true successor. A suite's package is imported when one of its environments is made.
+"""
+
+from .base import Environment, Step
+from .checking import check
+from .registry import env_ids, make, register
+from .spaces import Box, Discrete, Space
+from .vector import VectorEnv, VectorState, VectorStep
+
+__all__ = [
+    "Box",
+    "Discrete",
+    "Environment",
+    "Space",
+    "Step",
+    "VectorEnv",
+    "VectorState",
+    "VectorStep",
+    "check",
+    "env_ids",
+    "make",
+    "register",
+]

@@ -1,0 +1,146 @@
+"""Brax's robots (brax >= 0.14), without Brax's own episode and auto-reset wrappers."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import brax.envs
+
+from .base import Step, strong
+from .spaces import Box
+
+BACKENDS = ("spring", "generalized", "positional", "mjx")
+# Do not work upstream, with any backend.
+_REFUSED = {"swimmer": "Brax 0.14 calls jax.numpy.clip(a_min=...) in its fluid model, which jax has removed"}
+# Have no physics engine, hence no backend.
+_WITHOUT_BACKEND = ("fast",)
+
+
+def names() -> list[str]:
+    """The names of the environments of this suite, those that are refused with a reason included."""
+    return sorted(brax.envs._envs)
+
+
+def make(
+    name: str,
+    *,
+    backend: str = "spring",
+    episode_length: int = 1000,
+    solver_iterations: int | None = None,
+    ls_iterations: int | None = None,
+    **options,
+) -> "Brax":
+    """Makes a Brax environment.
+
+    Args:
+      name: Brax's own name, such as "halfcheetah".
+      backend: physics engine: "spring" (the default and the fastest on a CPU), "generalized" (Brax's own default),
+        "positional" or "mjx". Returns are not comparable across backends.
+      episode_length: steps after which an episode is truncated.
+      solver_iterations: iterations of MuJoCo's constraint solver, for backend="mjx".
+      ls_iterations: iterations of its line search, for backend="mjx". The models leave it at 50 for halfcheetah,
+        walker2d and hopper; 8 gives the same rewards at several times the speed on a CPU.
+      **options: passed to Brax's environment, such as reset_noise_scale=0.1.
+
+    Raises:
+      ValueError: the environment does not work upstream, or an option is not valid for it.
+    """
+    if name in _REFUSED:
+        raise ValueError(f"brax/{name} is not offered: {_REFUSED[name]}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r}: must be one of {', '.join(BACKENDS)}")
+    if episode_length < 1:
+        raise ValueError(f"episode_length={episode_length}: must be at least 1")
+    solver = {"opt.iterations": solver_iterations, "opt.ls_iterations": ls_iterations}
+    solver = {field: value for field, value in solver.items() if value is not None}
+    if solver and backend != "mjx":
+        raise ValueError(f"solver_iterations and ls_iterations need backend='mjx', got backend={backend!r}")
+    if name not in _WITHOUT_BACKEND:
+        options["backend"] = backend
+    with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
+        warnings.simplefilter("ignore")  # that Brax's environments are in maintenance, at every construction
+        try:
+            env = brax.envs.get_environment(name, **options)
+        except TypeError as error:
+            raise ValueError(f"brax/{name}: {error}") from error
+    if solver:
+        env.sys = env.sys.tree_replace(solver)
+    return Brax(env, episode_length)
+
+
+class BraxState(NamedTuple):
+    """Brax's own state and the steps taken in this episode."""
+
+    state: Any
+    time: chex.Array
+
+
+class Brax:
+    """A raw Brax environment behind the contract, with a time limit that is a truncation.
+
+    Actions are in [−1, 1]; Brax scales them to the actuators.
+    """
+
+    def __init__(self, env: brax.envs.Env, episode_length: int):
+        self._env = env
+        self._episode_length = episode_length
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _, obs = jax.eval_shape(self.reset, jax.random.key(0))
+        self.observation_space = jax.tree.map(lambda x: Box(-np.inf, np.inf, x.shape), obs)
+        self.action_space = Box(-1.0, 1.0, (env.action_size,))
+
+    def reset(self, key: chex.PRNGKey):
+        """Starts an episode."""
+        with jax.numpy_rank_promotion("allow"):
+            state = self._env.reset(key)
+        return strong((BraxState(state, jnp.int32(0)), state.obs))
+
+    def step(self, key: chex.PRNGKey, state: BraxState, action: chex.Array):
+        """Advances by one step; the key is not used, Brax's dynamics are deterministic."""
+        # Brax's step writes into the dicts of the state that it is given: hand it a copy.
+        previous = jax.tree.map(lambda x: x, state.state)
+        with jax.numpy_rank_promotion("allow"):
+            following = self._env.step(previous, action)
+        time = state.time + 1
+        terminated = following.done > 0
+        step = Step(
+            obs=following.obs,
+            reward=jnp.asarray(following.reward, jnp.float32),
+            terminated=terminated,
+            truncated=(time >= self._episode_length) & ~terminated,
+            info=following.metrics,
+        )
+        return strong((BraxState(following, time), step))
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of simulated time in one step."""
+        return float(self._env.dt)
+
+    def render_html(self, states: Sequence[BraxState]) -> str:
+        """Brax's interactive page of a trajectory. It loads its viewer's scripts from the internet when opened."""
+        from brax.io import html
+
+        system = self._env.sys.tree_replace({"opt.timestep": self.step_seconds})
+        return html.render(system, [state.state.pipeline_state for state in states], colab=False)
+
+    def render_frames(self, states: Sequence[BraxState], height: int = 240, width: int = 320) -> list[np.ndarray]:
+        """Pictures of a trajectory, uint8 `[height, width, 3]` each, with MuJoCo's renderer.
+
+        Raises:
+          Exception: of various types, where the machine has no OpenGL. Without a screen, MUJOCO_GL=egl must be set
+            before mujoco is first imported.
+        """
+        from brax.io import image
+
+        camera = "track" if any(self._env.sys.mj_model.camera(i).name == "track" for i in range(self._env.sys.mj_model.ncam)) else None
+        pipeline_states = [state.state.pipeline_state for state in states]
+        return image.render_array(self._env.sys, pipeline_states, height, width, camera)

@@ -1,0 +1,90 @@
+"""Environments of gymnax (>= 1.0): classic control, bsuite, MinAtar and the small ones."""
+
+from typing import Any
+
+import chex
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .base import Step, strong
+from .spaces import Box, Discrete
+
+# Does not work upstream: it downloads its data set when it is made.
+_REFUSED = {"MNISTBandit-bsuite": "it downloads the MNIST data set from the internet when it is made"}
+# Their observations leave the bounds that they declare.
+_WRONG_BOUNDS = ("GaussianBandit-misc", "MemoryChain-bsuite")
+
+
+def names() -> list[str]:
+    """The names of the environments of this suite that work."""
+    return [name for name in gymnax.registered_envs if name not in _REFUSED] + list(_REFUSED)
+
+
+def make(name: str, **options) -> "Gymnax":
+    """Makes a gymnax environment.
+
+    Args:
+      name: gymnax's own name, such as "CartPole-v1".
+      **options: fields of gymnax's `EnvParams`, such as max_steps_in_episode=200.
+
+    Raises:
+      ValueError: the environment does not work upstream, or an option is not one of its parameters.
+    """
+    if name in _REFUSED:
+        raise ValueError(f"gymnax/{name} is not offered: {_REFUSED[name]}")
+    env, params = gymnax.make(name)
+    unknown = [option for option in options if not hasattr(params, option)]
+    if unknown:
+        raise ValueError(f"gymnax/{name} has no option {unknown[0]!r}; it has {sorted(vars(params))}")
+    return Gymnax(env, params.replace(**options))
+
+
+class Gymnax:
+    """A gymnax environment behind the contract, without gymnax's own auto-reset.
+
+    Observations are float32; a discrete observation becomes one-hot. Rewards are float32.
+    """
+
+    def __init__(self, env: gymnax.environments.environment.Environment, params: Any):
+        self._env = env
+        self._params = params
+        space = env.observation_space(params)
+        self._num_observations = space.n if hasattr(space, "n") else None
+        if self._num_observations:
+            self.observation_space = Box(0.0, 1.0, (self._num_observations,))
+        elif env.name in _WRONG_BOUNDS:
+            self.observation_space = Box(-np.inf, np.inf, tuple(space.shape))
+        else:
+            self.observation_space = Box(np.asarray(space.low), np.asarray(space.high), tuple(space.shape))
+        space = env.action_space(params)
+        if hasattr(space, "n"):
+            self.action_space = Discrete(int(space.n))
+        else:
+            self.action_space = Box(np.asarray(space.low), np.asarray(space.high), tuple(space.shape))
+
+    def reset(self, key: chex.PRNGKey):
+        """Starts an episode."""
+        with jax.numpy_rank_promotion("allow"):
+            obs, state = self._env.reset_env(key, self._params)
+        return strong((state, self._observation(obs)))
+
+    def step(self, key: chex.PRNGKey, state, action: chex.Array):
+        """Advances by one step; the action is an element of `action_space`."""
+        with jax.numpy_rank_promotion("allow"):
+            obs, state, reward, terminated, info = self._env.step_env(key, state, action, self._params)
+            truncated = self._env.is_truncated(state, self._params)
+        step = Step(
+            obs=self._observation(obs),
+            reward=jnp.asarray(reward, jnp.float32).reshape(()),
+            terminated=jnp.asarray(terminated, bool).reshape(()),
+            truncated=jnp.asarray(truncated, bool).reshape(()),
+            info=info,
+        )
+        return strong((state, step))
+
+    def _observation(self, obs):
+        if self._num_observations:
+            return jax.nn.one_hot(obs, self._num_observations, dtype=jnp.float32)
+        return jnp.asarray(obs, jnp.float32).reshape(self.observation_space.shape)

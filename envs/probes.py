@@ -1,0 +1,157 @@
+"""Probe environments: tiny tasks with known answers, each of which isolates one ability of an algorithm.
+
+When an algorithm does not learn, the first probe that it fails tells what is broken:
+
+* `probe/value`: one observation, reward 1, one step. Fails: the value loss.
+* `probe/action`: one observation, the reward is the action. Fails: the policy loss.
+* `probe/delay`: the first of two actions decides the reward of the second step. Fails: discounting, credit assignment.
+* `probe/observation`: the right action is told by the observation. Fails: the networks see no observation.
+* `probe/truncation`: every step is cut by a time limit. Fails: truncation is treated as termination, or the
+  observation after the reset is bootstrapped instead of the true successor. Needs a discount of at least 0.8.
+* `probe/termination`: every step terminates, and leads to where it looks as if more could be had. Fails: bootstrapping
+  past the end of an episode. Needs a discount of at least 0.5.
+
+All are tables of states and two actions, as discrete actions or (continuous=True) as a Box in which the sign of the
+action chooses. `Probe.solve(gamma)` gives the exact values, and the best action of each state. The idea: Andy Jones,
+"Debugging reinforcement learning systems", 2021.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .base import Step
+from .spaces import Box, Discrete
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A Markov decision process with S states and A actions.
+
+    Attributes:
+      reward: `[S, A]`.
+      next_state: `[S, A]`, the successor, which is what the final observation shows too.
+      terminated: `[S, A]`, whether the task is over after it.
+      start: `[S]`, the probability that an episode starts there.
+      time_limit: steps after which an episode is truncated.
+    """
+
+    reward: tuple[tuple[float, ...], ...]
+    next_state: tuple[tuple[int, ...], ...]
+    terminated: tuple[tuple[bool, ...], ...]
+    start: tuple[float, ...]
+    time_limit: int = 1000
+
+
+_TABLES = {
+    "value": Table(reward=((1, 1),), next_state=((0, 0),), terminated=((True, True),), start=(1,)),
+    "action": Table(reward=((0, 1),), next_state=((0, 0),), terminated=((True, True),), start=(1,)),
+    "delay": Table(
+        reward=((0, 0), (0, 0), (1, 1)),
+        next_state=((1, 2), (1, 1), (2, 2)),
+        terminated=((False, False), (True, True), (True, True)),
+        start=(1, 0, 0),
+    ),
+    "observation": Table(
+        reward=((1, 0), (0, 1)), next_state=((0, 0), (1, 1)), terminated=((True, True),) * 2, start=(0.5, 0.5)
+    ),
+    # State 1 pays 1 for ever, and episodes start there too, so that its value is learned. In state 0 one can quit for 6
+    # or go to state 1, worth 1/(1 - gamma) = 10 at gamma 0.9: going is worth 9. If truncation counted as termination it
+    # would be worth 0; if the reset observation were bootstrapped, 0.9 * (6 + 1 + 0.9 * 6.36) / 2 = 5.7. Both are
+    # below 6: the wrong algorithm quits.
+    "truncation": Table(
+        reward=((6, 0), (1, 1)),
+        next_state=((0, 1), (1, 1)),
+        terminated=((True, False), (False, False)),
+        start=(0.5, 0.5),
+        time_limit=1,
+    ),
+    # State 1 pays 10, and episodes start there too. In state 0 action 1 pays 3; action 0 pays nothing and ends in what
+    # looks like state 1. Whoever bootstraps past the end takes action 0 for 10 * gamma.
+    "termination": Table(
+        reward=((0, 3), (10, 10), (0, 0)),
+        next_state=((1, 2), (2, 2), (2, 2)),
+        terminated=((True, True),) * 3,
+        start=(0.4, 0.3, 0.3),
+    ),
+}
+
+
+def names() -> list[str]:
+    """The names of the probes."""
+    return list(_TABLES)
+
+
+def make(name: str, *, continuous: bool = False) -> "Probe":
+    """Makes a probe.
+
+    Args:
+      name: one of `names()`.
+      continuous: actions are a Box([−1], [1]) of which the sign chooses, instead of Discrete(2).
+    """
+    return Probe(_TABLES[name], continuous)
+
+
+class ProbeState(NamedTuple):
+    """The state of the table and the steps taken in this episode, int32 both."""
+
+    state: chex.Array
+    time: chex.Array
+
+
+class Probe:
+    """A `Table` as an environment; the observation is the state, one-hot.
+
+    Also of use for tables of your own. With continuous=True there must be two actions.
+    """
+
+    def __init__(self, table: Table, continuous: bool = False):
+        self.table = table
+        self._continuous = continuous
+        num_states, num_actions = np.shape(table.reward)
+        if continuous and num_actions != 2:
+            raise ValueError(f"continuous=True needs two actions, the table has {num_actions}")
+        self.observation_space = Box(0.0, 1.0, (num_states,))
+        self.action_space = Box(-1.0, 1.0, (1,)) if continuous else Discrete(num_actions)
+
+    def reset(self, key: chex.PRNGKey):
+        """Starts an episode in a state drawn from the table's start distribution."""
+        state = jax.random.choice(key, len(self.table.start), p=jnp.asarray(self.table.start, jnp.float32))
+        return ProbeState(state.astype(jnp.int32), jnp.int32(0)), self._observation(state)
+
+    def step(self, key: chex.PRNGKey, state: ProbeState, action: chex.Array):
+        """Looks the action up in the table; the key is not used."""
+        choice = (action[0] > 0).astype(jnp.int32) if self._continuous else action
+        following = jnp.asarray(self.table.next_state, jnp.int32)[state.state, choice]
+        time = state.time + 1
+        step = Step(
+            obs=self._observation(following),
+            reward=jnp.asarray(self.table.reward, jnp.float32)[state.state, choice],
+            terminated=jnp.asarray(self.table.terminated, bool)[state.state, choice],
+            truncated=time >= self.table.time_limit,
+            info={},
+        )
+        return ProbeState(following, time), step
+
+    def solve(self, gamma: float) -> tuple[np.ndarray, np.ndarray]:
+        """Exact optimal values of the task without its time limit, by value iteration.
+
+        Args:
+          gamma: discount per step, in [0, 1).
+
+        Returns:
+          (values, best_action), float64 `[S]` and int `[S]`.
+        """
+        table = self.table
+        values = np.zeros(len(table.start))
+        for _ in range(10_000):
+            q = np.array(table.reward) + gamma * (1 - np.array(table.terminated)) * values[np.array(table.next_state)]
+            values = q.max(axis=1)
+        return values, q.argmax(axis=1)
+
+    def _observation(self, state):
+        return jax.nn.one_hot(state, len(self.table.start), dtype=jnp.float32)

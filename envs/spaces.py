@@ -1,0 +1,106 @@
+"""What an observation or an action may be: a Box of numbers or one of n choices."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Bounds at least this large stand for "unbounded": several suites write the largest float32 instead of infinity.
+_UNBOUNDED = 1e30
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Box:
+    """Arrays of one shape and dtype between two bounds.
+
+    Attributes:
+      low: lower bounds; a scalar or anything that broadcasts to shape. −inf where there is none.
+      high: upper bounds, likewise. inf where there is none.
+      shape: the shape; by default that of the bounds.
+      dtype: the dtype of the elements.
+
+    Raises:
+      ValueError: the bounds do not broadcast to shape, or a lower bound is above its upper bound.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    shape: tuple[int, ...] | None = None
+    dtype: np.dtype = np.dtype("float32")
+
+    def __post_init__(self):
+        shape = np.broadcast_shapes(np.shape(self.low), np.shape(self.high)) if self.shape is None else self.shape
+        for name in ("low", "high"):
+            bound = np.asarray(getattr(self, name), np.float32)
+            bound = np.where(np.abs(bound) >= _UNBOUNDED, np.copysign(np.inf, bound), bound)
+            object.__setattr__(self, name, np.broadcast_to(bound, shape))
+        object.__setattr__(self, "shape", tuple(shape))
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+        if not np.all(self.low <= self.high):
+            raise ValueError(f"Box: low must not be above high, got low={self.low}, high={self.high}")
+
+    @property
+    def bounded(self) -> bool:
+        """Whether every element has two finite bounds."""
+        return bool(np.all(np.isfinite(self.low)) and np.all(np.isfinite(self.high)))
+
+    def contains(self, x: chex.Array) -> bool:
+        """Whether a concrete array has this shape and lies within the bounds (float32 rounding allowed)."""
+        x = np.asarray(x)
+        slack = 1e-5 * (1.0 + np.abs(np.where(np.isfinite(x), x, 0.0)))
+        return x.shape == self.shape and bool(np.all((x >= self.low - slack) & (x <= self.high + slack)))
+
+    def from_unit(self, x: chex.Array) -> jax.Array:
+        """Maps [−1, 1] affinely to the bounds, which must be finite: −1 to low, 1 to high; `[..., *shape]`."""
+        return self.low + 0.5 * (x + 1.0) * (self.high - self.low)
+
+    def sample(self, key: chex.PRNGKey) -> jax.Array:
+        """A uniform element; standard normal, moved inside the bounds, where a bound is missing."""
+        uniform_key, normal_key = jax.random.split(key)
+        finite = np.isfinite(self.low) & np.isfinite(self.high)
+        low, high = np.where(finite, self.low, 0.0), np.where(finite, self.high, 1.0)
+        uniform = jax.random.uniform(uniform_key, self.shape, minval=low, maxval=high)
+        normal = jnp.clip(jax.random.normal(normal_key, self.shape), self.low, self.high)
+        return jnp.where(finite, uniform, normal).astype(self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrete:
+    """One of n choices, an int32 scalar in [0, n).
+
+    Attributes:
+      n: how many choices.
+
+    Raises:
+      ValueError: n is below 1.
+    """
+
+    n: int
+
+    def __post_init__(self):
+        if self.n < 1:
+            raise ValueError(f"Discrete: n must be at least 1, got {self.n}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Always (): a scalar."""
+        return ()
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Always int32."""
+        return np.dtype("int32")
+
+    def contains(self, x: chex.Array) -> bool:
+        """Whether a concrete value is an integer scalar in [0, n)."""
+        x = np.asarray(x)
+        return x.shape == () and np.issubdtype(x.dtype, np.integer) and bool(0 <= x < self.n)
+
+    def sample(self, key: chex.PRNGKey) -> jax.Array:
+        """A uniform choice."""
+        return jax.random.randint(key, (), 0, self.n, jnp.int32)
+
+
+Space = Box | Discrete | dict[str, Box]

@@ -1,0 +1,189 @@
+"""Many copies of one environment, stepped together and reset one by one."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from .base import Environment, Observation
+
+RESETS = ("full", "bank", "first")
+
+
+class VectorState(NamedTuple):
+    """The state of `VectorEnv`; N is num_envs.
+
+    Attributes:
+      env_state: the environments' states, each leaf `[N, ...]`.
+      episode_return: undiscounted sum of rewards of the running episode, `[N]`.
+      episode_length: steps of the running episode, int32 `[N]`.
+      bank: with reset="bank" or "first", (states, observations) to reset to, leading axis = size; else ().
+      bank_cursor: the entry of the bank that is refreshed next, int32.
+    """
+
+    env_state: Any
+    episode_return: chex.Array
+    episode_length: chex.Array
+    bank: Any
+    bank_cursor: chex.Array
+
+
+class VectorStep(NamedTuple):
+    """What one step of `VectorEnv` returns; every leaf has the leading axis N = num_envs.
+
+    Attributes:
+      obs: the observation to act on next: the first one of a new episode where one ended.
+      next_obs: the true successor of this step, also where the episode ended: bootstrap from this.
+      reward: float32 `[N]`.
+      terminated: bool `[N]`, the task is over: no bootstrap.
+      truncated: bool `[N]`, a time limit cut the episode: bootstrap from next_obs.
+      episode_return: return of the episode up to and including this step, `[N]`; final where it ended.
+      episode_length: steps of the episode, int32 `[N]`; final where it ended.
+      info: what the environment reports.
+    """
+
+    obs: Observation
+    next_obs: Observation
+    reward: chex.Array
+    terminated: chex.Array
+    truncated: chex.Array
+    episode_return: chex.Array
+    episode_length: chex.Array
+    info: dict[str, chex.Array]
+
+
+class VectorEnv:
+    """`num_envs` copies of an environment that reset themselves, keeping the true successor.
+
+    Args:
+      env: the single environment.
+      num_envs: how many copies.
+      reset: where an episode starts. "full": a true reset, computed at every step (the default). "bank": drawn at
+        random from `bank_size` reset states, of which one is replaced by a fresh one at every step; for environments
+        whose reset is expensive. "first": the copy's first state again and again, what Brax and MuJoCo Playground do;
+        for comparison only.
+      bank_size: entries of the bank.
+
+    Raises:
+      ValueError: num_envs or bank_size is below 1, or reset is none of the three.
+    """
+
+    def __init__(self, env: Environment, num_envs: int, reset: str = "full", bank_size: int = 64):
+        for name, value in (("num_envs", num_envs), ("bank_size", bank_size)):
+            if value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+        if reset not in RESETS:
+            raise ValueError(f"reset={reset!r}: must be one of {', '.join(RESETS)}")
+        self.env = env
+        self.num_envs = num_envs
+        self._reset_mode = reset
+        self._bank_size = bank_size
+        self.observation_space = env.observation_space
+        self.action_space = env.action_space
+
+    def reset(self, key: chex.PRNGKey) -> tuple[VectorState, Observation]:
+        """Starts an episode in every copy.
+
+        Returns:
+          The state and the observations to act on, `[N, ...]`.
+        """
+        reset_key, bank_key = jax.random.split(key)
+        env_state, obs = self._reset_many(reset_key, self.num_envs)
+        if self._reset_mode == "bank":
+            bank = self._reset_many(bank_key, self._bank_size)
+        elif self._reset_mode == "first":
+            bank = jax.tree.map(jnp.copy, (env_state, obs))
+        else:
+            bank = ()
+        state = VectorState(
+            env_state=env_state,
+            episode_return=jnp.zeros(self.num_envs, jnp.float32),
+            episode_length=jnp.zeros(self.num_envs, jnp.int32),
+            bank=bank,
+            bank_cursor=jnp.int32(0),
+        )
+        return state, obs
+
+    def step(self, key: chex.PRNGKey, state: VectorState, action: chex.Array) -> tuple[VectorState, VectorStep]:
+        """Advances every copy by one step, and resets those whose episode ended.
+
+        Args:
+          key: a typed key.
+          state: the state.
+          action: elements of `action_space`, `[N, ...]`.
+
+        Returns:
+          The next state and the `VectorStep`.
+
+        Raises:
+          TypeError: the environment's step changes the structure, shapes or dtypes of its state or observation.
+        """
+        step_key, reset_key = jax.random.split(key)
+        step_keys = jax.random.split(step_key, self.num_envs)
+        stepped, step = jax.vmap(self.env.step)(step_keys, state.env_state, action)
+        bank, bank_cursor, (fresh, fresh_obs) = self._starts(reset_key, state)
+        _require_same_types("state", fresh, stepped)
+        _require_same_types("observation", fresh_obs, step.obs)
+        done = step.terminated | step.truncated
+        env_state, obs = _where_done(done, (fresh, fresh_obs), (stepped, step.obs))
+        episode_return = state.episode_return + step.reward
+        episode_length = state.episode_length + 1
+        next_state = VectorState(
+            env_state=env_state,
+            episode_return=jnp.where(done, 0.0, episode_return),
+            episode_length=jnp.where(done, 0, episode_length),
+            bank=bank,
+            bank_cursor=bank_cursor,
+        )
+        return next_state, VectorStep(
+            obs=obs,
+            next_obs=step.obs,
+            reward=step.reward,
+            terminated=step.terminated,
+            truncated=step.truncated,
+            episode_return=episode_return,
+            episode_length=episode_length,
+            info=step.info,
+        )
+
+    def _reset_many(self, key, size):
+        return jax.vmap(self.env.reset)(jax.random.split(key, size))
+
+    def _starts(self, key, state):
+        """The bank after this step, its cursor, and the (states, observations) to reset to, `[N, ...]`."""
+        if self._reset_mode == "full":
+            return state.bank, state.bank_cursor, self._reset_many(key, self.num_envs)
+        if self._reset_mode == "first":
+            return state.bank, state.bank_cursor, state.bank
+        refresh_key, choice_key = jax.random.split(key)
+        entry = self.env.reset(refresh_key)
+        bank = jax.tree.map(lambda pool, x: pool.at[state.bank_cursor].set(x), state.bank, entry)
+        choice = jax.random.randint(choice_key, (self.num_envs,), 0, self._bank_size)
+        starts = jax.tree.map(lambda pool: pool[choice], bank)
+        return bank, (state.bank_cursor + 1) % self._bank_size, starts
+
+
+def _where_done(done, if_done, otherwise):
+    """Per-copy choice between two pytrees with the leading axis N."""
+    return jax.vmap(lambda flag, a, b: jax.tree.map(lambda x, y: jnp.where(flag, x, y), a, b))(
+        done, if_done, otherwise
+    )
+
+
+def _require_same_types(what: str, before: Any, after: Any) -> None:
+    """Says in plain words what scan would say in its own, when step's types differ from reset's."""
+    before_tree, after_tree = jax.tree.structure(before), jax.tree.structure(after)
+    if before_tree != after_tree:
+        raise TypeError(
+            f"the environment's {what} changes its structure between reset and step: "
+            f"reset gives {before_tree}, step gives {after_tree}; `envs.check(env)` tells more"
+        )
+    leaves = zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True)
+    for (path, old), new in leaves:
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            raise TypeError(
+                f"the environment's {what}{jax.tree_util.keystr(path)} changes between reset and step: "
+                f"reset gives {old.dtype}{list(old.shape[1:])}, step gives {new.dtype}{list(new.shape[1:])}; "
+                "`envs.check(env)` tells more"
+            )
