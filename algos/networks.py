@@ -4,7 +4,9 @@ A policy network maps observations `[..., *obs_shape]` to the parameters of a di
 one does with them. A value network maps observations to `[...]`. Own networks are flax modules of the same form.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -184,7 +186,35 @@ def dense(size: int, initialiser: str, scale: float = 2**0.5) -> nn.Dense:
 
 
 def _kernel_init(initialiser, scale=2**0.5):
-    return nn.initializers.orthogonal(scale) if initialiser == "orthogonal" else nn.initializers.lecun_normal()
+    return partial(orthogonal, scale=scale) if initialiser == "orthogonal" else nn.initializers.lecun_normal()
+
+
+def orthogonal(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float) -> chex.Array:
+    """A random orthogonal kernel times scale: rows or columns, whichever are fewer, are orthonormal.
+
+    Uniformly distributed (Saxe et al. 2014, arXiv 1312.6120), by Gram–Schmidt on a Gaussian matrix, each column twice
+    for accuracy. `flax.linen.initializers.orthogonal` calls LAPACK's QR, of which XLA's CPU runtime deadlocks when
+    two batched calls meet: vmapped seeds then hang, for ever, now and then (BUILD_NOTES.md has the evidence).
+
+    Args:
+      key: a typed key.
+      shape: of the kernel; the last axis is the output, the others together the input.
+      dtype: of the kernel.
+      scale: factor.
+    """
+    num_inputs, num_outputs = math.prod(shape[:-1]), shape[-1]
+    length, count = max(num_inputs, num_outputs), min(num_inputs, num_outputs)
+    gaussian = jax.random.normal(key, (count, length), jnp.float32)
+
+    def orthonormalise(i, basis):
+        row = gaussian[i]
+        for _ in range(2):
+            row = row - (basis @ row) @ basis
+        return basis.at[i].set(row / jnp.linalg.norm(row))
+
+    basis = jax.lax.fori_loop(0, count, orthonormalise, jnp.zeros_like(gaussian))
+    matrix = basis if num_inputs < num_outputs else basis.T
+    return (scale * matrix.reshape(shape)).astype(dtype)
 
 
 def actor_obs(obs: Any) -> chex.Array:

@@ -58,9 +58,7 @@ class OnPolicyConfig(BaseConfig):
         super().validate(env)
         batch = self.num_envs * self.num_steps
         if batch % self.num_minibatches:
-            raise ConfigError(
-                "num_minibatches", self.num_minibatches, f"must divide num_envs·num_steps = {batch}"
-            )
+            raise ConfigError("num_minibatches", self.num_minibatches, f"must divide num_envs·num_steps = {batch}")
         minibatch = batch // self.num_minibatches
         if self.normalize_advantage and minibatch < 2:
             raise ConfigError(
@@ -151,9 +149,7 @@ def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, con
 
 
 def _optimiser(config: OnPolicyConfig, learning_rate: chex.Array | float) -> optax.GradientTransformation:
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm), optax.adam(learning_rate, eps=config.adam_eps)
-    )
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(learning_rate, eps=config.adam_eps))
 
 
 def normalize_obs(learner: Learner, obs: Any) -> Any:

@@ -45,9 +45,7 @@ def loss(
     if config.normalize_advantage:
         advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
 
-    policy_loss = jnp.mean(
-        losses.ppo_clip_loss(log_prob, minibatch.log_prob, advantage, clip_eps=config.clip_eps)
-    )
+    policy_loss = jnp.mean(losses.ppo_clip_loss(log_prob, minibatch.log_prob, advantage, clip_eps=config.clip_eps))
     value_loss = jnp.mean(
         losses.clipped_value_loss(value, minibatch.value, minibatch.target, clip_eps=config.vf_clip_eps)
     )
@@ -57,9 +55,7 @@ def loss(
         "losses/value_loss": value_loss,
         "losses/entropy": entropy,
         "losses/approx_kl": jnp.mean(losses.approx_kl(log_prob, minibatch.log_prob)),
-        "losses/clip_fraction": jnp.mean(
-            losses.clip_fraction(log_prob, minibatch.log_prob, clip_eps=config.clip_eps)
-        ),
+        "losses/clip_fraction": jnp.mean(losses.clip_fraction(log_prob, minibatch.log_prob, clip_eps=config.clip_eps)),
     }
     return policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy, metrics
 

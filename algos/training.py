@@ -83,8 +83,7 @@ def _weigh(metrics: Metrics) -> Metrics:
     """Means over episodes become sums over them."""
     episodes = metrics["charts/episodes"]
     return {
-        name: jnp.where(episodes > 0, x * episodes, 0.0) if _is_episodic(name) else x
-        for name, x in metrics.items()
+        name: jnp.where(episodes > 0, x * episodes, 0.0) if _is_episodic(name) else x for name, x in metrics.items()
     }
 
 

@@ -125,22 +125,18 @@ class Brax:
         """Seconds of simulated time in one step."""
         return float(self._env.dt)
 
+    @property
+    def mj_model(self) -> Any:
+        """The `mujoco.MjModel` behind the environment, None where there is none; what draws it needs."""
+        return getattr(getattr(self._env, "sys", None), "mj_model", None)
+
+    def qpos(self, state: BraxState) -> chex.Array:
+        """The generalised positions in a state, `[..., nq]`; what draws it needs."""
+        return state.state.pipeline_state.q
+
     def render_html(self, states: Sequence[BraxState]) -> str:
         """Brax's interactive page of a trajectory. It loads its viewer's scripts from the internet when opened."""
         from brax.io import html
 
         system = self._env.sys.tree_replace({"opt.timestep": self.step_seconds})
         return html.render(system, [state.state.pipeline_state for state in states], colab=False)
-
-    def render_frames(self, states: Sequence[BraxState], height: int = 240, width: int = 320) -> list[np.ndarray]:
-        """Pictures of a trajectory, uint8 `[height, width, 3]` each, with MuJoCo's renderer.
-
-        Raises:
-          Exception: of various types, where the machine has no OpenGL. Without a screen, MUJOCO_GL=egl must be set
-            before mujoco is first imported.
-        """
-        from brax.io import image
-
-        camera = "track" if any(self._env.sys.mj_model.camera(i).name == "track" for i in range(self._env.sys.mj_model.ncam)) else None
-        pipeline_states = [state.state.pipeline_state for state in states]
-        return image.render_array(self._env.sys, pipeline_states, height, width, camera)

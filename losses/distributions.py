@@ -176,7 +176,8 @@ def categorical_kl(logits_p: Array, logits_q: Array) -> Array:
 def tsallis_log(x: Array, *, q: Scalar) -> Array:
     """The q-logarithm of Tsallis: (x^(1−q) − 1)/(1 − q), and log x at q = 1.
 
-    Written as log(x)·expm1(t)/t with t = (1 − q)·log x, which has no pole and may be traced through q = 1.
+    (exp(t) − 1)/(1 − q) with t = (1 − q)·log x and, where t is small, its series, which has no pole: q may be traced
+    through 1.
 
     Args:
       x: positive numbers, `[...]`.
@@ -189,7 +190,8 @@ def tsallis_log(x: Array, *, q: Scalar) -> Array:
     """
     log_x = jnp.log(x)
     t = (1.0 - q) * log_x
-    small = jnp.abs(t) < 1e-4
-    # The series next to zero; the divisor is kept away from zero so that no NaN enters the gradient.
-    ratio = jnp.where(small, 1.0 + 0.5 * t + jnp.square(t) / 6.0, jnp.expm1(t) / jnp.where(small, 1.0, t))
-    return log_x * ratio
+    # exp(t) − 1 cancels below 0.1 (in the gradient by q twice); expm1 would cancel in the gradient by x at large −t.
+    small = jnp.abs(t) < 0.1
+    series = log_x * (1.0 + t / 2.0 * (1.0 + t / 3.0 * (1.0 + t / 4.0 * (1.0 + t / 5.0 * (1.0 + t / 6.0)))))
+    # The divisor is kept away from zero so that no NaN enters the gradient.
+    return jnp.where(small, series, (jnp.exp(t) - 1.0) / jnp.where(small, 1.0, 1.0 - q))

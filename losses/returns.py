@@ -109,9 +109,7 @@ def lambda_returns(
     return jax.lax.stop_gradient(_discounted_sums(increments, gamma * trace))
 
 
-def n_step_return(
-    rewards: Array, terminated: Array, truncated: Array, *, gamma: Scalar
-) -> tuple[Array, Array, Array]:
+def n_step_return(rewards: Array, terminated: Array, truncated: Array, *, gamma: Scalar) -> tuple[Array, Array, Array]:
     """Discounted sum of a window of rewards, cut at the first end of an episode in it.
 
     Σ_{k≤i} γ^k·r_k with i the first row where the episode terminated or was truncated, or n − 1 if none was.
@@ -189,8 +187,6 @@ def vtrace(
     rho, c = jnp.minimum(ratio, clip_rho), gae_lambda * jnp.minimum(ratio, clip_c)
     deltas = rho * (rewards + gamma * continues * next_values - values)
     targets = values + _discounted_sums(deltas, gamma * unbroken * c)
-    corrected_next = jnp.concatenate(
-        [jnp.where(unbroken[:-1] > 0, targets[1:], next_values[:-1]), next_values[-1:]]
-    )
+    corrected_next = jnp.concatenate([jnp.where(unbroken[:-1] > 0, targets[1:], next_values[:-1]), next_values[-1:]])
     advantages = rho * (rewards + gamma * continues * corrected_next - values)
     return jax.lax.stop_gradient((advantages, targets))

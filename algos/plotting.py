@@ -1,0 +1,72 @@
+"""Learning curves: the mean over seeds with a 95 % interval, or one line for one seed."""
+
+from pathlib import Path
+
+import numpy as np
+
+from . import logs
+
+_SERIES = {
+    "charts/episodic_return": ("training episodes", "C0"),
+    "eval/episodic_return": ("evaluation, deterministic", "C1"),
+}
+
+
+def interval_of_mean(values: np.ndarray, *, level: float = 0.95, samples: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile bootstrap interval of the mean over seeds.
+
+    Args:
+      values: `[R, seeds]`; NaN entries are left out.
+      level: probability that the interval is to cover.
+      samples: bootstrap samples, drawn with a fixed seed.
+
+    Returns:
+      (low, high), both `[R]`.
+    """
+    rng = np.random.default_rng(0)
+    choice = rng.integers(values.shape[1], size=(samples, values.shape[1]))
+    means = _nanmean(values[:, choice])
+    tail = 50.0 * (1.0 - level)
+    return np.nanpercentile(means, tail, axis=1), np.nanpercentile(means, 100.0 - tail, axis=1)
+
+
+def _nanmean(values: np.ndarray) -> np.ndarray:
+    count = np.sum(np.isfinite(values), axis=-1)
+    return np.where(count > 0, np.nansum(values, axis=-1) / np.maximum(count, 1), np.nan)
+
+
+def plot_curve(folder: Path, title: str) -> Path:
+    """Draws a run's returns against environment steps into `curve.png`.
+
+    Args:
+      folder: the run folder, with its log.
+      title: of the figure.
+
+    Returns:
+      The path of the picture.
+    """
+    from matplotlib.figure import Figure
+
+    rows = logs.read(folder)
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for name, (label, colour) in _SERIES.items():
+        steps, values = logs.column(rows, name)
+        known = np.any(np.isfinite(values), axis=1) if values.size else np.zeros(0, bool)
+        steps, values = steps[known], values[known]
+        if not len(steps):
+            continue
+        marker = "o" if len(steps) < 15 else None
+        axes.plot(steps, _nanmean(values), color=colour, label=label, marker=marker, markersize=4)
+        if values.shape[1] > 1:
+            low, high = interval_of_mean(values)
+            axes.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
+    seeds = max((logs.column(rows, name)[1].shape[1] for name in _SERIES), default=1)
+    note = f"mean of {seeds} seeds with 95 % interval" if seeds > 1 else "one seed"
+    axes.set(xlabel="environment steps", ylabel="episode return", title=f"{title}\n{note}")
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(loc="best", frameon=False)
+    path = folder / "curve.png"
+    figure.savefig(path, dpi=130)
+    return path
