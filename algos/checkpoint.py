@@ -1,8 +1,8 @@
 """Checkpoints of a whole State: written by Orbax, and guarded by a manifest against silent damage.
 
-Orbax neither notices flipped bits in array data nor a changed dtype. So each checkpoint carries `manifest.json` with the
-SHA-256 of every file and the shape and dtype of every array, and nothing is restored that does not agree with it. A
-checkpoint is written under a temporary name and renamed when complete: what exists is whole.
+Orbax neither notices flipped bits in array data nor a changed dtype. So each checkpoint carries `manifest.json` with
+the SHA-256 of every file and the shape and dtype of every array, and nothing is restored that does not agree with it.
+A checkpoint is written under a temporary name and renamed when complete: what exists is whole.
 """
 
 import hashlib
@@ -50,6 +50,7 @@ def save(folder: Path, iteration: int, state: Any, metadata: dict[str, Any]) -> 
         "format": _FORMAT,
         "metadata": metadata,
         "leaves": {name: _describe(leaf) for name, leaf in leaves.items()},
+        "key_impls": {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)},
         "files": {str(path.relative_to(temporary)): _sha256(path) for path in _files(temporary)},
     }
     (temporary / _MANIFEST).write_text(json.dumps({"sha256": _digest(body), **body}, indent=1))
@@ -89,7 +90,8 @@ def restore(path: Path, like: Any) -> Any:
     target = {name: jax.eval_shape(_raw, leaf) for name, leaf in leaves.items()}
     with ocp.StandardCheckpointer() as checkpointer:
         arrays = checkpointer.restore(path / _ARRAYS, target)
-    restored = [_unraw(arrays[name], leaf) for name, leaf in leaves.items()]
+    impls = manifest["key_impls"]
+    restored = [jax.random.wrap_key_data(arrays[n], impl=impls[n]) if n in impls else arrays[n] for n in leaves]
     return jax.tree.unflatten(jax.tree.structure(like), restored)
 
 
@@ -132,10 +134,6 @@ def _is_key(leaf: Any) -> bool:
 
 def _raw(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _unraw(array: Any, like: Any) -> Any:
-    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if _is_key(like) else array
 
 
 def _describe(leaf: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Running mean and variance of a stream of arrays, for observations and for returns.
 
-Works on any pytree. The weight of a new batch in the mean is n/(all so far), but never below 1e-6: beyond about a
-million batches old data is forgotten exponentially, so that the statistics go on adapting however long the run, and
-the count, kept in float32, may stop growing without consequence.
+Works on any pytree. The weight of a new batch in the mean is n/(all so far), but never below 1e-5: beyond a hundred
+thousand batches old data is forgotten exponentially. So the statistics go on adapting however long the run, in float32,
+and the count, float32 too, may stop growing without consequence.
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-_MIN_WEIGHT = 1e-6
+_MIN_WEIGHT = 1e-5
 _EPSILON = 1e-8
 
 

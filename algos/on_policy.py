@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from .. import losses
@@ -64,7 +65,7 @@ class OnPolicyConfig(BaseConfig):
             raise ConfigError(
                 "num_minibatches", self.num_minibatches, "normalize_advantage needs at least 2 samples in a minibatch"
             )
-        if not isinstance(self.total_steps, jax.core.Tracer) and jnp.min(jnp.asarray(self.total_steps)) < batch:
+        if not isinstance(self.total_steps, jax.core.Tracer) and np.min(self.total_steps) < batch:
             raise ConfigError(
                 "total_steps", self.total_steps, f"must be at least one rollout, num_envs·num_steps = {batch}"
             )
@@ -226,26 +227,25 @@ def update(
     learning_rate = config.learning_rate * (1.0 - progress if config.anneal_lr else 1.0)
     optimiser = _optimiser(config, learning_rate)
 
-    def gradient_step(carry, inputs):
-        params, opt_state = carry
-        indices, loss_key = inputs
+    def gradient_step(carry, indices):
+        params, opt_state, key = carry
+        key, loss_key = jax.random.split(key)
         minibatch = jax.tree.map(lambda x: x[indices], data)
         grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, loss_key, networks=networks, config=config)
         updates, opt_state = optimiser.update(grads, opt_state, params)
-        metrics["losses/grad_norm"] = optax.global_norm(grads)
-        return (optax.apply_updates(params, updates), opt_state), metrics
+        metrics["losses/grad_norm"] = optax.tree.norm(grads)
+        return (optax.apply_updates(params, updates), opt_state, key), metrics
 
     shuffle_key, loss_key = jax.random.split(key)
     epoch_keys = jax.random.split(shuffle_key, config.update_epochs)
-    indices = jnp.stack([shuffled_indices(each, size) for each in epoch_keys])
-    steps = config.update_epochs * config.num_minibatches
-    carry, metrics = jax.lax.scan(
+    indices = jax.vmap(shuffled_indices, in_axes=(0, None))(epoch_keys, size)
+    (params, opt_state, _), metrics = jax.lax.scan(
         gradient_step,
-        (learner.params, learner.opt_state),
-        (indices.reshape(steps, -1), jax.random.split(loss_key, steps)),
+        (learner.params, learner.opt_state, loss_key),
+        indices.reshape(config.update_epochs * config.num_minibatches, -1),
     )
-    fault = guard.find((batch.obs, batch.next_obs), batch.reward, metrics, carry, learner.iteration)
-    new = (*carry, *statistics)
+    fault = guard.find((batch.obs, batch.next_obs), batch.reward, metrics, (params, opt_state), learner.iteration)
+    new = (params, opt_state, *statistics)
     kept = guard.keep(fault.quantity == 0, new, learner[: len(new)])
     learner = Learner(*kept, iteration=learner.iteration + 1, fault=guard.first(learner.fault, fault))
     metrics = jax.tree.map(jnp.mean, metrics)

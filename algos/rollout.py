@@ -56,9 +56,10 @@ def collect(
       (env_state, obs, the rollout, the metrics of the episodes that ended in it).
     """
 
-    def step(carry, step_key):
-        env_state, obs = carry
-        action_key, env_key = jax.random.split(step_key)
+    # The key travels in the carry: jax's key-reuse checker refuses a vmapped scan over an array of keys.
+    def step(carry, _):
+        env_state, obs, key = carry
+        key, action_key, env_key = jax.random.split(key, 3)
         action, log_prob = select_action(action_key, obs)
         env_state, result = env.step(env_key, env_state, to_env(action))
         transition = Transition(
@@ -70,10 +71,9 @@ def collect(
             truncated=result.truncated,
             next_obs=result.next_obs,
         )
-        return (env_state, result.obs), (transition, result.episode_return, result.episode_length)
+        return (env_state, result.obs, key), (transition, result.episode_return, result.episode_length)
 
-    keys = jax.random.split(key, num_steps)
-    (env_state, obs), (rollout, returns, lengths) = jax.lax.scan(step, (env_state, obs), keys)
+    (env_state, obs, _), (rollout, returns, lengths) = jax.lax.scan(step, (env_state, obs, key), length=num_steps)
     metrics = episode_metrics(rollout.terminated | rollout.truncated, returns, lengths)
     return env_state, obs, rollout, metrics
 

@@ -60,8 +60,9 @@ def make(
         raise ValueError(f"episode_length={episode_length}: must be at least 1")
     solver = {"opt.iterations": solver_iterations, "opt.ls_iterations": ls_iterations}
     solver = {field: value for field, value in solver.items() if value is not None}
-    if solver and backend != "mjx":
-        raise ValueError(f"solver_iterations and ls_iterations need backend='mjx', got backend={backend!r}")
+    if solver and (backend != "mjx" or name in _WITHOUT_BACKEND):
+        engine = "no physics engine" if name in _WITHOUT_BACKEND else f"backend={backend!r}"
+        raise ValueError(f"solver_iterations and ls_iterations need backend='mjx', brax/{name} has {engine}")
     if name not in _WITHOUT_BACKEND:
         options["backend"] = backend
     with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):

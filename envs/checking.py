@@ -30,9 +30,7 @@ def check(env: Environment, num_steps: int = 20, seed: int = 0) -> None:
 
 
 def _check_interface(env: Any) -> list[str]:
-    missing = [
-        each for each in ("observation_space", "action_space", "reset", "step") if not hasattr(env, each)
-    ]
+    missing = [each for each in ("observation_space", "action_space", "reset", "step") if not hasattr(env, each)]
     if missing:
         return [f"it has no {each}" for each in missing]
     problems = []
@@ -60,9 +58,12 @@ def _check_interface(env: Any) -> list[str]:
 def _check_types(env: Environment) -> list[str]:
     key = jax.random.key(0)
     try:
-        state, obs = jax.eval_shape(env.reset, key)
+        result = jax.eval_shape(env.reset, key)
     except Exception as error:  # whatever the user's code raises is the finding
         return [f"reset(key) cannot be traced by jax: {_first_line(error)}"]
+    if not (isinstance(result, tuple) and len(result) == 2):
+        return ["reset must return (state, observation)"]
+    state, obs = result
     action = jax.ShapeDtypeStruct(env.action_space.shape, env.action_space.dtype)
     try:
         result = jax.eval_shape(env.step, key, state, action)
@@ -75,7 +76,7 @@ def _check_types(env: Environment) -> list[str]:
     problems += _space_differences(env.observation_space, obs)
     for name, dtype in (("reward", np.float32), ("terminated", np.bool_), ("truncated", np.bool_)):
         leaf = getattr(step, name)
-        if leaf.shape != () or leaf.dtype != dtype:
+        if (getattr(leaf, "shape", None), getattr(leaf, "dtype", None)) != ((), dtype):
             problems.append(f"{name} must be a {np.dtype(dtype)} scalar, got {_describe(leaf)}")
     return problems
 
@@ -109,7 +110,9 @@ def _note(problems: dict[str, str], space: Any, obs: Any, when: str) -> None:
             problems.setdefault(f"{name} space", f"{label} is outside of its space at {when}: {x}")
 
 
-def _describe(leaf: jax.ShapeDtypeStruct) -> str:
+def _describe(leaf: Any) -> str:
+    if not isinstance(leaf, jax.ShapeDtypeStruct):
+        return str(leaf)
     return f"{leaf.dtype}{list(leaf.shape)}{' (weak type)' if leaf.weak_type else ''}"
 
 
@@ -131,9 +134,12 @@ def _differences(what: str, before: Any, after: Any) -> list[str]:
 
 
 def _space_differences(space: Any, obs: Any) -> list[str]:
-    if isinstance(space, dict) != isinstance(obs, dict) or (isinstance(space, dict) and set(space) != set(obs)):
+    if jax.tree.structure(space) != jax.tree.structure(obs):
         return [f"the observation {jax.tree.structure(obs)} is not of the form of observation_space"]
-    pairs = [(f"[{name!r}]", space[name], obs[name]) for name in space] if isinstance(space, dict) else [("", space, obs)]
+    if isinstance(space, dict):
+        pairs = [(f"[{name!r}]", space[name], obs[name]) for name in space]
+    else:
+        pairs = [("", space, obs)]
     return [
         f"the observation{name} is {_describe(x)}, observation_space says {box.dtype}{list(box.shape)}"
         for name, box, x in pairs

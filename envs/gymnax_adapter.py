@@ -14,7 +14,7 @@ from .spaces import Box, Discrete
 # Does not work upstream: it downloads its data set when it is made.
 _REFUSED = {"MNISTBandit-bsuite": "it downloads the MNIST data set from the internet when it is made"}
 # Their observations leave the bounds that they declare.
-_WRONG_BOUNDS = ("GaussianBandit-misc", "MemoryChain-bsuite")
+_WRONG_BOUNDS = ("GaussianBandit-misc", "MemoryChain-bsuite", "MetaMaze-misc")
 
 
 def names() -> list[str]:
@@ -35,7 +35,7 @@ def make(name: str, **options) -> "Gymnax":
     if name in _REFUSED:
         raise ValueError(f"gymnax/{name} is not offered: {_REFUSED[name]}")
     env, params = gymnax.make(name)
-    unknown = [option for option in options if not hasattr(params, option)]
+    unknown = [option for option in options if option not in vars(params)]
     if unknown:
         raise ValueError(f"gymnax/{name} has no option {unknown[0]!r}; it has {sorted(vars(params))}")
     return Gymnax(env, params.replace(**options))

@@ -7,7 +7,7 @@ When an algorithm does not learn, the first probe that it fails tells what is br
 * `probe/delay`: the first of two actions decides the reward of the second step. Fails: discounting, credit assignment.
 * `probe/observation`: the right action is told by the observation. Fails: the networks see no observation.
 * `probe/truncation`: every step is cut by a time limit. Fails: truncation is treated as termination, or the
-  observation after the reset is bootstrapped instead of the true successor. Needs a discount of at least 0.8.
+  observation after the reset is bootstrapped instead of the true successor. Needs a discount of 0.86 to 0.92.
 * `probe/termination`: every step terminates, and leads to where it looks as if more could be had. Fails: bootstrapping
   past the end of an episode. Needs a discount of at least 0.5.
 
@@ -86,13 +86,19 @@ def names() -> list[str]:
     return list(_TABLES)
 
 
-def make(name: str, *, continuous: bool = False) -> "Probe":
+def make(name: str, *, continuous: bool = False, **options) -> "Probe":
     """Makes a probe.
 
     Args:
       name: one of `names()`.
       continuous: actions are a Box([−1], [1]) of which the sign chooses, instead of Discrete(2).
+      **options: none; whatever else is given is refused by name.
+
+    Raises:
+      ValueError: an option other than continuous.
     """
+    if options:
+        raise ValueError(f"probe/{name} has no option {next(iter(options))!r}; it has ['continuous']")
     return Probe(_TABLES[name], continuous)
 
 

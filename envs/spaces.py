@@ -54,7 +54,8 @@ class Box:
 
     def from_unit(self, x: chex.Array) -> jax.Array:
         """Maps [−1, 1] affinely to the bounds, which must be finite: −1 to low, 1 to high; `[..., *shape]`."""
-        return self.low + 0.5 * (x + 1.0) * (self.high - self.low)
+        low, high = (jnp.broadcast_to(bound, jnp.shape(x)) for bound in (self.low, self.high))
+        return low + 0.5 * (x + 1.0) * (high - low)
 
     def sample(self, key: chex.PRNGKey) -> jax.Array:
         """A uniform element; standard normal, moved inside the bounds, where a bound is missing."""

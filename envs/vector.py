@@ -166,9 +166,7 @@ class VectorEnv:
 
 def _where_done(done, if_done, otherwise):
     """Per-copy choice between two pytrees with the leading axis N."""
-    return jax.vmap(lambda flag, a, b: jax.tree.map(lambda x, y: jnp.where(flag, x, y), a, b))(
-        done, if_done, otherwise
-    )
+    return jax.vmap(lambda flag, a, b: jax.tree.map(lambda x, y: jnp.where(flag, x, y), a, b))(done, if_done, otherwise)
 
 
 def _require_same_types(what: str, before: Any, after: Any) -> None:

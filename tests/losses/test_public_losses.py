@@ -1,0 +1,134 @@
+"""What every public function of `onejit.losses` promises; a new one is tested as soon as it is public."""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from onejit import losses
+
+# Plain numpy and scipy in float64, which no transformation of jax is meant to pass through.
+HOST_SIDE = {"onejit.losses.smoothing"}
+NAMES = sorted(losses.__all__)
+TRACED = [name for name in NAMES if getattr(losses, name).__module__ not in HOST_SIDE]
+
+# A maker of sample data for every parameter name; five steps of three environments, four features or classes.
+# The words are the project's vocabulary: some wait for the loss that will use them.
+PER_STEP = """advantage discount kl log_prob log_ratio next_entropy next_log_prob next_q next_q1 next_q2 next_values
+    noise old_log_prob old_value q q_value reward rewards target value values"""
+PER_FEATURE = "log_std log_std_p log_std_q logits logits_p logits_q mean mean_p mean_q pre_tanh q_stack"
+PROBABILITIES = "probs probs1 probs2 target_probs"
+SAMPLES = {
+    **dict.fromkeys(PER_STEP.split(), lambda rng: rng.normal(size=(5, 3))),
+    **dict.fromkeys(PER_FEATURE.split(), lambda rng: rng.normal(size=(5, 3, 4))),
+    **dict.fromkeys(PROBABILITIES.split(), lambda rng: rng.dirichlet(np.ones(4), size=(5, 3))),
+    **dict.fromkeys(["terminated", "truncated"], lambda rng: rng.random((5, 3)) < 0.3),
+    "action": lambda rng: rng.integers(4, size=(5, 3)),
+    "coefficients": lambda rng: rng.random(5),
+    "log_alpha": lambda rng: rng.normal(),
+    "num_stored": lambda rng: rng.integers(1, 5),
+    "x": lambda rng: rng.uniform(0.1, 3.0, size=(5, 3, 4)),
+}
+# Traced, so that a sweep over them is one program. Each value is in its allowed range, and so is half of it.
+HYPERPARAMETERS = {
+    **dict.fromkeys(["alpha", "beta", "clip_eps", "eps", "kappa", "noise_clip", "step_size"], 0.2),
+    **dict.fromkeys(["entropy_coef", "eta", "gae_lambda", "gamma", "lam"], 0.9),
+    **dict.fromkeys(["clip_c", "clip_rho"], 1.1),
+    "q": 1.5,
+    "support": np.linspace(-2.0, 2.0, 4, dtype=np.float32),
+    "target_entropy": -2.0,
+}
+STATIC = {"memory": 5}  # sizes of the result
+DTYPES = {"f": jnp.float32, "i": jnp.int32, "b": jnp.bool_}
+
+
+def data_parameters(name):
+    parameters = inspect.signature(getattr(losses, name)).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+
+
+def sample_call(name, seed=0):
+    """The function with its static arguments bound, sample arrays in order, and its traced hyperparameters."""
+    function, rng = getattr(losses, name), np.random.default_rng(seed)
+    arrays, hyperparameters, static = [], {}, {}
+    for parameter in inspect.signature(function).parameters.values():
+        keyword_only = parameter.kind is parameter.KEYWORD_ONLY
+        if not keyword_only and parameter.name in SAMPLES:
+            sample = np.asarray(SAMPLES[parameter.name](rng))
+            arrays.append(jnp.asarray(sample, DTYPES[sample.dtype.kind]))
+        elif keyword_only and parameter.name in HYPERPARAMETERS:
+            hyperparameters[parameter.name] = HYPERPARAMETERS[parameter.name]
+        elif keyword_only and parameter.name in STATIC:
+            static[parameter.name] = STATIC[parameter.name]
+        else:
+            table = "HYPERPARAMETERS (or STATIC)" if keyword_only else "SAMPLES"
+            pytest.fail(f"losses.{name}: no sample for {parameter.name!r}; add one to {table} in {__file__}")
+    return functools.partial(function, **static), arrays, hyperparameters
+
+
+def assert_same(results, expected):
+    chex.assert_trees_all_equal_shapes_and_dtypes(results, expected)
+    chex.assert_trees_all_close(results, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_transformations_of_jax(name):
+    function, arrays, hyperparameters = sample_call(name)
+    expected = function(*arrays, **hyperparameters)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(expected))
+
+    # jit with the hyperparameters as constants
+    assert_same(jax.jit(functools.partial(function, **hyperparameters))(*arrays), expected)
+
+    # jit and vmap with data and hyperparameters traced, against one call after the other with Python floats
+    _, other_arrays, _ = sample_call(name, seed=1)
+    halves = {key: 0.5 * value for key, value in hyperparameters.items()}
+    one_by_one = expected, function(*other_arrays, **halves)
+    calls = (arrays, hyperparameters), (other_arrays, halves)
+    batch = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *calls)
+    at_once = jax.jit(jax.vmap(lambda data, traced: function(*data, **traced)))(*batch)
+    assert_same(at_once, jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one))
+
+    # grad by every float array
+    def total(data, traced):
+        leaves = jax.tree.leaves(function(*data, **traced))
+        return sum(jnp.sum(leaf) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating))
+
+    gradients = jax.jit(jax.grad(total, allow_int=True))(arrays, hyperparameters)
+    for array, gradient in zip(arrays, gradients, strict=True):
+        if jnp.issubdtype(array.dtype, jnp.floating):
+            assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize("name", [name for name in TRACED if len(data_parameters(name)) > 1])
+def test_shapes_that_would_broadcast_are_refused(name):
+    function, arrays, hyperparameters = sample_call(name)
+    batched = [i for i, array in enumerate(arrays) if array.ndim > 1]
+    if len(batched) < 2:
+        pytest.skip("no two arrays that could disagree")
+    for i in batched:
+        mismatched = [array[..., None] if i == j else array for j, array in enumerate(arrays)]
+        with pytest.raises(AssertionError):
+            function(*mismatched, **hyperparameters)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_docstring_says_what_goes_in_what_comes_out_and_where_it_is_from(name):
+    docstring = inspect.getdoc(getattr(losses, name))
+    for part in ("Args:", "Returns:", "Source"):
+        assert part in docstring, f"losses.{name} has no {part}"
+    for parameter in inspect.signature(getattr(losses, name)).parameters:
+        assert f"  {parameter}: " in docstring, f"losses.{name} does not explain {parameter}"
+
+
+def test_every_public_function_of_every_module_is_exported():
+    for module in pkgutil.iter_modules(losses.__path__, "onejit.losses."):
+        for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
+            if function.__module__ == module.name and not name.startswith("_"):
+                assert name in losses.__all__, f"{module.name}.{name} is missing in losses.__all__"

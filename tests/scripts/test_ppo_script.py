@@ -1,0 +1,81 @@
+"""scripts/ppo.py as a user types it."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from onejit.algos import cli, ppo
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "ppo.py"
+TINY = ["--num_envs=4", "--num_steps=8", "--num_minibatches=2", "--hidden_sizes=8", "--eval_episodes=2"]
+
+REFUSED = [
+    (["--gamma=1.5"], "gamma=1.5: must be a number at least 0 and at most 1"),
+    (["--learning_rate=-1"], "learning_rate=-1.0: must be a number above 0"),
+    (["--learning_rate=fast"], "learning_rate"),
+    (["--learning_rat=1"], "Did you mean.*learning_rate"),
+    (["--num_envs=0"], "num_envs=0: must be an integer at least 1"),
+    (["--num_envs=2.5"], "num_envs"),
+    (["--hidden_sizes=a,b"], "hidden_sizes"),
+    (["--activation=gelu"], "activation"),
+    (["--num_minibatches=7"], "num_minibatches=7: must divide"),
+    (["--env=gymnax/CartPol-v1"], "did you mean gymnax/CartPole-v1"),
+    (["--env=gymnax/CartPole-v1", "--env_options=speed=3"], "no option 'speed'"),
+    (["--env_options=speed"], "env_options=speed: must be name=value"),
+    (["--env=brax/swimmer"], "brax/swimmer is not offered"),
+    (["--num_seeds=0"], "num_seeds=0: must be at least 1"),
+    (["--resume=nowhere"], "resume=nowhere"),
+    (["CartPole"], "'CartPole' is not a flag"),
+]
+
+
+@pytest.mark.parametrize("arguments, message", REFUSED)
+def test_wrong_input_is_refused_in_one_line_with_exit_code_2(arguments, message, capsys, tmp_path):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(ppo, ["ppo.py", f"--out={tmp_path}", *arguments])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_explains_every_hyperparameter(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(ppo, ["ppo.py", "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--learning_rate", "--clip_eps", "--num_envs", "--env", "--resume", "--num_seeds"):
+        assert f"{flag}: " in text
+
+
+def test_ctrl_c_keeps_the_work_and_the_printed_command_continues_it(tmp_path):
+    command = [sys.executable, SCRIPT, "--env=probe/observation", f"--out={tmp_path}", "--total_steps=2e9", *TINY]
+    process = subprocess.Popen(
+        [*command, "--num_logs=1000000", "--num_evals=1000000"], stdout=subprocess.PIPE, text=True
+    )
+    assert "evaluated return" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 130
+    folder = Path(re.search(r"--resume=(\S+)", output)[1])
+    assert list((folder / "checkpoints").iterdir())
+
+    # Twice as far as it came: the log goes on where it stopped.
+    rows = (folder / "metrics.jsonl").read_text().splitlines()
+    steps = 2 * json.loads(rows[-1])["step"]
+    resumed = [sys.executable, SCRIPT, f"--resume={folder}", f"--total_steps={steps}", "--num_logs=20", "--num_evals=2"]
+    output = subprocess.run(resumed, check=True, capture_output=True, text=True).stdout
+    assert "evaluated return" in output
+    more = (folder / "metrics.jsonl").read_text().splitlines()
+    assert more[: len(rows)] == rows
+    assert json.loads(more[-1])["step"] == steps
+    config = json.loads((folder / "config.json").read_text())
+    assert config["config"]["total_steps"] == steps
+    assert len(config["commands"]) == 2
+    assert (folder / "curve.png").exists()
