@@ -150,7 +150,10 @@ def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, con
 
 
 def _optimiser(config: OnPolicyConfig, learning_rate: chex.Array | float) -> optax.GradientTransformation:
-    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(learning_rate, eps=config.adam_eps))
+    # On one flat vector instead of a dozen arrays: fewer kernels to compile and to start.
+    return optax.flatten(
+        optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(learning_rate, eps=config.adam_eps))
+    )
 
 
 def normalize_obs(learner: Learner, obs: Any) -> Any:
@@ -227,22 +230,23 @@ def update(
     learning_rate = config.learning_rate * (1.0 - progress if config.anneal_lr else 1.0)
     optimiser = _optimiser(config, learning_rate)
 
-    def gradient_step(carry, indices):
-        params, opt_state, key = carry
-        key, loss_key = jax.random.split(key)
+    def gradient_step(carry, inputs):
+        params, opt_state = carry
+        indices, key_data = inputs
+        (loss_key,) = rollout.unpack_keys(key_data, key)
         minibatch = jax.tree.map(lambda x: x[indices], data)
         grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, loss_key, networks=networks, config=config)
         updates, opt_state = optimiser.update(grads, opt_state, params)
         metrics["losses/grad_norm"] = optax.tree.norm(grads)
-        return (optax.apply_updates(params, updates), opt_state, key), metrics
+        return (optax.apply_updates(params, updates), opt_state), metrics
 
-    shuffle_key, loss_key = jax.random.split(key)
-    epoch_keys = jax.random.split(shuffle_key, config.update_epochs)
-    indices = jax.vmap(shuffled_indices, in_axes=(0, None))(epoch_keys, size)
-    (params, opt_state, _), metrics = jax.lax.scan(
+    num_steps = config.update_epochs * config.num_minibatches
+    keys = jax.random.split(key, 1 + config.update_epochs)
+    indices = jax.vmap(shuffled_indices, in_axes=(0, None))(keys[1:], size)
+    (params, opt_state), metrics = jax.lax.scan(
         gradient_step,
-        (learner.params, learner.opt_state, loss_key),
-        indices.reshape(config.update_epochs * config.num_minibatches, -1),
+        (learner.params, learner.opt_state),
+        (indices.reshape(num_steps, -1), rollout.split_for_scan(keys[0], num_steps, 1)),
     )
     fault = guard.find((batch.obs, batch.next_obs), batch.reward, metrics, (params, opt_state), learner.iteration)
     new = (params, opt_state, *statistics)

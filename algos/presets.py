@@ -1,13 +1,27 @@
 """Hyperparameters per algorithm and environment, as data; the scripts take them unless a flag says otherwise.
 
-Each was found on the results that it is published with (see `results/`).
+`scripts/learning_curves.py` runs them, and `results/learning/` holds what came out.
 """
 
 from typing import Any
 
+_PPO_ROBOT = {
+    "learning_rate": 3e-4,
+    "gamma": 0.97,
+    "ent_coef": 1e-3,
+    "max_grad_norm": 1.0,
+    "num_envs": 64,
+    "num_steps": 64,
+    "num_minibatches": 8,
+    "anneal_lr": False,
+    "normalize_obs": True,
+}
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
         "gymnax/CartPole-v1": {"learning_rate": 1e-3, "reward_scale": 0.1, "total_steps": 500_000},
+        "brax/ant": {**_PPO_ROBOT, "total_steps": 2_000_000},
+        "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_000_000},
     },
 }
 

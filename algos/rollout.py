@@ -56,10 +56,9 @@ def collect(
       (env_state, obs, the rollout, the metrics of the episodes that ended in it).
     """
 
-    # The key travels in the carry: jax's key-reuse checker refuses a vmapped scan over an array of keys.
-    def step(carry, _):
-        env_state, obs, key = carry
-        key, action_key, env_key = jax.random.split(key, 3)
+    def step(carry, key_data):
+        env_state, obs = carry
+        action_key, env_key = unpack_keys(key_data, key)
         action, log_prob = select_action(action_key, obs)
         env_state, result = env.step(env_key, env_state, to_env(action))
         transition = Transition(
@@ -71,11 +70,26 @@ def collect(
             truncated=result.truncated,
             next_obs=result.next_obs,
         )
-        return (env_state, result.obs, key), (transition, result.episode_return, result.episode_length)
+        return (env_state, result.obs), (transition, result.episode_return, result.episode_length)
 
-    (env_state, obs, _), (rollout, returns, lengths) = jax.lax.scan(step, (env_state, obs, key), length=num_steps)
+    key_data = split_for_scan(key, num_steps, 2)
+    (env_state, obs), (rollout, returns, lengths) = jax.lax.scan(step, (env_state, obs), key_data)
     metrics = episode_metrics(rollout.terminated | rollout.truncated, returns, lengths)
     return env_state, obs, rollout, metrics
+
+
+def split_for_scan(key: chex.PRNGKey, length: int, keys_per_step: int) -> chex.Array:
+    """Keys for each step of a scan, as raw numbers `[length, keys_per_step, ...]` for `unpack_keys`.
+
+    All at once, because a hash per step and purpose is a good part of a cheap environment's time; and as numbers,
+    because jax's key-reuse checker refuses a vmapped scan over an array of keys.
+    """
+    return jax.random.key_data(jax.random.split(key, (length, keys_per_step)))
+
+
+def unpack_keys(key_data: chex.Array, like: chex.PRNGKey) -> tuple[chex.PRNGKey, ...]:
+    """The keys of one step of a scan; `like` is a key of the same kind."""
+    return tuple(jax.random.wrap_key_data(data, impl=jax.random.key_impl(like)) for data in key_data)
 
 
 def episode_metrics(done: chex.Array, returns: chex.Array, lengths: chex.Array) -> dict[str, chex.Array]:

@@ -88,10 +88,11 @@ class VectorEnv:
         Returns:
           The state and the observations to act on, `[N, ...]`.
         """
-        reset_key, bank_key = jax.random.split(key)
-        env_state, obs = self._reset_many(reset_key, self.num_envs)
-        if self._reset_mode == "bank":
-            bank = self._reset_many(bank_key, self._bank_size)
+        with_bank = self._reset_mode == "bank"
+        keys = jax.random.split(key, self.num_envs + (self._bank_size if with_bank else 0))
+        env_state, obs = jax.vmap(self.env.reset)(keys[: self.num_envs])
+        if with_bank:
+            bank = jax.vmap(self.env.reset)(keys[self.num_envs :])
         elif self._reset_mode == "first":
             bank = jax.tree.map(jnp.copy, (env_state, obs))
         else:
@@ -119,10 +120,9 @@ class VectorEnv:
         Raises:
           TypeError: the environment's step changes the structure, shapes or dtypes of its state or observation.
         """
-        step_key, reset_key = jax.random.split(key)
-        step_keys = jax.random.split(step_key, self.num_envs)
+        step_keys, reset_keys = jax.random.split(key, (2, self.num_envs))
         stepped, step = jax.vmap(self.env.step)(step_keys, state.env_state, action)
-        bank, bank_cursor, (fresh, fresh_obs) = self._starts(reset_key, state)
+        bank, bank_cursor, (fresh, fresh_obs) = self._starts(reset_keys, state)
         _require_same_types("state", fresh, stepped)
         _require_same_types("observation", fresh_obs, step.obs)
         done = step.terminated | step.truncated
@@ -147,16 +147,13 @@ class VectorEnv:
             info=step.info,
         )
 
-    def _reset_many(self, key, size):
-        return jax.vmap(self.env.reset)(jax.random.split(key, size))
-
-    def _starts(self, key, state):
+    def _starts(self, keys, state):
         """The bank after this step, its cursor, and the (states, observations) to reset to, `[N, ...]`."""
         if self._reset_mode == "full":
-            return state.bank, state.bank_cursor, self._reset_many(key, self.num_envs)
+            return state.bank, state.bank_cursor, jax.vmap(self.env.reset)(keys)
         if self._reset_mode == "first":
             return state.bank, state.bank_cursor, state.bank
-        refresh_key, choice_key = jax.random.split(key)
+        refresh_key, choice_key = jax.random.split(keys[0])
         entry = self.env.reset(refresh_key)
         bank = jax.tree.map(lambda pool, x: pool.at[state.bank_cursor].set(x), state.bank, entry)
         choice = jax.random.randint(choice_key, (self.num_envs,), 0, self._bank_size)

@@ -93,9 +93,9 @@ def test_inverted_pendulum_falls_or_is_cut():
     step = jax.jit(env.step)
     state, obs = jax.jit(env.reset)(jax.random.key(0))
     action = jnp.array([[1.0], [0.0]])
-    results = []
+    states, results = [], []
     for key in jax.random.split(jax.random.key(1), 10):
-        before = state
+        states.append(state)
         state, result = step(key, state, action)
         results.append(jax.device_get(result))
     fall = [bool(result.terminated[0]) for result in results].index(True)
@@ -110,13 +110,18 @@ def test_inverted_pendulum_falls_or_is_cut():
     assert (results[-1].obs[1] != results[-1].next_obs[1]).any()
 
     # The final observation is where the physics led to, the same as from that state in mid-episode.
-    robot, _ = before.env_state
+    robot, _ = states[-1].env_state
     robots = jax.tree.map(lambda leaf: jnp.stack([leaf[1], leaf[1]]), robot)
-    env_state = before.env_state._replace(state=robots, time=jnp.array([3, 9], jnp.int32))
-    _, result = step(jax.random.key(2), before._replace(env_state=env_state), jnp.zeros((2, 1)))
+    both = states[-1].env_state._replace(state=robots, time=jnp.array([3, 9], jnp.int32))
+    _, result = step(jax.random.key(2), states[-1]._replace(env_state=both), jnp.zeros((2, 1)))
     assert result.truncated.tolist() == [False, True]
     np.testing.assert_array_equal(result.next_obs[0], result.next_obs[1])
     np.testing.assert_array_equal(result.next_obs[1], results[-1].next_obs[1])
+
+    # A fall in the last step of the time limit is a fall.
+    late = states[fall].env_state._replace(time=jnp.array([9, 9], jnp.int32))
+    _, result = step(jax.random.key(3), states[fall]._replace(env_state=late), action)
+    assert (result.terminated.tolist(), result.truncated.tolist()) == ([True, False], [False, True])
     assert step._cache_size() == 1
 
 

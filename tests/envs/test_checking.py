@@ -246,7 +246,14 @@ def test_a_dict_observation_is_named_by_its_entry():
         check(Wrong())
 
 
-def test_mistakes_are_found_in_later_steps_and_episodes():
+def test_episodes_that_ended_are_reset():
+    def pay(state, step):  # nothing that can be relied on, once the ten steps of an episode are over
+        return state, step._replace(reward=jnp.where(state.time > 10, jnp.nan, step.reward))
+
+    check(stepping(pay)(), num_steps=40)
+
+
+def test_mistakes_are_found_in_later_steps():
     late = replacing(reward=lambda step: jnp.where(step.truncated, jnp.nan, step.reward))
     late.action_space = Box(0.0, 0.0, (1,))  # stands still, so that the time limit comes at step 9
     check(late(), num_steps=9)
