@@ -4,6 +4,7 @@
 because a driver that crashes must not take a training run with it.
 """
 
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 _FRAMES_PER_SECOND = 25
+_MAX_SECONDS = 12.0  # beyond that a GIF grows to many megabytes
 
 
 class RenderError(RuntimeError):
@@ -24,7 +26,7 @@ class RenderError(RuntimeError):
 def render_gif(
     path: Path, model: Any, qpos: np.ndarray, step_seconds: float, *, height: int = 240, width: int = 320
 ) -> None:
-    """Writes a GIF that plays in real time (at most 25 pictures a second).
+    """Writes a GIF that plays in real time: at most 25 pictures a second, of the first 12 seconds.
 
     Args:
       path: where to write.
@@ -46,7 +48,8 @@ def render_gif(
     with tempfile.TemporaryDirectory() as folder:
         model_path, qpos_path = Path(folder, "model.mjb"), Path(folder, "qpos.npy")
         mujoco.mj_saveModel(model, str(model_path))
-        np.save(qpos_path, np.asarray(qpos)[::stride].astype(np.float64))
+        length = math.ceil(_MAX_SECONDS / step_seconds)
+        np.save(qpos_path, np.asarray(qpos)[:length:stride].astype(np.float64))
         arguments = [model_path, qpos_path, path, 1000.0 * stride * step_seconds, height, width]
         result = subprocess.run(
             [sys.executable, "-P", __file__, *map(str, arguments)],

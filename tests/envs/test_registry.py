@@ -32,7 +32,7 @@ def test_make_gives_an_environment(env_id):
     ("wrong", "nearest"),
     [
         ("gymnax/CartPole", "did you mean gymnax/CartPole-v1"),
-        ("GYMNAX/CARTPOLE-V1", "did you mean gymnax/CartPole-v1"),
+        ("gymnax/mnistbandit-bsuite", "did you mean gymnax/MNISTBandit-bsuite"),
         ("brax/half_cheetah", "did you mean brax/halfcheetah"),
         ("gimnax/CartPole-v1", "did you mean gymnax/CartPole-v1"),
         ("Pendulum-v1", "did you mean gymnax/Pendulum-v1"),
