@@ -20,8 +20,7 @@ _PPO_ROBOT = {
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
         "gymnax/CartPole-v1": {"learning_rate": 1e-3, "reward_scale": 0.1, "total_steps": 500_000},
-        "brax/ant": {**_PPO_ROBOT, "total_steps": 2_000_000},
-        "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_000_000},
+        "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000},
     },
 }
 

@@ -1,5 +1,7 @@
 """Brax's robots (brax >= 0.14), without Brax's own episode and auto-reset wrappers."""
 
+import contextlib
+import io
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-with warnings.catch_warnings():
+# mujoco-mjx prints that an optional package is missing.
+with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
     import brax.envs
 

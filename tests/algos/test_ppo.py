@@ -122,11 +122,11 @@ def test_vmapped_seeds_equal_single_runs_and_differ_from_each_other():
     keys = jax.random.split(jax.random.key(0), 3)
     many = jax.jit(jax.vmap(run))(keys)[0].learner.params
     for i in range(3):
-        one = jax.jit(run)(jax.random.clone(keys[i]))[0].learner.params
+        one = jax.jit(run)(jax.random.clone(keys)[i])[0].learner.params
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-6), many, one)
-    kernel = jax.tree.leaves(many)[1]
-    assert np.abs(kernel[0] - kernel[1]).max() > 0.01
-    assert np.abs(kernel[1] - kernel[2]).max() > 0.01
+    kernel = many["value"]["params"]["torso"]["Dense_0"]["kernel"]
+    assert np.abs(kernel[0] - kernel[1]).max() > 0.1
+    assert np.abs(kernel[1] - kernel[2]).max() > 0.1
 
 
 def test_sweep_over_traced_hyperparameters_equals_single_runs():
