@@ -16,7 +16,7 @@ import optax
 from .. import losses
 from ..envs import Box, Discrete, Environment, VectorEnv
 from ..envs.vector import RESETS
-from . import guard, normalize, rollout
+from . import guard, memory, normalize, rollout
 from .base import Algorithm, Metrics
 from .config import BaseConfig, ConfigError, configclass, static, traced
 from .networks import ACTIVATIONS, CONTINUOUS_HEADS, INITIALISERS, Networks
@@ -70,10 +70,9 @@ class OnPolicyConfig(BaseConfig):
                 "total_steps", self.total_steps, f"must be at least one rollout, num_envs·num_steps = {batch}"
             )
         space = env.action_space
-        if isinstance(space, Box) and (not space.bounded or len(space.shape) != 1):
+        if not isinstance(space, Discrete) and not (isinstance(space, Box) and space.bounded and len(space.shape) == 1):
             raise ConfigError("env.action_space", space, "must be a Box with one axis and finite bounds, or Discrete")
-        if not isinstance(space, Box | Discrete):
-            raise ConfigError("env.action_space", space, "must be a Box with one axis and finite bounds, or Discrete")
+        memory.require_rollout_and_networks(env, self.num_envs, self.num_steps, self.hidden_sizes)
 
 
 class Learner(NamedTuple):

@@ -1,0 +1,71 @@
+"""Training speed beside a peer: `python scripts/bench_peers.py --cases=ppo_cartpole`, one JSON line per run.
+
+Builds rejax 0.1.3 a virtual environment of its own (.venv-rejax; it needs gymnax 0.0.9, current gymnax breaks it), then
+alternates the two, each run a process of its own with another seed, so that both meet the same machine. Run it with
+nothing else running. Lines also go to results/peers.jsonl; a table of medians is printed at the end.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from statistics import median
+
+from absl import app, flags
+
+ROOT = Path(__file__).parents[1]
+REJAX = ("rejax==0.1.3", "gymnax==0.0.9", "six", "brax==0.14.2", "jax==0.10.2")
+CASES = ("ppo_cartpole", "ppo_pendulum", "ppo_halfcheetah", "ppo_cartpole_1_seed", "ppo_cartpole_16_seeds")
+
+flags.DEFINE_list("cases", list(CASES), "Which cases to run.")
+flags.DEFINE_integer("repeats", 5, "Runs of each side.")
+flags.DEFINE_string("out", str(ROOT / "results" / "peers.jsonl"), "Where lines are added.")
+
+
+def rejax_python() -> Path:
+    """The Python of rejax's environment, which is made if need be."""
+    folder = ROOT / ".venv-rejax"
+    python = folder / "bin" / "python"
+    if not (folder / ".installed").exists():
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *REJAX], check=True)
+        (folder / ".installed").touch()
+    return python
+
+
+def timed(command: list) -> dict:
+    """Runs a benchmark without a compilation cache and returns its line."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def main(argv: list[str]) -> None:
+    """Alternates the two sides and prints a line for each run."""
+    del argv
+    out, lines = Path(flags.FLAGS.out), []
+    ours, theirs = ROOT / "scripts" / "bench_train.py", ROOT / "scripts" / "bench_rejax.py"
+    python = rejax_python()
+    for case in flags.FLAGS.cases:
+        for seed in range(flags.FLAGS.repeats):
+            for command in (
+                [sys.executable, ours, f"--cases={case}", f"--seed={seed}"],
+                [python, theirs, case, str(seed)],
+            ):
+                lines.append(timed(command))
+                print(json.dumps(lines[-1]), flush=True)
+                with out.open("a") as file:
+                    file.write(json.dumps(lines[-1]) + "\n")
+    print(f"{'case':24}{'peer':10}{'steps/s':>10}{'run s':>8}{'cpu s':>8}{'compile s':>11}{'return':>9}   (medians)")
+    for case in flags.FLAGS.cases:
+        for peer in ("onejit", "rejax"):
+            rows = [line for line in lines if (line["case"], line["peer"]) == (case, peer)]
+            keys = ("steps_per_s", "run_s", "cpu_s", "compile_s", "final_return")
+            speed, run, cpu, compiling, score = (median(row[key] for row in rows) for key in keys)
+            print(f"{case:24}{peer:10}{speed:>10,.0f}{run:>8.2f}{cpu:>8.2f}{compiling:>11.1f}{score:>9.1f}")
+
+
+if __name__ == "__main__":
+    app.run(main)

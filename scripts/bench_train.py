@@ -1,0 +1,98 @@
+"""Times whole training runs, one JSON line per run: `python scripts/bench_train.py --cases=ppo_cartpole`.
+
+A case is compiled ahead of time, then run. Keys of a line: peer, case, seed, compile_s (wall clock of tracing and
+compiling), run_s (of running), cpu_s (processor seconds of running), steps_per_s (all seeds together), final_return
+(mean return of the trained policies, sampled, over whole episodes), versions. Evaluation is not timed.
+"""
+
+import json
+import sys
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from onejit import algos, envs
+from onejit.algos import ppo, runner
+
+flags.DEFINE_list("cases", None, "Which cases to run; all by default.")
+flags.DEFINE_integer("repeats", 1, "Runs of each case, with different seeds; compiled once.")
+flags.DEFINE_integer("seed", 0, "Of the first run.")
+
+# 64 environments × 32 steps, 4 minibatches, 4 epochs, two separate MLPs: the setting that peers are measured with.
+COMMON = ppo.Config(learning_rate=1e-3, num_envs=64, num_steps=32, num_minibatches=4, update_epochs=4)
+
+
+class Case(NamedTuple):
+    """A training run of `steps` environment steps for each of `seeds` vmapped seeds (0: one seed, not vmapped)."""
+
+    env: str
+    steps: int
+    seeds: int = 0
+    config: ppo.Config = COMMON
+    eval_episodes: int = 128
+
+
+CASES = {
+    "ppo_cartpole": Case("gymnax/CartPole-v1", 499_712, config=COMMON.replace(reward_scale=0.1)),
+    "ppo_pendulum": Case("gymnax/Pendulum-v1", 499_712, config=COMMON.replace(reward_scale=0.1)),
+    "ppo_halfcheetah": Case("brax/halfcheetah", 102_400, eval_episodes=16),
+    "ppo_cartpole_1_seed": Case("gymnax/CartPole-v1", 102_400, 1, config=COMMON.replace(reward_scale=0.1)),
+    "ppo_cartpole_16_seeds": Case("gymnax/CartPole-v1", 102_400, 16, config=COMMON.replace(reward_scale=0.1)),
+}
+
+
+def bench(name: str, case: Case, repeats: int, first_seed: int):
+    """Yields the result of each run of a case."""
+    config = case.config.replace(total_steps=case.steps)
+    start = time.perf_counter()
+    algorithm = ppo.make(envs.make(case.env), config)
+    iterations = case.steps // algorithm.steps_per_iteration
+
+    evaluate = algos.evaluator(algorithm, num_episodes=case.eval_episodes, deterministic=False)
+
+    def train(key):
+        return algos.train(algorithm, key, num_iterations=iterations)
+
+    def keys(seed):
+        key = jax.random.key(seed)
+        return jax.random.split(key, case.seeds) if case.seeds else key
+
+    compiled = jax.jit(jax.vmap(train) if case.seeds else train).lower(keys(0)).compile()
+    compile_s = time.perf_counter() - start
+    evaluate = jax.jit(jax.vmap(evaluate, in_axes=(0, None)) if case.seeds else evaluate)
+    for repeat in range(repeats):
+        start, cpu = time.perf_counter(), time.process_time()
+        state, _ = jax.block_until_ready(compiled(keys(first_seed + repeat)))
+        run_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+        returns = np.asarray(evaluate(state, jax.random.key(1_000_000))["eval/episodic_return"])
+        yield {
+            "peer": "onejit",
+            "case": name,
+            "seed": first_seed + repeat,
+            "seeds": max(1, case.seeds),
+            "steps": case.steps,
+            "compile_s": round(compile_s, 2),
+            "run_s": round(run_s, 3),
+            "cpu_s": round(cpu_s, 3),
+            "steps_per_s": round(case.steps * max(1, case.seeds) / run_s),
+            "final_return": round(float(returns.mean()), 1),
+            "versions": runner.versions(),
+        }
+
+
+def main(argv: list[str]) -> None:
+    """Runs the cases and prints a line for each run."""
+    del argv
+    unknown = set(flags.FLAGS.cases or []) - set(CASES)
+    if unknown:
+        sys.exit(f"unknown cases {sorted(unknown)}; known: {', '.join(CASES)}")
+    for name in flags.FLAGS.cases or CASES:
+        for result in bench(name, CASES[name], flags.FLAGS.repeats, flags.FLAGS.seed):
+            print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
