@@ -31,7 +31,9 @@ def space_bytes(space) -> int:
 
 def mlp_parameters(num_inputs: int, hidden_sizes: Sequence[int]) -> int:
     """Weights and biases of the hidden layers of a fully connected network."""
-    return sum((fan_in + 1) * fan_out for fan_in, fan_out in zip((num_inputs, *hidden_sizes), hidden_sizes, strict=False))
+    return sum(
+        (fan_in + 1) * fan_out for fan_in, fan_out in zip((num_inputs, *hidden_sizes), hidden_sizes, strict=False)
+    )
 
 
 def require(field: str, value: object, needed: float, what: str) -> None:

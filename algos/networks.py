@@ -18,7 +18,8 @@ from .. import losses
 from ..envs import Box, Discrete, Environment, Space
 
 ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "silu": nn.silu, "elu": nn.elu}
-INITIALISERS = ("orthogonal", "lecun")
+# Names of the initialisers, with the scale of hidden layers.
+INITIALISERS = {"orthogonal": 2**0.5, "lecun": 1.0}
 
 
 class ActionHead(NamedTuple):
@@ -180,21 +181,25 @@ class Value(nn.Module):
         return jnp.squeeze(dense(1, self.initialiser, scale=1.0)(self.torso(critic_obs(obs))), axis=-1)
 
 
-def dense(size: int, initialiser: str, scale: float = 2**0.5) -> nn.Dense:
-    """A fully connected layer with the given initialisation and zero bias."""
+def dense(size: int, initialiser: str, scale: float | None = None) -> nn.Dense:
+    """A fully connected layer with zero bias; scale multiplies the kernel, by default as `INITIALISERS` says."""
     return nn.Dense(size, kernel_init=_kernel_init(initialiser, scale))
 
 
-def _kernel_init(initialiser, scale=2**0.5):
-    return partial(orthogonal, scale=scale) if initialiser == "orthogonal" else nn.initializers.lecun_normal()
+def _kernel_init(initialiser, scale=None):
+    scale = INITIALISERS[initialiser] if scale is None else scale
+    if initialiser == "orthogonal":
+        return partial(orthogonal, scale=scale)
+    return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal")
 
 
 def orthogonal(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float) -> chex.Array:
     """A random orthogonal kernel times scale: rows or columns, whichever are fewer, are orthonormal.
 
-    Uniformly distributed (Saxe et al. 2014, arXiv 1312.6120), by Gram–Schmidt on a Gaussian matrix, each column twice
-    for accuracy. `flax.linen.initializers.orthogonal` calls LAPACK's QR, of which XLA's CPU runtime deadlocks when
-    two batched calls meet: vmapped seeds then hang, for ever, now and then (BUILD_NOTES.md has the evidence).
+    Uniformly distributed (Saxe et al. 2014, arXiv 1312.6120): the orthogonal factor of a Gaussian matrix, by the
+    Newton–Schulz iteration for the polar decomposition (Higham 2008, section 8.3), in matrix products alone.
+    `flax.linen.initializers.orthogonal` calls LAPACK's QR, of which XLA's CPU runtime deadlocks when two batched calls
+    meet: vmapped seeds then hang, for ever, now and then (BUILD_NOTES.md has the evidence).
 
     Args:
       key: a typed key.
@@ -202,18 +207,17 @@ def orthogonal(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32
       dtype: of the kernel.
       scale: factor.
     """
-    num_inputs, num_outputs = math.prod(shape[:-1]), shape[-1]
-    length, count = max(num_inputs, num_outputs), min(num_inputs, num_outputs)
-    gaussian = jax.random.normal(key, (count, length), jnp.float32)
+    matrix = jax.random.normal(key, (math.prod(shape[:-1]), shape[-1]), jnp.float32)
+    wide = matrix.shape[0] < matrix.shape[1]
+    matrix = matrix.T if wide else matrix
 
-    def orthonormalise(i, basis):
-        row = gaussian[i]
-        for _ in range(2):
-            row = row - (basis @ row) @ basis
-        return basis.at[i].set(row / jnp.linalg.norm(row))
+    def newton_schulz(_, x):
+        gram = jnp.matmul(x.T, x, precision="highest")
+        return 1.5 * x - 0.5 * jnp.matmul(x, gram, precision="highest")
 
-    basis = jax.lax.fori_loop(0, count, orthonormalise, jnp.zeros_like(gaussian))
-    matrix = basis if num_inputs < num_outputs else basis.T
+    # Each iteration multiplies a small singular value by 1.5: 40 of them reach 1 from 1e-6 of the norm.
+    matrix = jax.lax.fori_loop(0, 40, newton_schulz, matrix / jnp.linalg.norm(matrix))
+    matrix = matrix.T if wide else matrix
     return (scale * matrix.reshape(shape)).astype(dtype)
 
 

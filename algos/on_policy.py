@@ -47,7 +47,7 @@ class OnPolicyConfig(BaseConfig):
     policy: str = static("gaussian", "Policy for continuous actions.", choices=tuple(CONTINUOUS_HEADS))
     hidden_sizes: tuple[int, ...] = static((64, 64), "Widths of the hidden layers of both networks.", low=1)
     activation: str = static("tanh", "Activation of both networks.", choices=tuple(ACTIVATIONS))
-    initialiser: str = static("orthogonal", "Initialisation of both networks.", choices=INITIALISERS)
+    initialiser: str = static("orthogonal", "Initialisation of both networks.", choices=tuple(INITIALISERS))
     reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
 
     def validate(self, env: Environment) -> None:
@@ -180,8 +180,8 @@ def _scale_rewards(learner, batch, config):
 def _estimate(learner, batch, networks, config):
     """The rollout as minibatch material, `[T·N, ...]`, and the statistics after it."""
     obs, next_obs = normalize_obs(learner, batch.obs), normalize_obs(learner, batch.next_obs)
-    values = networks.value.apply(learner.params["value"], obs)
-    next_values = networks.value.apply(learner.params["value"], next_obs)
+    both = jax.tree.map(lambda x, y: jnp.stack([x, y]), obs, next_obs)
+    values, next_values = networks.value.apply(learner.params["value"], both)
     reward, return_statistics, discounted_return = _scale_rewards(learner, batch, config)
     advantages, targets = losses.gae(
         reward,

@@ -17,9 +17,44 @@ _PPO_ROBOT = {
     "normalize_obs": True,
 }
 
+_PPO_MINATAR = {
+    "learning_rate": 1e-3,
+    "ent_coef": 0.01,
+    "num_envs": 64,
+    "num_steps": 64,
+    "num_minibatches": 8,
+    "hidden_sizes": (128,),
+    "activation": "relu",
+    "total_steps": 2_000_000,
+}
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
         "gymnax/CartPole-v1": {"learning_rate": 1e-3, "reward_scale": 0.1, "total_steps": 500_000},
+        "gymnax/Acrobot-v1": {
+            "learning_rate": 1e-3,
+            "reward_scale": 0.1,
+            "ent_coef": 0.01,
+            "total_steps": 1_000_000,
+        },
+        "gymnax/Pendulum-v1": {
+            "learning_rate": 1e-3,
+            "gamma": 0.95,
+            "reward_scale": 0.1,
+            "total_steps": 1_000_000,
+        },
+        "gymnax/Breakout-MinAtar": _PPO_MINATAR,
+        "gymnax/Freeway-MinAtar": _PPO_MINATAR,
+        "brax/fast": {
+            "learning_rate": 3e-3,
+            "gamma": 0.97,
+            "reward_scale": 0.1,
+            "num_envs": 8,
+            "update_epochs": 8,
+            "anneal_lr": False,
+            "normalize_obs": True,
+            "total_steps": 32_768,
+        },
         "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000},
     },
 }

@@ -6,6 +6,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from .base import Algorithm, Metrics, State
 
@@ -64,14 +65,17 @@ def advance(algorithm: Algorithm, state: State, num_iterations: int | chex.Array
       (state, metrics): episodic metrics averaged over the episodes that ended (NaN if none did), their number summed,
       all others averaged over the iterations.
     """
-    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(algorithm.step, state)[1])
+    shapes = jax.eval_shape(algorithm.step, state)[1]
+    # As one vector: a kernel for each of a dozen sums would take longer to compile than the sums take.
+    empty, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
 
     def iteration(_, carry):
         state, sums = carry
         state, metrics = algorithm.step(state)
-        return state, jax.tree.map(jnp.add, sums, _weigh(metrics))
+        return state, sums + ravel_pytree(_weigh(metrics))[0]
 
     state, sums = jax.lax.fori_loop(0, num_iterations, iteration, (state, empty))
+    sums = unravel(sums)
     return state, {name: _mean(name, sums, num_iterations) for name in sums}
 
 

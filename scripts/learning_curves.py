@@ -29,18 +29,25 @@ flags.DEFINE_bool("rerun", False, "Run also what has a result already.")
 
 
 class Case(NamedTuple):
-    """One algorithm on one environment with its preset, and changes to it."""
+    """One algorithm on one environment, with its preset."""
 
     algorithm: str
     env: str
     title: str
     seeds: int = 10
     vmapped: bool = True
-    changes: dict = {}
+    env_options: dict = {}
 
 
 CASES = {
     "ppo_cartpole": Case("ppo", "gymnax/CartPole-v1", "CartPole-v1"),
+    "ppo_acrobot": Case("ppo", "gymnax/Acrobot-v1", "Acrobot-v1"),
+    "ppo_pendulum": Case("ppo", "gymnax/Pendulum-v1", "Pendulum-v1"),
+    "ppo_fast": Case("ppo", "brax/fast", "Brax fast (128 steps)", env_options={"episode_length": 128}),
+    "ppo_halfcheetah": Case("ppo", "brax/halfcheetah", "Brax halfcheetah (spring)", seeds=5),
+    # Convolutions that are vmapped over seeds are several times slower on a CPU.
+    "ppo_breakout": Case("ppo", "gymnax/Breakout-MinAtar", "Breakout-MinAtar", seeds=5, vmapped=False),
+    "ppo_freeway": Case("ppo", "gymnax/Freeway-MinAtar", "Freeway-MinAtar", seeds=5, vmapped=False),
 }
 
 
@@ -52,8 +59,8 @@ def iqm(values: np.ndarray) -> float:
 def run_case(case: Case) -> dict:
     """Trains all seeds of a case and returns what the result file holds."""
     module = getattr(algos, case.algorithm)
-    config = module.Config(**{**presets.get(case.algorithm, case.env), **case.changes})
-    algorithm = module.make(envs.make(case.env), config)
+    config = module.Config(**presets.get(case.algorithm, case.env))
+    algorithm = module.make(envs.make(case.env, **case.env_options), config)
     iterations = config.total_steps // algorithm.steps_per_iteration
     log_every = max(1, iterations // ROWS)
     evaluate = algos.evaluator(algorithm, num_episodes=EVAL_EPISODES)
@@ -78,6 +85,7 @@ def run_case(case: Case) -> dict:
     return {
         "title": case.title,
         "env": case.env,
+        "env_options": case.env_options,
         "algorithm": case.algorithm,
         "config": {name: str(value) for name, value in vars(config).items()},
         "seeds": list(range(case.seeds)),

@@ -32,7 +32,7 @@ class Config(NamedTuple):
 
 
 class ActorCritic(nn.Module):
-    """Policy output `[..., n]` (logits, or means in [-1, 1]), log_std `[n]`, and value `[...]`."""
+    """Policy output `[..., n]` (logits, or means in [-1, 1]), log_std `[..., n]`, and value `[...]`."""
 
     num_outputs: int
 
@@ -44,8 +44,8 @@ class ActorCritic(nn.Module):
                 x = nn.tanh(nn.Dense(width, kernel_init=nn.initializers.lecun_normal())(x))
             return nn.Dense(size, kernel_init=nn.initializers.variance_scaling(scale, "fan_in", "normal"))(x)
 
-        log_std = self.param("log_std", nn.initializers.zeros, (self.num_outputs,))
-        return mlp(self.num_outputs, 1e-4), log_std, mlp(1, 1.0)[..., 0]
+        output, log_std = mlp(self.num_outputs, 1e-4), self.param("log_std", nn.initializers.zeros, (self.num_outputs,))
+        return output, jnp.broadcast_to(log_std, output.shape), mlp(1, 1.0)[..., 0]
 
 
 def make_train(env, config: Config):
@@ -64,7 +64,6 @@ def make_train(env, config: Config):
     def log_prob_and_entropy(output, log_std, action):
         if discrete:
             return losses.categorical_log_prob(action, output), losses.categorical_entropy(output)
-        log_std = jnp.broadcast_to(log_std, output.shape)
         log_prob = losses.gaussian_log_prob(action, output, log_std)
         return jnp.sum(log_prob, -1), jnp.sum(losses.gaussian_entropy(log_std), -1)
 

@@ -1,0 +1,48 @@
+"""scripts/bench_train.py prints lines that a machine reads; bench_peers.py names the same cases for both sides."""
+
+import ast
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+KEYS = {"peer", "case", "compile_s", "run_s", "cpu_s", "steps_per_s", "final_return", "versions"}
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_run_gives_a_line_with_every_key():
+    bench = load("bench_train")
+    case = bench.Case("probe/action", 4096, 2, eval_episodes=4)
+    lines = [json.loads(json.dumps(line)) for line in bench.bench("tiny", case, 2, 7)]
+    assert [line["seed"] for line in lines] == [7, 8]
+    assert all(line.keys() >= KEYS for line in lines)
+    line = lines[0]
+    assert (
+        line["steps_per_s"] == round(2 * 4096 / line["run_s"]) or abs(line["steps_per_s"] * line["run_s"] - 8192) < 20
+    )
+    assert line["versions"]["jax"]
+
+
+def test_both_sides_of_the_comparison_know_the_same_cases_and_steps():
+    ours = {name: (case.steps, case.seeds, case.eval_episodes) for name, case in load("bench_train").CASES.items()}
+    tree = ast.parse((SCRIPTS / "bench_rejax.py").read_text())
+    cases = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "CASES")
+    theirs = {name: tuple(case[2:]) for name, case in ast.literal_eval(cases).items()}
+    assert theirs == ours
+
+
+def test_an_unknown_case_is_refused():
+    command = [sys.executable, SCRIPTS / "bench_train.py", "--cases=ppo_chess"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert re.search("unknown cases.*ppo_chess.*ppo_cartpole", result.stderr)
