@@ -19,10 +19,6 @@ ROOT = Path(__file__).parents[1]
 REJAX = ("rejax==0.1.3", "gymnax==0.0.9", "six", "brax==0.14.2", "jax==0.10.2")
 CASES = ("ppo_cartpole", "ppo_pendulum", "ppo_halfcheetah", "ppo_cartpole_1_seed", "ppo_cartpole_16_seeds")
 
-flags.DEFINE_list("cases", list(CASES), "Which cases to run.")
-flags.DEFINE_integer("repeats", 5, "Runs of each side.")
-flags.DEFINE_string("out", str(ROOT / "results" / "peers.jsonl"), "Where lines are added.")
-
 
 def rejax_python() -> Path:
     """The Python of rejax's environment, which is made if need be."""
@@ -68,4 +64,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_list("cases", list(CASES), "Which cases to run.")
+    flags.DEFINE_integer("repeats", 5, "Runs of each side.")
+    flags.DEFINE_string("out", str(ROOT / "results" / "peers.jsonl"), "Where lines are added.")
     app.run(main)

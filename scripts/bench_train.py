@@ -17,10 +17,6 @@ from absl import app, flags
 from onejit import algos, envs
 from onejit.algos import ppo, runner
 
-flags.DEFINE_list("cases", None, "Which cases to run; all by default.")
-flags.DEFINE_integer("repeats", 1, "Runs of each case, with different seeds; compiled once.")
-flags.DEFINE_integer("seed", 0, "Of the first run.")
-
 # 64 environments × 32 steps, 4 minibatches, 4 epochs, two separate 2×64 tanh MLPs: what peers are measured with, and
 # the initialisation that they use.
 COMMON = ppo.Config(
@@ -99,4 +95,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_list("cases", None, "Which cases to run; all by default.")
+    flags.DEFINE_integer("repeats", 1, "Runs of each case, with different seeds; compiled once.")
+    flags.DEFINE_integer("seed", 0, "Of the first run.")
     app.run(main)

@@ -24,9 +24,6 @@ RESULTS = Path(__file__).parents[1] / "results"
 ROWS = 20
 EVAL_EPISODES = 32
 
-flags.DEFINE_list("cases", None, "Which cases to run; all by default.")
-flags.DEFINE_bool("rerun", False, "Run also what has a result already.")
-
 
 class Case(NamedTuple):
     """One algorithm on one environment, with its preset."""
@@ -145,4 +142,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_list("cases", None, "Which cases to run; all by default.")
+    flags.DEFINE_bool("rerun", False, "Run also what has a result already.")
     app.run(main)

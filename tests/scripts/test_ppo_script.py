@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
+from onejit import envs
 from onejit.algos import cli, ppo
+from onejit.envs.probes import Probe
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "ppo.py"
 TINY = ["--num_envs=4", "--num_steps=8", "--num_minibatches=2", "--hidden_sizes=8", "--eval_episodes=2"]
@@ -43,6 +46,25 @@ def test_wrong_input_is_refused_in_one_line_with_exit_code_2(arguments, message,
     assert re.search(message, error)
     assert "Traceback" not in error
     assert not list(tmp_path.iterdir())
+
+
+class Poisoned(Probe):
+    """The reward of every step is NaN."""
+
+    def step(self, key, state, action):
+        state, step = super().step(key, state, action)
+        return state, step._replace(reward=step.reward + jnp.nan)
+
+
+def test_a_non_finite_number_stops_the_run_with_exit_code_3(capsys, tmp_path):
+    table = envs.make("probe/value").table
+    envs.register("mine/poisoned", lambda: Poisoned(table))
+    with pytest.raises(SystemExit) as caught:
+        cli.main(ppo, ["ppo.py", "--env=mine/poisoned", f"--out={tmp_path}", *TINY, "--total_steps=320"])
+    assert caught.value.code == 3
+    error = capsys.readouterr().err
+    assert "non-finite reward in iteration 0, step 0 of the rollout, environment 0" in error
+    assert "Traceback" not in error
 
 
 def test_help_explains_every_hyperparameter(capsys):
