@@ -145,12 +145,12 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: chex.Array) -> chex.Array:
-        leading = x.shape[:-3]
-        x = nn.Conv(16, (3, 3), padding="VALID", kernel_init=_kernel_init(self.initialiser))(
-            x.reshape((-1,) + x.shape[-3:])
-        )
-        x = ACTIVATIONS[self.activation](x).reshape(leading + (-1,))
-        return MLP(self.hidden_sizes, self.activation, self.initialiser)(x)
+        # As a matrix product over the 3×3 patches: on a CPU several times faster than XLA's convolution, the more so
+        # when seeds are vmapped, and any leading axes are fine.
+        height, width = x.shape[-3] - 2, x.shape[-2] - 2
+        shifts = [x[..., i : i + height, j : j + width, :] for i in range(3) for j in range(3)]
+        x = ACTIVATIONS[self.activation](dense(16, self.initialiser)(jnp.concatenate(shifts, axis=-1)))
+        return MLP(self.hidden_sizes, self.activation, self.initialiser, event_ndim=3)(x)
 
 
 class Policy(nn.Module):

@@ -88,12 +88,24 @@ def test_networks_take_any_leading_axes_and_see_their_part_of_a_dict():
     assert not np.allclose(nets.value.apply(value_params, obs), nets.value.apply(value_params, unprivileged))
 
 
-def test_image_observations_get_a_cnn():
+def test_image_observations_get_a_convolution():
     env = types.SimpleNamespace(observation_space=envs.Box(0.0, 1.0, (10, 10, 4)), action_space=envs.Discrete(3))
     nets = ppo.make_networks(env, ppo.Config(hidden_sizes=(8,)))
-    obs = jnp.zeros((2, 5, 10, 10, 4))
-    params = nets.policy.init(jax.random.key(0), obs)
+    obs = jax.random.normal(jax.random.key(0), (2, 5, 10, 10, 4))
+    params = nets.policy.init(jax.random.key(1), obs)
     assert nets.policy.apply(params, obs).shape == (2, 5, 3)
-    assert "CNN_0" in str(jax.tree.structure(params)) or any(
-        "Conv_0" in str(path) for path, _ in jax.tree.leaves_with_path(params)
+
+
+def test_cnn_is_a_valid_3x3_convolution_followed_by_the_mlp():
+    obs = jax.random.normal(jax.random.key(0), (6, 10, 10, 4))
+    cnn, mlp = networks.CNN((8,)), networks.MLP((8,), "relu", event_ndim=3)
+    params = cnn.init(jax.random.key(1), obs)
+    layer = params["params"]["Dense_0"]
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    convolved = jax.lax.conv_general_dilated(
+        obs, layer["kernel"].reshape(3, 3, 4, 16), (1, 1), "VALID", dimension_numbers=dimensions
     )
+    expected = mlp.apply(
+        {"params": params["params"]["MLP_0"]}, jax.nn.relu(convolved + layer["bias"].reshape(1, 1, 1, 16))
+    )
+    np.testing.assert_allclose(cnn.apply(params, obs), expected, rtol=1e-5, atol=1e-5)
