@@ -72,6 +72,9 @@ def main(module: ModuleType, argv: Sequence[str] | None = None) -> None:
     except (UsageError, ConfigError, flags.Error, ModuleNotFoundError) as error:
         errors.print(f"{Path(argv[0]).name}: {error}", markup=False)
         sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print(f"{Path(argv[0]).name}: interrupted before there was anything to save", markup=False)
+        sys.exit(130)
     except CheckpointError as error:
         errors.print(f"{Path(argv[0]).name}: {error}", markup=False)
         sys.exit(1)
@@ -133,12 +136,14 @@ def _run(module: ModuleType, name: str, argv: list[str]) -> int:
         print(_help(module, name, values))
         return 0
     given = {each for each in values if values[each].present}
-    run = _load(values, given, name) if values.resume else _new(module, values, name)
+    run = _load(module.Config, values, given, name) if values.resume else _new(module, values, name)
     config = module.Config(**run["config"])
     try:
         env = envs.make(run["env"], **run["env_options"])
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(f"env: {error}") from error
+    # What the environment was made with goes into config.json, its defaults included: they may change some day.
+    run["env_options"] |= getattr(env, "options", {})
     for field, low in (("num_seeds", 1), ("num_logs", 1), ("num_evals", 1), ("eval_episodes", 1), ("seed", 0)):
         if run[field] < low:
             raise UsageError(f"{field}={run[field]}: must be at least {low}")
@@ -167,13 +172,14 @@ def _new(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, A
     }
 
 
-def _load(values: flags.FlagValues, given: set[str], name: str) -> dict[str, Any]:
+def _load(config_class: type[BaseConfig], values: flags.FlagValues, given: set[str], name: str) -> dict[str, Any]:
     """The description of an earlier run, with what the flags replace."""
     path = Path(values.resume) / _CONFIG_FILE
     try:
         run = json.loads(path.read_text())
         run["config"] = {each: _from_json(value) for each, value in run["config"].items()}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        config = config_class(**run["config"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UsageError(f"resume={values.resume}: {path} cannot be read ({error})") from error
     if run["algorithm"] != name:
         raise UsageError(f"resume={values.resume}: is a run of {run['algorithm']}, not of {name}")
@@ -181,10 +187,11 @@ def _load(values: flags.FlagValues, given: set[str], name: str) -> dict[str, Any
         new = values[each].value
         if each in run["config"]:
             run["config"][each] = new
+            config.replace(**{each: new}).require_same_static_fields(config)
         elif each in ("num_logs", "num_evals", "eval_episodes", "record"):
             run[each] = new
-        else:
-            raise UsageError(f"{each}={new}: cannot be changed when a run is resumed")
+        elif new != run.get(each):
+            raise UsageError(f"{each}={new}: cannot be changed when a run is resumed, it was {run.get(each)}")
     return run
 
 
@@ -194,14 +201,18 @@ def _train(algorithm, run: dict[str, Any], name: str, argv: list[str], resumed: 
     run["commands"] = [*run.get("commands", []), shlex.join(argv)]
     run["versions"] = runner.versions()
     description = {**run, "config": {each: _to_json(value) for each, value in run["config"].items()}}
-    (folder / _CONFIG_FILE).write_text(json.dumps(description, indent=1, allow_nan=False) + "\n")
     settings = runner.Settings(
         folder=folder,
         title=f"{name.upper()} on {run['env']}",
+        description=description,
         **{each: run[each] for each in ("seed", "num_seeds", "num_logs", "num_evals", "eval_episodes", "record")},
     )
     total_iterations = math.ceil(run["config"]["total_steps"] / algorithm.steps_per_iteration)
-    resume_command = shlex.join(["python", argv[0], f"--resume={folder}"])
+    resume_command = shlex.join([_python(), argv[0], f"--resume={folder}"])
+    preset = presets.get(name, run["env"])
+    if preset and not resumed:
+        shown = ", ".join(f"{each}={value}" for each, value in preset.items())
+        console.print(f"preset for {run['env']}, where no flag says otherwise: {shown}", markup=False)
     try:
         result = runner.run(
             algorithm, settings, total_iterations=total_iterations, resume=resumed is not None, console=console
@@ -219,11 +230,17 @@ def _train(algorithm, run: dict[str, Any], name: str, argv: list[str], resumed: 
         console.print(problem, markup=False)
     console.print(f"the run is in {folder}: " + ", ".join(path.name for path in result.files), markup=False)
     console.print(
-        f"next: tensorboard --logdir={shlex.quote(run['out'])}, or train longer:\n"
+        f"next: {_python()} -m tensorboard.main --logdir={shlex.quote(run['out'])}, or train longer:\n"
         f"  {resume_command} --total_steps={2 * run['config']['total_steps']}",
         markup=False,
     )
     return 0
+
+
+def _python() -> str:
+    """This Python as one types it here."""
+    here, python = Path.cwd(), Path(sys.executable)
+    return str(python.relative_to(here)) if python.is_relative_to(here) else str(python)
 
 
 def _make_folder(run: dict[str, Any], name: str) -> Path:

@@ -87,6 +87,17 @@ class BaseConfig:
         """
         return dataclasses.replace(self, **changes)
 
+    def require_same_static_fields(self, other: Self) -> None:
+        """Checks that a config fits programs made for another one: only traced fields may differ.
+
+        Raises:
+          ConfigError: names the first static field that differs.
+        """
+        for field in dataclasses.fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if field.metadata["static"] and mine != theirs:
+                raise ConfigError(field.name, repr(mine), f"decides shapes or structure, and was made as {theirs!r}")
+
     def as_leaves(self) -> Self:
         """Turns the traced fields into arrays (float32 or int32), as the State carries them."""
         kinds = {field.name: field.type for field in dataclasses.fields(self) if not field.metadata["static"]}

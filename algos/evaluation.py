@@ -31,7 +31,7 @@ def evaluate(
     key: chex.PRNGKey,
     *,
     num_episodes: int,
-    max_steps: int = 100_000,
+    max_steps: int = 10_000,
 ) -> Episodes:
     """Runs one episode in each of `num_episodes` environments, and stops when all have ended.
 
@@ -71,13 +71,14 @@ def evaluate(
 
 
 def evaluator(
-    algorithm: Algorithm, *, num_episodes: int = 16, deterministic: bool = True, max_steps: int = 100_000
+    algorithm: Algorithm, *, num_episodes: int = 16, deterministic: bool = True, max_steps: int = 10_000
 ) -> Callable[[State, chex.PRNGKey], Metrics]:
     """An `evaluate(state, key)` for `algos.train` and the runner.
 
     Returns:
       A function of (state, key) that gives the mean return "eval/episodic_return", its standard deviation over the
-      episodes "eval/episodic_return_std" and the mean length "eval/episodic_length".
+      episodes "eval/episodic_return_std", the mean length "eval/episodic_length" and "eval/finished", the fraction of
+      the episodes that ended within max_steps (the others count with what was seen).
 
     Raises:
       ValueError: num_episodes is below 1.
@@ -94,6 +95,7 @@ def evaluator(
             "eval/episodic_return": jnp.mean(episodes.returns),
             "eval/episodic_return_std": jnp.std(episodes.returns),
             "eval/episodic_length": jnp.mean(episodes.lengths.astype(jnp.float32)),
+            "eval/finished": jnp.mean(episodes.finished.astype(jnp.float32)),
         }
 
     return evaluate_state

@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-QUANTITIES = ("none", "observation", "reward", "loss", "gradient or parameter")
+QUANTITIES = ("none", "observation", "reward", "loss", "gradient, parameter or statistic")
 
 
 class Fault(NamedTuple):
@@ -39,24 +39,24 @@ def all_finite(tree: Any) -> chex.Array:
 
 def finite_per_env(tree: Any) -> chex.Array:
     """Whether all of a rollout's numbers are finite: leaves `[T, N, ...]` to bool `[T, N]`."""
-    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    flags = [jnp.all(jnp.isfinite(x), axis=tuple(range(2, x.ndim))) for x in leaves]
+    # isfinite is true of every integer
+    flags = [jnp.all(jnp.isfinite(x), axis=tuple(range(2, x.ndim))) for x in jax.tree.leaves(tree)]
     return jnp.all(jnp.stack(flags), axis=0)
 
 
-def find(observation: Any, reward: chex.Array, loss: chex.Array, params: Any, iteration: chex.Array) -> Fault:
+def find(observation: Any, reward: chex.Array, loss: Any, written: Any, iteration: chex.Array) -> Fault:
     """The first fault of an iteration, in the order of `QUANTITIES`.
 
     Args:
       observation: rollout's observations, leaves `[T, N, ...]`.
       reward: rollout's rewards, `[T, N]`.
-      loss: the losses of the iteration, any shape.
-      params: what the update would write: parameters and optimiser.
+      loss: the losses of the iteration, any pytree.
+      written: the gradients, and what the update would write: parameters, optimiser and statistics; any pytree.
       iteration: int32.
     """
     bad = jnp.stack([~finite_per_env(observation), ~finite_per_env(reward)])  # [2, T, N]
     any_bad = jnp.any(bad, axis=(1, 2))
-    flags = jnp.concatenate([any_bad, ~jnp.stack([all_finite(loss), all_finite(params)])])
+    flags = jnp.concatenate([any_bad, ~jnp.stack([all_finite(loss), all_finite(written)])])
     quantity = jnp.where(jnp.any(flags), 1 + jnp.argmax(flags), 0).astype(jnp.int32)
     in_rollout = any_bad[0] | any_bad[1]
     _, num_steps, num_envs = bad.shape

@@ -2,11 +2,11 @@
 
 import math
 import os
-from collections.abc import Sequence
+from typing import Any
 
 import jax
 
-from ..envs import Environment
+from ..envs import Environment, Space
 from .config import ConfigError
 
 _GIB = 2**30
@@ -23,17 +23,15 @@ def device_bytes() -> int | None:
         return None
 
 
-def space_bytes(space) -> int:
+def space_bytes(space: Space) -> int:
     """Bytes of one element of a space, or of a dict of spaces."""
     spaces = space.values() if isinstance(space, dict) else [space]
     return sum(math.prod(each.shape) * each.dtype.itemsize for each in spaces)
 
 
-def mlp_parameters(num_inputs: int, hidden_sizes: Sequence[int]) -> int:
-    """Weights and biases of the hidden layers of a fully connected network."""
-    return sum(
-        (fan_in + 1) * fan_out for fan_in, fan_out in zip((num_inputs, *hidden_sizes), hidden_sizes, strict=False)
-    )
+def tree_bytes(tree: Any) -> int:
+    """Bytes of the arrays in a pytree, of `jax.ShapeDtypeStruct`s too."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def require(field: str, value: object, needed: float, what: str) -> None:
@@ -48,18 +46,12 @@ def require(field: str, value: object, needed: float, what: str) -> None:
         raise ConfigError(field, value, f"must be smaller: {what} would take {needed / _GIB:,.1f} GiB, {have}")
 
 
-def require_rollout_and_networks(env: Environment, num_envs: int, num_steps: int, hidden_sizes: Sequence[int]) -> None:
-    """Refuses an on-policy config whose rollout, or whose two networks with their optimiser, cannot fit.
-
-    A lower bound of what a run takes: the environments' own states and temporary arrays come on top.
+def require_rollout(env: Environment, num_envs: int, num_steps: int) -> None:
+    """Refuses an on-policy config whose rollout cannot fit; the environments' own states come on top of it.
 
     Raises:
-      ConfigError: names the field, with the bytes needed and there.
+      ConfigError: with the bytes needed and there.
     """
-    obs_bytes, action_bytes = space_bytes(env.observation_space), space_bytes(env.action_space)
-    # obs and next_obs; log_prob, reward, value, next value, advantage, target; two flags
-    row = 2 * obs_bytes + action_bytes + 6 * 4 + 2
+    # obs and next_obs, the action; log_prob, reward, value, next value, advantage, target; two flags
+    row = 2 * space_bytes(env.observation_space) + space_bytes(env.action_space) + 6 * 4 + 2
     require("num_envs", num_envs, float(num_envs) * num_steps * row, f"a rollout of {num_envs} × {num_steps} steps")
-    parameters = 2 * mlp_parameters(obs_bytes // 4, hidden_sizes)
-    # the parameters, their gradient and Adam's two moments, float32
-    require("hidden_sizes", hidden_sizes, 4.0 * 4 * parameters, "the two networks with their optimiser")

@@ -127,7 +127,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: chex.Array) -> chex.Array:
-        x = x.reshape(x.shape[: x.ndim - self.event_ndim] + (-1,))
+        x = jnp.asarray(x, jnp.float32).reshape(x.shape[: x.ndim - self.event_ndim] + (-1,))
         for size in self.hidden_sizes:
             x = ACTIVATIONS[self.activation](dense(size, self.initialiser)(x))
         return x
@@ -147,6 +147,7 @@ class CNN(nn.Module):
     def __call__(self, x: chex.Array) -> chex.Array:
         # As a matrix product over the 3×3 patches: on a CPU several times faster than XLA's convolution, the more so
         # when seeds are vmapped, and any leading axes are fine.
+        x = jnp.asarray(x, jnp.float32)
         height, width = x.shape[-3] - 2, x.shape[-2] - 2
         shifts = [x[..., i : i + height, j : j + width, :] for i in range(3) for j in range(3)]
         x = ACTIVATIONS[self.activation](dense(16, self.initialiser)(jnp.concatenate(shifts, axis=-1)))

@@ -5,6 +5,7 @@ update_epochs·num_minibatches gradient steps.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -43,7 +44,9 @@ class OnPolicyConfig(BaseConfig):
     anneal_lr: bool = static(True, "Whether the learning rate falls linearly to 0 over total_steps.")
     normalize_advantage: bool = static(True, "Whether advantages get mean 0 and std 1 in each minibatch.")
     normalize_obs: bool = static(False, "Whether observations are normalised by running statistics.")
-    normalize_reward: bool = static(False, "Whether rewards are divided by the running std of the return.")
+    normalize_reward: bool = static(
+        False, "Whether rewards are divided by the running std of the return, and clipped to ±10."
+    )
     policy: str = static("gaussian", "Policy for continuous actions.", choices=tuple(CONTINUOUS_HEADS))
     hidden_sizes: tuple[int, ...] = static((64, 64), "Widths of the hidden layers of both networks.", low=1)
     activation: str = static("tanh", "Activation of both networks.", choices=tuple(ACTIVATIONS))
@@ -72,7 +75,13 @@ class OnPolicyConfig(BaseConfig):
         space = env.action_space
         if not isinstance(space, Discrete) and not (isinstance(space, Box) and space.bounded and len(space.shape) == 1):
             raise ConfigError("env.action_space", space, "must be a Box with one axis and finite bounds, or Discrete")
-        memory.require_rollout_and_networks(env, self.num_envs, self.num_steps, self.hidden_sizes)
+        spaces = env.observation_space
+        named = spaces if isinstance(spaces, dict) else {"state": spaces}
+        if "state" not in named or not all(isinstance(each, Box) for each in named.values()):
+            raise ConfigError(
+                "env.observation_space", spaces, 'must be a Box, or a dict of them with the entry "state"'
+            )
+        memory.require_rollout(env, self.num_envs, self.num_steps)
 
 
 class Learner(NamedTuple):
@@ -133,10 +142,9 @@ Loss = Callable[..., tuple[chex.Array, Metrics]]
 
 def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: OnPolicyConfig) -> Learner:
     """Fresh parameters, optimiser and statistics for an environment."""
-    _, obs = jax.eval_shape(env.reset, key)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), obs)
+    obs = jax.tree.map(lambda space: jnp.zeros(space.shape, space.dtype), env.observation_space)
     policy_key, value_key = jax.random.split(key)
-    params = {"policy": networks.policy.init(policy_key, zeros), "value": networks.value.init(value_key, zeros)}
+    params = {"policy": networks.policy.init(policy_key, obs), "value": networks.value.init(value_key, obs)}
     return Learner(
         params=params,
         opt_state=_optimiser(config, 0.0).init(params),
@@ -210,11 +218,13 @@ def update(
     """Estimates advantages on a rollout and takes update_epochs·num_minibatches gradient steps.
 
     The statistics of the normalisers change after the gradient steps, so that the ratio in the first minibatch is 1.
-    If a number in the batch, the losses or the new parameters is not finite, nothing changes but `learner.fault`.
+    If a number in the batch, the losses, the gradients or what would be written is not finite, nothing changes but
+    `learner.fault` and the count of iterations, and so it stays.
 
     Args:
       learner: what is to be updated.
-      batch: a rollout, every leaf `[T, N, ...]`; T·N must be divisible by config.num_minibatches.
+      batch: a rollout, every leaf `[T, N, ...]`; T·N must be divisible by config.num_minibatches, and with
+        normalize_reward N must be config.num_envs.
       key: a typed key, for shuffling and for losses that sample.
       networks: the networks that belong to learner.params.
       config: the hyperparameters.
@@ -247,10 +257,14 @@ def update(
         (learner.params, learner.opt_state),
         (indices.reshape(num_steps, -1), rollout.split_for_scan(keys[0], num_steps, 1)),
     )
-    fault = guard.find((batch.obs, batch.next_obs), batch.reward, metrics, (params, opt_state), learner.iteration)
     new = (params, opt_state, *statistics)
+    loss_values = {name: x for name, x in metrics.items() if name.endswith("_loss")}
+    written = (metrics["losses/grad_norm"], new)
+    found = guard.find((batch.obs, batch.next_obs), batch.reward, loss_values, written, learner.iteration)
+    fault = guard.first(learner.fault, found)
+    # After a fault nothing is written any more, until the run stops at the border of the chunk.
     kept = guard.keep(fault.quantity == 0, new, learner[: len(new)])
-    learner = Learner(*kept, iteration=learner.iteration + 1, fault=guard.first(learner.fault, fault))
+    learner = Learner(*kept, iteration=learner.iteration + 1, fault=fault)
     metrics = jax.tree.map(jnp.mean, metrics)
     metrics["charts/learning_rate"] = learning_rate
     return learner, metrics
@@ -282,11 +296,17 @@ def make(env: Environment, config: OnPolicyConfig, networks: Networks, update: C
       ConfigError: the config is not valid for the environment.
     """
     config.validate(env)
+    learner_shape = jax.eval_shape(partial(init_learner, env=env, networks=networks, config=config), jax.random.key(0))
+    memory.require(
+        "hidden_sizes", config.hidden_sizes, memory.tree_bytes(learner_shape), "the networks and their optimiser"
+    )
     envs = VectorEnv(env, config.num_envs, reset=config.reset)
     default_config, head = config, networks.head
 
     def init(key: chex.PRNGKey, config: OnPolicyConfig | None = None) -> State:
-        config = (config or default_config).as_leaves()
+        config = config or default_config
+        config.require_same_static_fields(default_config)
+        config = config.as_leaves()
         learner_key, env_key, key = jax.random.split(key, 3)
         env_state, obs = envs.reset(env_key)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)

@@ -25,7 +25,7 @@ def interval_of_mean(values: np.ndarray, *, level: float = 0.95, samples: int = 
     """
     rng = np.random.default_rng(0)
     choice = rng.integers(values.shape[1], size=(samples, values.shape[1]))
-    means = _nanmean(values[:, choice])
+    means = np.stack([_nanmean(row[choice]) for row in values])
     tail = 50.0 * (1.0 - level)
     return np.nanpercentile(means, tail, axis=1), np.nanpercentile(means, 100.0 - tail, axis=1)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import math
 import platform
 import signal
@@ -53,6 +54,7 @@ class Settings:
       num_evals: evaluations and checkpoints, at evenly spaced rows.
       eval_episodes: episodes in one evaluation, per seed.
       record: whether to record an episode at the end, where the environment can be drawn.
+      description: what `config.json` is to say of the run; written once a resume has succeeded.
     """
 
     folder: Path
@@ -63,6 +65,7 @@ class Settings:
     num_evals: int = 10
     eval_episodes: int = 16
     record: bool = True
+    description: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +148,7 @@ def run(
     with console.status("compiling"):
         programs = _Programs(algorithm, settings)
     state, iteration = _start(algorithm, programs, settings, saves, resume)
+    _write_description(folder, settings.description)
     log = RunLog(folder, iteration * algorithm.steps_per_iteration)
     chunk = max(1, math.ceil(total_iterations / settings.num_logs))
     eval_every = chunk * max(1, math.ceil(math.ceil(total_iterations / chunk) / max(1, settings.num_evals)))
@@ -154,7 +158,7 @@ def run(
     with contextlib.closing(log), _signals() as received, _progress(console, settings.title) as report:
         while iteration < total_iterations:
             start, before = time.perf_counter(), iteration
-            iteration = min(iteration + chunk, total_iterations)
+            iteration = min(iteration - iteration % chunk + chunk, total_iterations)
             state, metrics = programs.chunk(state, jnp.int32(iteration - before))
             metrics = jax.device_get(metrics)
             seconds = time.perf_counter() - start
@@ -162,14 +166,14 @@ def run(
             _stop_if_not_finite(state, saves)
             steps = algorithm.steps_per_iteration * (iteration - before)
             metrics["charts/sps"] = np.float64(steps * settings.num_seeds / seconds)
-            at_end = iteration == total_iterations
-            if iteration % eval_every == 0 or at_end or received:
+            at_end, stopping = iteration == total_iterations, bool(received)
+            if iteration // eval_every > before // eval_every or at_end or stopping:
                 metrics |= jax.device_get(programs.evaluate(state, programs.eval_key))
                 eval_returns = np.atleast_1d(metrics["eval/episodic_return"])
                 _save(saves, iteration, state, float(eval_returns.mean()))
             log.write(iteration * algorithm.steps_per_iteration, metrics)
             report(iteration / total_iterations, iteration * algorithm.steps_per_iteration, metrics)
-            if received and not at_end:
+            if stopping and not at_end:
                 raise Interrupted(received[0])
 
     if eval_returns is None:  # nothing was left to do
@@ -178,6 +182,13 @@ def run(
         )
     files, problems = _finish(algorithm, settings, programs, state, eval_returns)
     return Result(eval_returns, programs.compile_seconds, run_seconds, files, problems)
+
+
+def _write_description(folder: Path, description: dict[str, Any]) -> None:
+    """Writes `config.json` under another name first, so that there is a whole one at any time."""
+    temporary = folder / ".config.json.new"
+    temporary.write_text(json.dumps(description, indent=1, allow_nan=False) + "\n")
+    temporary.replace(folder / "config.json")
 
 
 def _start(algorithm, programs, settings, saves, resume) -> tuple[State, int]:

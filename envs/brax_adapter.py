@@ -76,7 +76,7 @@ def make(
             raise ValueError(f"brax/{name}: {error}") from error
     if solver:
         env.sys = env.sys.tree_replace(solver)
-    return Brax(env, episode_length)
+    return Brax(env, episode_length, {"backend": backend, "episode_length": episode_length, **options})
 
 
 class BraxState(NamedTuple):
@@ -92,8 +92,9 @@ class Brax:
     Actions are in [−1, 1]; Brax scales them to the actuators.
     """
 
-    def __init__(self, env: brax.envs.Env, episode_length: int):
+    def __init__(self, env: brax.envs.Env, episode_length: int, options: dict[str, Any] | None = None):
         self._env = env
+        self.options = options or {}  # what `make` was called with, defaults included
         self._episode_length = episode_length
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -103,7 +104,7 @@ class Brax:
 
     def reset(self, key: chex.PRNGKey):
         """Starts an episode."""
-        with jax.numpy_rank_promotion("allow"):
+        with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
             state = self._env.reset(key)
         return strong((BraxState(state, jnp.int32(0)), state.obs))
 
@@ -111,7 +112,7 @@ class Brax:
         """Advances by one step; the key is not used, Brax's dynamics are deterministic."""
         # Brax's step writes into the dicts of the state that it is given: hand it a copy.
         previous = jax.tree.map(lambda x: x, state.state)
-        with jax.numpy_rank_promotion("allow"):
+        with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
             following = self._env.step(previous, action)
         time = state.time + 1
         terminated = following.done > 0

@@ -57,7 +57,7 @@ INVALID = [
     ("hidden_sizes", [64, 64], "tuple"),
     ("hidden_sizes", 64, "tuple"),
     ("num_envs", 64 * 10**6, "would take .* GiB, the device has .* GiB"),
-    ("hidden_sizes", (10**6, 10**6), r"networks with their optimiser would take 29,\d+.* GiB, the device has"),
+    ("hidden_sizes", (10**6, 10**6), r"the networks and their optimiser would take 22,\d+.* GiB, the device has"),
 ]
 
 
@@ -69,6 +69,27 @@ def test_invalid_values_are_refused_with_field_value_and_what_is_allowed(field, 
     assert caught.value.field == field
     assert str(caught.value).startswith(f"{field}=")
     assert re.search(allowed, str(caught.value))
+
+
+class NoStateEnv(UnboundedEnv):
+    observation_space = {"pixels": envs.Box(0.0, 1.0, (2,))}
+    action_space = envs.Discrete(2)
+
+
+class DiscreteObservationEnv(NoStateEnv):
+    observation_space = envs.Discrete(4)
+
+
+@pytest.mark.parametrize("env", [NoStateEnv(), DiscreteObservationEnv()])
+def test_observation_spaces_that_no_network_fits_are_refused(env):
+    with pytest.raises(ConfigError, match='a dict of them with the entry "state"'):
+        ppo.make(env)
+
+
+def test_init_refuses_a_config_that_the_algorithm_was_not_made_for():
+    algorithm = ppo.make(envs.make("probe/value"), ppo.Config(num_envs=8))
+    with pytest.raises(ConfigError, match="num_envs=4: decides shapes or structure, and was made as 8"):
+        algorithm.init(jax.random.key(0), ppo.Config(num_envs=4))
 
 
 def test_sweeps_are_checked_element_by_element():

@@ -72,7 +72,7 @@ def test_a_diverging_update_is_not_written():
     state, _ = jax.jit(algorithm.step)(start)
     assert guard.describe(state.learner.fault) in (
         "non-finite loss in iteration 0",
-        "non-finite gradient or parameter in iteration 0",
+        "non-finite gradient, parameter or statistic in iteration 0",
     )
     jax.tree.map(np.testing.assert_array_equal, state.learner.params, start.learner.params)
 

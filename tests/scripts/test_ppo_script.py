@@ -88,6 +88,13 @@ def test_ctrl_c_keeps_the_work_and_the_printed_command_continues_it(tmp_path):
     folder = Path(re.search(r"--resume=(\S+)", output)[1])
     assert list((folder / "checkpoints").iterdir())
 
+    # A refused resume leaves the run as it was.
+    refused = subprocess.run(
+        [sys.executable, SCRIPT, f"--resume={folder}", "--num_envs=8"], capture_output=True, text=True
+    )
+    assert refused.returncode == 2
+    assert "num_envs=8: decides shapes or structure, and was made as 4" in refused.stderr
+
     # Twice as far as it came: the log goes on where it stopped.
     rows = (folder / "metrics.jsonl").read_text().splitlines()
     steps = 2 * json.loads(rows[-1])["step"]
