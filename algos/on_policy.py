@@ -20,7 +20,7 @@ from ..envs.vector import RESETS
 from . import guard, memory, normalize, rollout
 from .base import Algorithm, Metrics
 from .config import BaseConfig, ConfigError, configclass, static, traced
-from .networks import ACTIVATIONS, CONTINUOUS_HEADS, INITIALISERS, Networks
+from .networks import ACTIVATIONS, CONTINUOUS_HEADS, INITIALISERS, Networks, make_actor_critic
 from .rollout import Transition
 
 
@@ -283,19 +283,20 @@ def shuffled_indices(key: chex.PRNGKey, size: int) -> chex.Array:
     return jax.lax.sort((bits, index), num_keys=1)[1].astype(jnp.int32)
 
 
-def make(env: Environment, config: OnPolicyConfig, networks: Networks, update: Callable) -> Algorithm:
+def make(env: Environment, config: OnPolicyConfig, networks: Networks | None, update: Callable) -> Algorithm:
     """Builds an on-policy algorithm from its update.
 
     Args:
       env: the single environment.
       config: the hyperparameters; its static fields hold for every State.
-      networks: policy, value and head.
+      networks: policy, value and head; by default those of `make_actor_critic`.
       update: (learner, batch, key, *, networks, config) -> (learner, metrics).
 
     Raises:
       ConfigError: the config is not valid for the environment.
     """
     config.validate(env)
+    networks = networks or make_actor_critic(env, config)
     learner_shape = jax.eval_shape(partial(init_learner, env=env, networks=networks, config=config), jax.random.key(0))
     memory.require(
         "hidden_sizes", config.hidden_sizes, memory.tree_bytes(learner_shape), "the networks and their optimiser"

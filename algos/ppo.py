@@ -74,5 +74,4 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    config = config or Config()
-    return on_policy.make(env, config, networks or make_networks(env, config), update)
+    return on_policy.make(env, config or Config(), networks, update)

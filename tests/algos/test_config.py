@@ -71,21 +71,6 @@ def test_invalid_values_are_refused_with_field_value_and_what_is_allowed(field, 
     assert re.search(allowed, str(caught.value))
 
 
-class NoStateEnv(UnboundedEnv):
-    observation_space = {"pixels": envs.Box(0.0, 1.0, (2,))}
-    action_space = envs.Discrete(2)
-
-
-class DiscreteObservationEnv(NoStateEnv):
-    observation_space = envs.Discrete(4)
-
-
-@pytest.mark.parametrize("env", [NoStateEnv(), DiscreteObservationEnv()])
-def test_observation_spaces_that_no_network_fits_are_refused(env):
-    with pytest.raises(ConfigError, match='a dict of them with the entry "state"'):
-        ppo.make(env)
-
-
 def test_init_refuses_a_config_that_the_algorithm_was_not_made_for():
     algorithm = ppo.make(envs.make("probe/value"), ppo.Config(num_envs=8))
     with pytest.raises(ConfigError, match="num_envs=4: decides shapes or structure, and was made as 8"):
@@ -121,6 +106,21 @@ class MatrixActionEnv(UnboundedEnv):
 @pytest.mark.parametrize("env", [UnboundedEnv(), MatrixActionEnv()])
 def test_action_spaces_that_no_policy_fits_are_refused(env):
     with pytest.raises(ConfigError, match="one axis and finite bounds"):
+        ppo.make(env)
+
+
+class NoStateEnv(UnboundedEnv):
+    observation_space = {"pixels": envs.Box(0.0, 1.0, (2,))}
+    action_space = envs.Discrete(2)
+
+
+class DiscreteObservationEnv(NoStateEnv):
+    observation_space = envs.Discrete(4)
+
+
+@pytest.mark.parametrize("env", [NoStateEnv(), DiscreteObservationEnv()])
+def test_observation_spaces_that_no_network_fits_are_refused(env):
+    with pytest.raises(ConfigError, match='a dict of them with the entry "state"'):
         ppo.make(env)
 
 

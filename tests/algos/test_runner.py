@@ -64,7 +64,7 @@ def test_a_signal_saves_and_the_resumed_run_equals_one_that_never_stopped(tmp_pa
     with pytest.raises(runner.Interrupted) as caught:
         run(stopped, console=Impatient(number), num_seeds=2)
     assert caught.value.signal_number == number
-    assert checkpoint.checkpoints(stopped / "checkpoints")[-1].name == "000000004"
+    assert checkpoint.checkpoints(stopped / "checkpoints")[-1].name == "000000006"
     run(stopped, resume=True, num_seeds=2)
     run(whole, num_seeds=2)
     algorithm = ppo.make(envs.make("probe/observation"), CONFIG)
