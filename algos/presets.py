@@ -1,6 +1,6 @@
 """Hyperparameters per algorithm and environment, as data; the scripts take them unless a flag says otherwise.
 
-`scripts/learning_curves.py` runs them, and `results/learning/` holds what came out.
+`scripts/learning_curves.py` runs them; `results/learning/` holds what came out of those that it has run.
 """
 
 from typing import Any
