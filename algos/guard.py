@@ -1,51 +1,49 @@
-"""The non-finite guard: NaN and infinity never reach parameters or statistics, and are reported with their place."""
+"""The non-finite guard: NaN and infinity never reach parameters or statistics, and are reported with their place.
 
-from typing import Any, NamedTuple
+A fault is an int32 vector `[4]`, so that looking for it costs few kernels: (quantity, iteration, step, env). quantity is
+an index into `QUANTITIES`, 0 while all is well; iteration counts from 0; step is the step in the rollout and env the
+index of the environment, both −1 if the fault was not met in one.
+"""
+
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 QUANTITIES = ("none", "observation", "reward", "loss", "gradient, parameter or statistic")
 
 
-class Fault(NamedTuple):
-    """The first non-finite number of a run; int32 scalars.
-
-    Attributes:
-      quantity: index into `QUANTITIES`; 0 while all is well.
-      iteration: the iteration it was met in, from 0.
-      step: the step in the rollout, −1 if it was not met in one.
-      env: the index of the environment, −1 if it was not met in one.
-    """
-
-    quantity: chex.Array
-    iteration: chex.Array
-    step: chex.Array
-    env: chex.Array
-
-
-def init() -> Fault:
+def init() -> chex.Array:
     """No fault."""
-    return Fault(jnp.int32(0), jnp.int32(-1), jnp.int32(-1), jnp.int32(-1))
+    return jnp.array([0, -1, -1, -1], jnp.int32)
+
+
+def ok(fault: chex.Array) -> chex.Array:
+    """Whether there was no fault: bool scalar."""
+    return fault[0] == 0
 
 
 def all_finite(tree: Any) -> chex.Array:
     """Whether every inexact number in a pytree is finite: bool scalar."""
-    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
     # A sum is finite only if its terms are, and vectorises better than isfinite of every element.
-    return jnp.isfinite(sum(jnp.sum(x * 0.0, dtype=jnp.float32) for x in leaves))
+    return jnp.isfinite(sum(jnp.sum(x * 0.0, dtype=jnp.float32) for x in _inexact(tree)))
 
 
 def finite_per_env(tree: Any) -> chex.Array:
     """Whether all of a rollout's numbers are finite: leaves `[T, N, ...]` to bool `[T, N]`."""
-    # isfinite is true of every integer
-    flags = [jnp.all(jnp.isfinite(x), axis=tuple(range(2, x.ndim))) for x in jax.tree.leaves(tree)]
-    return jnp.all(jnp.stack(flags), axis=0)
+    shape = jax.tree.leaves(tree)[0].shape[:2]
+    sums = [jnp.sum(x * 0.0, axis=tuple(range(2, x.ndim)), dtype=jnp.float32) for x in _inexact(tree)]
+    return jnp.isfinite(sum(sums, start=jnp.zeros(shape, jnp.float32)))
 
 
-def find(observation: Any, reward: chex.Array, loss: Any, written: Any, iteration: chex.Array) -> Fault:
-    """The first fault of an iteration, in the order of `QUANTITIES`.
+def _inexact(tree):
+    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+
+
+def find(observation: Any, reward: chex.Array, loss: Any, written: Any, iteration: chex.Array) -> chex.Array:
+    """The first fault of an iteration, in the order of `QUANTITIES`, int32 `[4]`.
 
     Args:
       observation: rollout's observations, leaves `[T, N, ...]`.
@@ -54,25 +52,16 @@ def find(observation: Any, reward: chex.Array, loss: Any, written: Any, iteratio
       written: the gradients, and what the update would write: parameters, optimiser and statistics; any pytree.
       iteration: int32.
     """
-    bad = jnp.stack([~finite_per_env(observation), ~finite_per_env(reward)])  # [2, T, N]
-    any_bad = jnp.any(bad, axis=(1, 2))
-    flags = jnp.concatenate([any_bad, ~jnp.stack([all_finite(loss), all_finite(written)])])
-    quantity = jnp.where(jnp.any(flags), 1 + jnp.argmax(flags), 0).astype(jnp.int32)
-    in_rollout = any_bad[0] | any_bad[1]
-    _, num_steps, num_envs = bad.shape
-    place = jnp.argmax(jnp.where(any_bad[0], bad[0], bad[1]).reshape(num_steps * num_envs)).astype(jnp.int32)
-    none = jnp.int32(-1)
-    return Fault(
-        quantity=quantity,
-        iteration=jnp.where(quantity > 0, iteration, none),
-        step=jnp.where(in_rollout, place // num_envs, none),
-        env=jnp.where(in_rollout, place % num_envs, none),
-    )
-
-
-def first(earlier: Fault, later: Fault) -> Fault:
-    """The earlier fault if there was one, else the later."""
-    return keep(earlier.quantity == 0, later, earlier)
+    size, num_envs = reward.size, reward.shape[1]
+    place = jnp.arange(size, dtype=jnp.int32).reshape(reward.shape)
+    # One number for the first bad place: below size in an observation, below 2·size in a reward.
+    rank = jnp.where(finite_per_env(observation), jnp.where(finite_per_env(reward), 2 * size, size + place), place)
+    rank = jnp.min(rank)
+    after = jnp.where(all_finite(loss), jnp.where(all_finite(written), 0, 4), 3)
+    quantity = jnp.where(rank < 2 * size, 1 + rank // size, after)
+    place = jnp.where(rank < 2 * size, rank % size, -num_envs)
+    found = jnp.stack([quantity, iteration, place // num_envs, jnp.where(place < 0, -1, place % num_envs)])
+    return jnp.where(quantity > 0, found, init())
 
 
 def keep(condition: chex.Array, new: Any, old: Any) -> Any:
@@ -80,13 +69,13 @@ def keep(condition: chex.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def describe(fault: Fault) -> str | None:
-    """One sentence about a fault on the host, or None if there was none. Seeds may be stacked along one axis."""
-    quantity = jnp.atleast_1d(fault.quantity)
-    if not jnp.any(quantity > 0):
+def describe(fault: chex.Array) -> str | None:
+    """One sentence about a fault on the host, or None if there was none. Seeds may be stacked in front: `[S, 4]`."""
+    faults = np.asarray(fault).reshape(-1, 4)
+    seeds = np.flatnonzero(faults[:, 0])
+    if not seeds.size:
         return None
-    seed = int(jnp.argmax(quantity > 0))
-    fault = jax.tree.map(lambda x: int(jnp.atleast_1d(x)[seed]), fault)
-    place = f", step {fault.step} of the rollout, environment {fault.env}" if fault.env >= 0 else ""
-    which = f" of seed {seed}" if quantity.size > 1 else ""
-    return f"non-finite {QUANTITIES[fault.quantity]} in iteration {fault.iteration}{which}{place}"
+    quantity, iteration, step, env = faults[seeds[0]]
+    place = f", step {step} of the rollout, environment {env}" if env >= 0 else ""
+    which = f" of seed {seeds[0]}" if len(faults) > 1 else ""
+    return f"non-finite {QUANTITIES[quantity]} in iteration {iteration}{which}{place}"

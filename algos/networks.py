@@ -189,9 +189,20 @@ def dense(size: int, initialiser: str, scale: float | None = None) -> nn.Dense:
 
 def _kernel_init(initialiser, scale=None):
     scale = INITIALISERS[initialiser] if scale is None else scale
-    if initialiser == "orthogonal":
-        return partial(orthogonal, scale=scale)
-    return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal")
+    return partial(orthogonal if initialiser == "orthogonal" else lecun, scale=scale)
+
+
+def lecun(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float) -> chex.Array:
+    """Normal, truncated at two standard deviations, with variance scale²/(inputs); the last axis is the output."""
+    # The standard deviation of a standard normal that is truncated at ±2.
+    std = scale / math.sqrt(math.prod(shape[:-1])) / 0.87962566103423978
+    return (std * _draw(partial(jax.random.truncated_normal, lower=-2.0, upper=2.0), key, shape)).astype(dtype)
+
+
+def _draw(sampler, key, shape):
+    """Random numbers of a shape, of which more are drawn: layers of about the same size then share compiled kernels."""
+    size = math.prod(shape)
+    return sampler(key, shape=(max(4096, 1 << (size - 1).bit_length()),))[:size].reshape(shape)
 
 
 def orthogonal(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float) -> chex.Array:
@@ -208,7 +219,7 @@ def orthogonal(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32
       dtype: of the kernel.
       scale: factor.
     """
-    matrix = jax.random.normal(key, (math.prod(shape[:-1]), shape[-1]), jnp.float32)
+    matrix = _draw(jax.random.normal, key, (math.prod(shape[:-1]), shape[-1]))
     wide = matrix.shape[0] < matrix.shape[1]
     matrix = matrix.T if wide else matrix
 

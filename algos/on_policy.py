@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from .. import losses
 from ..envs import Box, Discrete, Environment, VectorEnv
@@ -89,12 +90,12 @@ class Learner(NamedTuple):
 
     Attributes:
       params: {"policy": ..., "value": ...}, the networks' parameters.
-      opt_state: the optimiser's state.
+      opt_state: the optimiser's state, for the parameters as one flat vector.
       obs_statistics: running moments of the observations, or () without normalize_obs.
       return_statistics: running moments of the discounted return, or () without normalize_reward.
       discounted_return: of the running episodes, `[N]`, or () without normalize_reward.
       iteration: updates so far, int32.
-      fault: the first non-finite number that was met.
+      fault: the first non-finite number that was met, see `guard`.
     """
 
     params: Any
@@ -103,7 +104,7 @@ class Learner(NamedTuple):
     return_statistics: Any
     discounted_return: Any
     iteration: chex.Array
-    fault: guard.Fault
+    fault: chex.Array
 
 
 class Minibatch(NamedTuple):
@@ -136,7 +137,7 @@ class State(NamedTuple):
     key: chex.PRNGKey
 
 
-# (params, minibatch, key, *, networks, config) -> (scalar loss, metrics)
+# (params, minibatch, key, *, networks, config) -> (scalar loss, metrics of each sample, `[B]`)
 Loss = Callable[..., tuple[chex.Array, Metrics]]
 
 
@@ -147,7 +148,7 @@ def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, con
     params = {"policy": networks.policy.init(policy_key, obs), "value": networks.value.init(value_key, obs)}
     return Learner(
         params=params,
-        opt_state=_optimiser(config, 0.0).init(params),
+        opt_state=_optimiser(config, 0.0).init(ravel_pytree(params)[0]),
         obs_statistics=normalize.init(obs) if config.normalize_obs else (),
         return_statistics=normalize.init(jnp.float32(0.0)) if config.normalize_reward else (),
         discounted_return=jnp.zeros(config.num_envs, jnp.float32) if config.normalize_reward else (),
@@ -157,10 +158,7 @@ def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, con
 
 
 def _optimiser(config: OnPolicyConfig, learning_rate: chex.Array | float) -> optax.GradientTransformation:
-    # On one flat vector instead of a dozen arrays: fewer kernels to compile and to start.
-    return optax.flatten(
-        optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(learning_rate, eps=config.adam_eps))
-    )
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(learning_rate, eps=config.adam_eps))
 
 
 def normalize_obs(learner: Learner, obs: Any) -> Any:
@@ -238,46 +236,56 @@ def update(
     progress = jnp.minimum(learner.iteration * (size / config.total_steps), 1.0)
     learning_rate = config.learning_rate * (1.0 - progress if config.anneal_lr else 1.0)
     optimiser = _optimiser(config, learning_rate)
+    # The parameters as one flat vector instead of a dozen arrays: fewer kernels to compile and to start.
+    old_params, unravel = ravel_pytree(learner.params)
+    names = []  # of the metrics, which travel as one vector for the same reason
 
     def gradient_step(carry, inputs):
         params, opt_state = carry
         indices, key_data = inputs
-        (loss_key,) = rollout.unpack_keys(key_data, key)
+        (step_key,) = rollout.unpack_keys(key_data, key)
         minibatch = jax.tree.map(lambda x: x[indices], data)
-        grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, loss_key, networks=networks, config=config)
+
+        def loss_of(params):
+            return loss(unravel(params), minibatch, step_key, networks=networks, config=config)
+
+        grads, metrics = jax.grad(loss_of, has_aux=True)(params)
         updates, opt_state = optimiser.update(grads, opt_state, params)
-        metrics["losses/grad_norm"] = optax.tree.norm(grads)
-        return (optax.apply_updates(params, updates), opt_state), metrics
+        names[:] = [*metrics, "losses/grad_norm"]
+        means = jnp.mean(jnp.stack(list(metrics.values())), axis=1)
+        return (params + updates, opt_state), jnp.append(means, jnp.linalg.norm(grads))
 
     num_steps = config.update_epochs * config.num_minibatches
-    keys = jax.random.split(key, 1 + config.update_epochs)
-    indices = jax.vmap(shuffled_indices, in_axes=(0, None))(keys[1:], size)
+    shuffle_key, loss_key = jax.random.split(key)
+    indices = shuffled_indices(shuffle_key, config.update_epochs, size).reshape(num_steps, -1)
     (params, opt_state), metrics = jax.lax.scan(
         gradient_step,
-        (learner.params, learner.opt_state),
-        (indices.reshape(num_steps, -1), rollout.split_for_scan(keys[0], num_steps, 1)),
+        (old_params, learner.opt_state),
+        (indices, rollout.split_for_scan(loss_key, num_steps, 1)),
     )
+    metrics = dict(zip(names, metrics.T, strict=True))
     new = (params, opt_state, *statistics)
-    loss_values = {name: x for name, x in metrics.items() if name.endswith("_loss")}
+    loss_values = [x for name, x in metrics.items() if name.endswith("_loss")]
     written = (metrics["losses/grad_norm"], new)
     found = guard.find((batch.obs, batch.next_obs), batch.reward, loss_values, written, learner.iteration)
-    fault = guard.first(learner.fault, found)
+    fault = guard.keep(guard.ok(learner.fault), found, learner.fault)
     # After a fault nothing is written any more, until the run stops at the border of the chunk.
-    kept = guard.keep(fault.quantity == 0, new, learner[: len(new)])
-    learner = Learner(*kept, iteration=learner.iteration + 1, fault=fault)
+    params, *kept = guard.keep(guard.ok(fault), new, (old_params, *learner[1 : len(new)]))
+    learner = Learner(unravel(params), *kept, iteration=learner.iteration + 1, fault=fault)
     metrics = jax.tree.map(jnp.mean, metrics)
     metrics["charts/learning_rate"] = learning_rate
     return learner, metrics
 
 
-def shuffled_indices(key: chex.PRNGKey, size: int) -> chex.Array:
-    """A random permutation of range(size), int32; `jax.random.permutation` takes several times as long on a CPU.
+def shuffled_indices(key: chex.PRNGKey, num_epochs: int, size: int) -> chex.Array:
+    """Random permutations of range(size), int32 `[num_epochs, size]`.
 
-    Below 2^16 elements it is one sort of random bits that carry the index in their low half (16 random bits decide,
-    so that about 1 in 2^16 neighbours keeps its order); above, one sort of pairs.
+    `jax.random.permutation` takes several times as long on a CPU. Below 2^16 elements each is one sort of random bits
+    that carry the index in their low half (16 random bits decide, so that about 1 in 2^16 neighbours keeps its order);
+    above, one sort of pairs.
     """
-    bits = jax.random.bits(key, (size,), jnp.uint32)
-    index = jnp.arange(size, dtype=jnp.uint32)
+    bits = jax.random.bits(key, (num_epochs, size), jnp.uint32)
+    index = jnp.broadcast_to(jnp.arange(size, dtype=jnp.uint32), bits.shape)
     if size <= 2**16:
         return (jax.lax.sort((bits & jnp.uint32(0xFFFF0000)) | index) & jnp.uint32(0xFFFF)).astype(jnp.int32)
     return jax.lax.sort((bits, index), num_keys=1)[1].astype(jnp.int32)

@@ -37,7 +37,7 @@ class Config(OnPolicyConfig):
 def loss(
     params: Any, minibatch: Minibatch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[chex.Array, Metrics]:
-    """Policy loss + vf_coef · value loss − ent_coef · entropy, a scalar, and its metrics."""
+    """Policy loss + vf_coef · value loss − ent_coef · entropy, averaged to a scalar, and metrics of each sample."""
     distribution = networks.policy.apply(params["policy"], minibatch.obs)
     log_prob = networks.head.log_prob(minibatch.action, distribution)
     value = networks.value.apply(params["value"], minibatch.obs)
@@ -45,19 +45,17 @@ def loss(
     if config.normalize_advantage:
         advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
 
-    policy_loss = jnp.mean(losses.ppo_clip_loss(log_prob, minibatch.log_prob, advantage, clip_eps=config.clip_eps))
-    value_loss = jnp.mean(
-        losses.clipped_value_loss(value, minibatch.value, minibatch.target, clip_eps=config.vf_clip_eps)
-    )
-    entropy = jnp.mean(networks.head.entropy(key, distribution))
+    policy_loss = losses.ppo_clip_loss(log_prob, minibatch.log_prob, advantage, clip_eps=config.clip_eps)
+    value_loss = losses.clipped_value_loss(value, minibatch.value, minibatch.target, clip_eps=config.vf_clip_eps)
+    entropy = networks.head.entropy(key, distribution)
     metrics = {
         "losses/policy_loss": policy_loss,
         "losses/value_loss": value_loss,
         "losses/entropy": entropy,
-        "losses/approx_kl": jnp.mean(losses.approx_kl(log_prob, minibatch.log_prob)),
-        "losses/clip_fraction": jnp.mean(losses.clip_fraction(log_prob, minibatch.log_prob, clip_eps=config.clip_eps)),
+        "losses/approx_kl": losses.approx_kl(log_prob, minibatch.log_prob),
+        "losses/clip_fraction": losses.clip_fraction(log_prob, minibatch.log_prob, clip_eps=config.clip_eps),
     }
-    return policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy, metrics
+    return jnp.mean(policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy), metrics
 
 
 update = partial(on_policy.update, loss=loss)

@@ -88,11 +88,11 @@ class VectorEnv:
         Returns:
           The state and the observations to act on, `[N, ...]`.
         """
-        with_bank = self._reset_mode == "bank"
-        keys = jax.random.split(key, self.num_envs + (self._bank_size if with_bank else 0))
-        env_state, obs = jax.vmap(self.env.reset)(keys[: self.num_envs])
-        if with_bank:
-            bank = jax.vmap(self.env.reset)(keys[self.num_envs :])
+        # Split as in step, so that the two share compiled kernels.
+        bank_keys, reset_keys = jax.random.split(key, (2, self.num_envs))
+        env_state, obs = jax.vmap(self.env.reset)(reset_keys)
+        if self._reset_mode == "bank":
+            bank = jax.vmap(self.env.reset)(jax.random.split(bank_keys[0], self._bank_size))
         elif self._reset_mode == "first":
             bank = jax.tree.map(jnp.copy, (env_state, obs))
         else:

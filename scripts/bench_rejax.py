@@ -41,6 +41,7 @@ def main(name: str, seed: int) -> None:
         num_epochs=4,
         learning_rate=1e-3,
         max_grad_norm=0.5,
+        normalize_rewards=name == "ppo_pendulum",
         total_timesteps=steps,
         eval_freq=steps,
         skip_initial_evaluation=True,
