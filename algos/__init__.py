@@ -1,8 +1,8 @@
 """Update steps and training loops: one module per algorithm, `train` for a whole run."""
 
-from . import ppo
+from . import fast_sac, fast_td3, ppo, sac, td3
 from .base import Algorithm
 from .evaluation import evaluate, evaluator
 from .training import train
 
-__all__ = ["Algorithm", "evaluate", "evaluator", "ppo", "train"]
+__all__ = ["Algorithm", "evaluate", "evaluator", "fast_sac", "fast_td3", "ppo", "sac", "td3", "train"]

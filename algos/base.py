@@ -19,6 +19,7 @@ class Algorithm(NamedTuple):
       env: the single environment.
       config: the Config it was made with; its static fields hold for every State.
       steps_per_iteration: environment steps that one `step` takes.
+      initial_steps: environment steps that `init` takes, to fill a replay.
     """
 
     init: Callable[..., State]
@@ -27,3 +28,12 @@ class Algorithm(NamedTuple):
     env: Any
     config: Any
     steps_per_iteration: int
+    initial_steps: int = 0
+
+    def steps_after(self, iterations: int) -> int:
+        """Environment steps of `init` and so many calls of `step`."""
+        return self.initial_steps + iterations * self.steps_per_iteration
+
+    def iterations(self, total_steps: int) -> int:
+        """Calls of `step` that it takes until there were at least so many environment steps."""
+        return max(0, -(-(total_steps - self.initial_steps) // self.steps_per_iteration))

@@ -54,7 +54,7 @@ class _SizesParser(flags.ArgumentParser):
         return tuple(int(each) for each in argument.split(","))
 
 
-def main(module: ModuleType, argv: Sequence[str] | None = None) -> None:
+def main(module: ModuleType, argv: Sequence[str] | None = None, *, default_env: str = "gymnax/CartPole-v1") -> None:
     """Runs an algorithm from the command line, and exits with a code.
 
     0: finished. 1: a checkpoint could not be restored. 2: wrong input. 3: a NaN or infinity stopped the run.
@@ -63,12 +63,13 @@ def main(module: ModuleType, argv: Sequence[str] | None = None) -> None:
     Args:
       module: the algorithm, such as `onejit.algos.ppo`: its name, Config and make are used.
       argv: the command line, the program's name included; sys.argv by default.
+      default_env: the environment, where no flag says otherwise.
     """
     argv = list(sys.argv if argv is None else argv)
     name = module.__name__.rpartition(".")[2]
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        sys.exit(_run(module, name, argv))
+        sys.exit(_run(module, name, argv, default_env))
     except (UsageError, ConfigError, flags.Error, ModuleNotFoundError) as error:
         errors.print(f"{Path(argv[0]).name}: {error}", markup=False)
         sys.exit(2)
@@ -127,8 +128,8 @@ def _define_hyperparameter(field: dataclasses.Field, doc: str, values: flags.Fla
         flags.DEFINE(_SizesParser(), field.name, None, doc, flag_values=values)
 
 
-def _run(module: ModuleType, name: str, argv: list[str]) -> int:
-    values = define_flags(module.Config, default_env="gymnax/CartPole-v1")
+def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> int:
+    values = define_flags(module.Config, default_env)
     extra = values(argv)[1:]
     if extra:
         raise UsageError(f"{extra[0]!r} is not a flag; flags are written --name=value")
@@ -207,7 +208,7 @@ def _train(algorithm, run: dict[str, Any], name: str, argv: list[str], resumed: 
         description=description,
         **{each: run[each] for each in ("seed", "num_seeds", "num_logs", "num_evals", "eval_episodes", "record")},
     )
-    total_iterations = math.ceil(run["config"]["total_steps"] / algorithm.steps_per_iteration)
+    total_iterations = algorithm.iterations(run["config"]["total_steps"])
     resume_command = shlex.join([_python(), argv[0], f"--resume={folder}"])
     preset = presets.get(name, run["env"])
     if preset and not resumed:
@@ -220,7 +221,7 @@ def _train(algorithm, run: dict[str, Any], name: str, argv: list[str], resumed: 
     except runner.Interrupted as interrupted:
         console.print(f"stopped by {interrupted}; to continue:\n  {resume_command}", markup=False)
         return 128 + interrupted.signal_number
-    steps = total_iterations * algorithm.steps_per_iteration * run["num_seeds"]
+    steps = algorithm.steps_after(total_iterations) * run["num_seeds"]
     speed = f", {steps / result.run_seconds:,.0f} steps/s" if result.run_seconds and not resumed else ""
     console.print(
         f"compiled in {result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s{speed}; "

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..envs import Box, Discrete, Environment
+
 
 class ConfigError(ValueError):
     """A hyperparameter has a value that is not allowed.
@@ -62,8 +64,8 @@ def configclass(cls):
 class BaseConfig:
     """What every algorithm's Config can do."""
 
-    def validate(self, env: Any) -> None:
-        """Checks every field for itself; the algorithm's Config adds what concerns several fields, and the env.
+    def validate(self, env: Environment) -> None:
+        """Checks every field for itself, and the environment's spaces; an algorithm's Config adds what is its own.
 
         Values that are not known yet (tracers) are skipped; arrays are checked element by element.
 
@@ -73,11 +75,11 @@ class BaseConfig:
         Raises:
           ConfigError: names the field, its value and what is allowed.
         """
-        del env  # of the subclasses' concern
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, jax.core.Tracer):
                 _check_field(field, value)
+        _check_spaces(env)
 
     def replace(self, **changes) -> Self:
         """A copy with some fields changed.
@@ -103,6 +105,16 @@ class BaseConfig:
         kinds = {field.name: field.type for field in dataclasses.fields(self) if not field.metadata["static"]}
         dtypes = {name: jnp.int32 if kind is int else jnp.float32 for name, kind in kinds.items()}
         return self.replace(**{name: jnp.array(getattr(self, name), dtype) for name, dtype in dtypes.items()})
+
+
+def _check_spaces(env: Environment) -> None:
+    space = env.action_space
+    if not isinstance(space, Discrete) and not (isinstance(space, Box) and space.bounded and len(space.shape) == 1):
+        raise ConfigError("env.action_space", space, "must be a Box with one axis and finite bounds, or Discrete")
+    spaces = env.observation_space
+    named = spaces if isinstance(spaces, dict) else {"state": spaces}
+    if "state" not in named or not all(isinstance(each, Box) for each in named.values()):
+        raise ConfigError("env.observation_space", spaces, 'must be a Box, or a dict of them with the entry "state"')
 
 
 def _check_field(field: dataclasses.Field, value: Any) -> None:

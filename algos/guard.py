@@ -42,14 +42,12 @@ def _inexact(tree):
     return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
 
 
-def find(observation: Any, reward: chex.Array, loss: Any, written: Any, iteration: chex.Array) -> chex.Array:
-    """The first fault of an iteration, in the order of `QUANTITIES`, int32 `[4]`.
+def in_rollout(observation: Any, reward: chex.Array, iteration: chex.Array) -> chex.Array:
+    """The first fault in what was collected: an observation's before a reward's; int32 `[4]`.
 
     Args:
-      observation: rollout's observations, leaves `[T, N, ...]`.
-      reward: rollout's rewards, `[T, N]`.
-      loss: the losses of the iteration, any pytree.
-      written: the gradients, and what the update would write: parameters, optimiser and statistics; any pytree.
+      observation: observations, leaves `[T, N, ...]`.
+      reward: rewards, `[T, N]`.
       iteration: int32.
     """
     size, num_envs = reward.size, reward.shape[1]
@@ -57,11 +55,30 @@ def find(observation: Any, reward: chex.Array, loss: Any, written: Any, iteratio
     # One number for the first bad place: below size in an observation, below 2·size in a reward.
     rank = jnp.where(finite_per_env(observation), jnp.where(finite_per_env(reward), 2 * size, size + place), place)
     rank = jnp.min(rank)
-    after = jnp.where(all_finite(loss), jnp.where(all_finite(written), 0, 4), 3)
-    quantity = jnp.where(rank < 2 * size, 1 + rank // size, after)
-    place = jnp.where(rank < 2 * size, rank % size, -num_envs)
-    found = jnp.stack([quantity, iteration, place // num_envs, jnp.where(place < 0, -1, place % num_envs)])
+    place = rank % size
+    found = jnp.stack([1 + rank // size, iteration, place // num_envs, place % num_envs])
+    return jnp.where(rank < 2 * size, found, init())
+
+
+def in_update(loss: Any, written: Any, iteration: chex.Array) -> chex.Array:
+    """The fault in an update, int32 `[4]`.
+
+    Args:
+      loss: the losses, any pytree.
+      written: the gradients, and what the update would write: parameters, optimiser and statistics; any pytree.
+      iteration: int32.
+    """
+    quantity = jnp.where(all_finite(loss), jnp.where(all_finite(written), 0, 4), 3)
+    found = jnp.stack([quantity, iteration, jnp.int32(-1), jnp.int32(-1)])
     return jnp.where(quantity > 0, found, init())
+
+
+def first(*faults: chex.Array) -> chex.Array:
+    """The first of several that is one, else none."""
+    *earlier, last = faults
+    for fault in reversed(earlier):
+        last = jnp.where(ok(fault), last, fault)
+    return last
 
 
 def keep(condition: chex.Array, new: Any, old: Any) -> Any:

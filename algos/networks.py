@@ -19,7 +19,7 @@ from ..envs import Box, Discrete, Environment, Space
 
 ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "silu": nn.silu, "elu": nn.elu}
 # Names of the initialisers, with the scale of hidden layers.
-INITIALISERS = {"orthogonal": 2**0.5, "lecun": 1.0}
+INITIALISERS = {"orthogonal": 2**0.5, "lecun": 1.0, "uniform": 1.0}
 
 
 class ActionHead(NamedTuple):
@@ -116,20 +116,25 @@ class MLP(nn.Module):
     Attributes:
       hidden_sizes: width of each layer.
       activation: one of `ACTIVATIONS`.
-      initialiser: "orthogonal" (scale √2, zero bias) or "lecun".
+      initialiser: "orthogonal" (scale √2), "lecun" (normal), or "uniform" (PyTorch's); biases are zero.
       event_ndim: axes of one observation.
+      layer_norm: whether each layer is normalised before its activation.
+      dtype: what is computed in; parameters are float32.
     """
 
     hidden_sizes: Sequence[int]
     activation: str = "tanh"
     initialiser: str = "orthogonal"
     event_ndim: int = 1
+    layer_norm: bool = False
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: chex.Array) -> chex.Array:
         x = jnp.asarray(x, jnp.float32).reshape(x.shape[: x.ndim - self.event_ndim] + (-1,))
         for size in self.hidden_sizes:
-            x = ACTIVATIONS[self.activation](dense(size, self.initialiser)(x))
+            x = dense(size, self.initialiser, dtype=self.dtype)(x)
+            x = ACTIVATIONS[self.activation](nn.LayerNorm(dtype=self.dtype)(x) if self.layer_norm else x)
         return x
 
 
@@ -142,6 +147,8 @@ class CNN(nn.Module):
     hidden_sizes: Sequence[int]
     activation: str = "relu"
     initialiser: str = "orthogonal"
+    layer_norm: bool = False
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: chex.Array) -> chex.Array:
@@ -150,8 +157,10 @@ class CNN(nn.Module):
         x = jnp.asarray(x, jnp.float32)
         height, width = x.shape[-3] - 2, x.shape[-2] - 2
         shifts = [x[..., i : i + height, j : j + width, :] for i in range(3) for j in range(3)]
-        x = ACTIVATIONS[self.activation](dense(16, self.initialiser)(jnp.concatenate(shifts, axis=-1)))
-        return MLP(self.hidden_sizes, self.activation, self.initialiser, event_ndim=3)(x)
+        patches = jnp.concatenate(shifts, axis=-1)
+        x = ACTIVATIONS[self.activation](dense(16, self.initialiser, dtype=self.dtype)(patches))
+        options = {"layer_norm": self.layer_norm, "dtype": self.dtype}
+        return MLP(self.hidden_sizes, self.activation, self.initialiser, event_ndim=3, **options)(x)
 
 
 class Policy(nn.Module):
@@ -182,14 +191,17 @@ class Value(nn.Module):
         return jnp.squeeze(dense(1, self.initialiser, scale=1.0)(self.torso(critic_obs(obs))), axis=-1)
 
 
-def dense(size: int, initialiser: str, scale: float | None = None) -> nn.Dense:
+def dense(size: int, initialiser: str, scale: float | None = None, dtype: Any = jnp.float32) -> nn.Dense:
     """A fully connected layer with zero bias; scale multiplies the kernel, by default as `INITIALISERS` says."""
-    return nn.Dense(size, kernel_init=_kernel_init(initialiser, scale))
-
-
-def _kernel_init(initialiser, scale=None):
     scale = INITIALISERS[initialiser] if scale is None else scale
-    return partial(orthogonal if initialiser == "orthogonal" else lecun, scale=scale)
+    kernel_init = {"orthogonal": orthogonal, "lecun": lecun, "uniform": uniform}[initialiser]
+    return nn.Dense(size, kernel_init=partial(kernel_init, scale=scale), dtype=dtype)
+
+
+def uniform(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float) -> chex.Array:
+    """Uniform in ±scale/√(inputs), as PyTorch's linear layers are by default."""
+    bound = scale / math.sqrt(math.prod(shape[:-1]))
+    return _draw(partial(jax.random.uniform, minval=-bound, maxval=bound), key, shape).astype(dtype)
 
 
 def lecun(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float) -> chex.Array:
@@ -266,9 +278,7 @@ def make_actor_critic(env: Environment, config: Any) -> Networks:
     """
 
     def torso(space):
-        if len(space.shape) == 3:
-            return CNN(config.hidden_sizes, config.activation, config.initialiser)
-        return MLP(config.hidden_sizes, config.activation, config.initialiser, event_ndim=len(space.shape))
+        return make_torso(space, config.hidden_sizes, config.activation, config.initialiser)
 
     head = make_head(env.action_space, config.policy)
     gaussian = isinstance(env.action_space, Box)
@@ -277,3 +287,10 @@ def make_actor_critic(env: Environment, config: Any) -> Networks:
         value=Value(torso(critic_obs(env.observation_space)), config.initialiser),
         head=head,
     )
+
+
+def make_torso(space: Box, hidden_sizes: Sequence[int], activation: str, initialiser: str, **options) -> nn.Module:
+    """The layers before a head: the `CNN` for observations with three axes, else an `MLP`; options are its fields."""
+    if len(space.shape) == 3:
+        return CNN(hidden_sizes, activation, initialiser, **options)
+    return MLP(hidden_sizes, activation, initialiser, event_ndim=len(space.shape), **options)

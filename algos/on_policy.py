@@ -16,7 +16,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from .. import losses
-from ..envs import Box, Discrete, Environment, VectorEnv
+from ..envs import Environment, VectorEnv
 from ..envs.vector import RESETS
 from . import guard, memory, normalize, rollout
 from .base import Algorithm, Metrics
@@ -72,15 +72,6 @@ class OnPolicyConfig(BaseConfig):
         if not isinstance(self.total_steps, jax.core.Tracer) and np.min(self.total_steps) < batch:
             raise ConfigError(
                 "total_steps", self.total_steps, f"must be at least one rollout, num_envs·num_steps = {batch}"
-            )
-        space = env.action_space
-        if not isinstance(space, Discrete) and not (isinstance(space, Box) and space.bounded and len(space.shape) == 1):
-            raise ConfigError("env.action_space", space, "must be a Box with one axis and finite bounds, or Discrete")
-        spaces = env.observation_space
-        named = spaces if isinstance(spaces, dict) else {"state": spaces}
-        if "state" not in named or not all(isinstance(each, Box) for each in named.values()):
-            raise ConfigError(
-                "env.observation_space", spaces, 'must be a Box, or a dict of them with the entry "state"'
             )
         memory.require_rollout(env, self.num_envs, self.num_steps)
 
@@ -266,9 +257,11 @@ def update(
     metrics = dict(zip(names, metrics.T, strict=True))
     new = (params, opt_state, *statistics)
     loss_values = [x for name, x in metrics.items() if name.endswith("_loss")]
-    written = (metrics["losses/grad_norm"], new)
-    found = guard.find((batch.obs, batch.next_obs), batch.reward, loss_values, written, learner.iteration)
-    fault = guard.keep(guard.ok(learner.fault), found, learner.fault)
+    fault = guard.first(
+        learner.fault,
+        guard.in_rollout((batch.obs, batch.next_obs), batch.reward, learner.iteration),
+        guard.in_update(loss_values, (metrics["losses/grad_norm"], new), learner.iteration),
+    )
     # After a fault nothing is written any more, until the run stops at the border of the chunk.
     params, *kept = guard.keep(guard.ok(fault), new, (old_params, *learner[1 : len(new)]))
     learner = Learner(unravel(params), *kept, iteration=learner.iteration + 1, fault=fault)

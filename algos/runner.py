@@ -149,7 +149,7 @@ def run(
         programs = _Programs(algorithm, settings)
     state, iteration = _start(algorithm, programs, settings, saves, resume)
     _write_description(folder, settings.description)
-    log = RunLog(folder, iteration * algorithm.steps_per_iteration)
+    log = RunLog(folder, algorithm.steps_after(iteration))
     chunk = max(1, math.ceil(total_iterations / settings.num_logs))
     eval_every = chunk * max(1, math.ceil(math.ceil(total_iterations / chunk) / max(1, settings.num_evals)))
     run_seconds = 0.0
@@ -171,8 +171,8 @@ def run(
                 metrics |= jax.device_get(programs.evaluate(state, programs.eval_key))
                 eval_returns = np.atleast_1d(metrics["eval/episodic_return"])
                 _save(saves, iteration, state, float(eval_returns.mean()))
-            log.write(iteration * algorithm.steps_per_iteration, metrics)
-            report(iteration / total_iterations, iteration * algorithm.steps_per_iteration, metrics)
+            log.write(algorithm.steps_after(iteration), metrics)
+            report(iteration / total_iterations, algorithm.steps_after(iteration), metrics)
             if stopping and not at_end:
                 raise Interrupted(received[0])
 

@@ -89,14 +89,19 @@ class VectorEnv:
           The state and the observations to act on, `[N, ...]`.
         """
         # Split as in step, so that the two share compiled kernels.
-        bank_keys, reset_keys = jax.random.split(key, (2, self.num_envs))
-        env_state, obs = jax.vmap(self.env.reset)(reset_keys)
+        choice_keys, reset_keys = jax.random.split(key, (2, self.num_envs))
         if self._reset_mode == "bank":
-            bank = jax.vmap(self.env.reset)(jax.random.split(bank_keys[0], self._bank_size))
-        elif self._reset_mode == "first":
-            bank = jax.tree.map(jnp.copy, (env_state, obs))
+            # One after the other, as they are refreshed: a reset that is compiled once is enough.
+            bank_keys = jax.random.split(reset_keys[0], self._bank_size)
+            kind = jax.random.key_impl(key)
+            # As raw numbers: jax's key-reuse checker refuses a vmapped scan over an array of keys.
+            bank = jax.lax.map(
+                lambda data: self.env.reset(jax.random.wrap_key_data(data, impl=kind)), jax.random.key_data(bank_keys)
+            )
+            env_state, obs = self._draw(bank, choice_keys[0])
         else:
-            bank = ()
+            env_state, obs = jax.vmap(self.env.reset)(reset_keys)
+            bank = jax.tree.map(jnp.copy, (env_state, obs)) if self._reset_mode == "first" else ()
         state = VectorState(
             env_state=env_state,
             episode_return=jnp.zeros(self.num_envs, jnp.float32),
@@ -156,9 +161,11 @@ class VectorEnv:
         refresh_key, choice_key = jax.random.split(keys[0])
         entry = self.env.reset(refresh_key)
         bank = jax.tree.map(lambda pool, x: pool.at[state.bank_cursor].set(x), state.bank, entry)
-        choice = jax.random.randint(choice_key, (self.num_envs,), 0, self._bank_size)
-        starts = jax.tree.map(lambda pool: pool[choice], bank)
-        return bank, (state.bank_cursor + 1) % self._bank_size, starts
+        return bank, (state.bank_cursor + 1) % self._bank_size, self._draw(bank, choice_key)
+
+    def _draw(self, bank, key):
+        choice = jax.random.randint(key, (self.num_envs,), 0, self._bank_size)
+        return jax.tree.map(lambda pool: pool[choice], bank)
 
 
 def _where_done(done, if_done, otherwise):

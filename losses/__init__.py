@@ -5,6 +5,12 @@ hyperparameters are keyword-only and may be traced. Losses are per element, alwa
 caller reduces and masks: `jnp.mean(losses.ppo_clip_loss(log_prob, old_log_prob, advantage, clip_eps=0.2))`.
 """
 
+from .categorical import (
+    categorical_cross_entropy,
+    categorical_mean,
+    categorical_projection,
+    clipped_double_categorical,
+)
 from .distributions import (
     categorical_entropy,
     categorical_kl,
@@ -17,13 +23,19 @@ from .distributions import (
 )
 from .ppo import approx_kl, clip_fraction, clipped_value_loss, ppo_clip_loss
 from .returns import gae, lambda_returns, n_step_return, vtrace
+from .sac import sac_actor_loss, sac_target, sac_temperature_loss
+from .td3 import target_policy_noise, td3_actor_loss, td3_critic_loss, td3_target
 
 __all__ = [
     "approx_kl",
+    "categorical_cross_entropy",
     "categorical_entropy",
     "categorical_kl",
     "categorical_log_prob",
+    "categorical_mean",
+    "categorical_projection",
     "clip_fraction",
+    "clipped_double_categorical",
     "clipped_value_loss",
     "gae",
     "gaussian_entropy",
@@ -32,7 +44,14 @@ __all__ = [
     "lambda_returns",
     "n_step_return",
     "ppo_clip_loss",
+    "sac_actor_loss",
+    "sac_target",
+    "sac_temperature_loss",
     "tanh_gaussian_log_prob",
+    "target_policy_noise",
+    "td3_actor_loss",
+    "td3_critic_loss",
+    "td3_target",
     "tsallis_log",
     "vtrace",
 ]

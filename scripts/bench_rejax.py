@@ -20,8 +20,7 @@ CASES = {
     "ppo_cartpole": ("CartPole-v1", {}, 499_712, 0, 128),
     "ppo_pendulum": ("Pendulum-v1", {}, 499_712, 0, 128),
     "ppo_halfcheetah": ("brax/halfcheetah", {"backend": "spring"}, 102_400, 0, 16),
-    "ppo_cartpole_1_seed": ("CartPole-v1", {}, 102_400, 1, 128),
-    "ppo_cartpole_16_seeds": ("CartPole-v1", {}, 102_400, 16, 128),
+    "ppo_cartpole_16_seeds": ("CartPole-v1", {}, 499_712, 16, 128),
 }
 
 

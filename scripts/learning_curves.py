@@ -58,7 +58,7 @@ def run_case(case: Case) -> dict:
     module = getattr(algos, case.algorithm)
     config = module.Config(**presets.get(case.algorithm, case.env))
     algorithm = module.make(envs.make(case.env, **case.env_options), config)
-    iterations = config.total_steps // algorithm.steps_per_iteration
+    iterations = algorithm.iterations(config.total_steps)
     log_every = max(1, iterations // ROWS)
     evaluate = algos.evaluator(algorithm, num_episodes=EVAL_EPISODES)
 
@@ -78,7 +78,7 @@ def run_case(case: Case) -> dict:
         history = jax.tree.map(lambda *x: np.stack(x), *[jax.device_get(compiled(seed)) for seed in seeds])
     run_seconds = time.perf_counter() - compiled_at
     returns = np.asarray(history["eval/episodic_return"], float)
-    steps = (np.arange(returns.shape[1]) + 1) * log_every * algorithm.steps_per_iteration
+    steps = algorithm.steps_after(log_every * (np.arange(returns.shape[1]) + 1))
     return {
         "title": case.title,
         "env": case.env,

@@ -1,0 +1,94 @@
+"""Experience replay for environments that are stepped together: a ring of rows, each one step of all of them.
+
+Rows are time-leading, `[capacity, N, ...]` with N environments, in any pytree; every leaf keeps its dtype. A row is
+written in place, so in a scan or a loop it must be the carry, and in a jitted function donated; it must never go
+through `cond` or `where`, which copy all of it.
+"""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+class Replay(NamedTuple):
+    """The ring.
+
+    Attributes:
+      rows: any pytree, leaves `[capacity, N, ...]`.
+      cursor: the row that is written next, int32.
+      size: rows that have been written, at most capacity, int32.
+    """
+
+    rows: Any
+    cursor: chex.Array
+    size: chex.Array
+
+
+def init(row: Any, capacity: int) -> Replay:
+    """An empty ring.
+
+    Args:
+      row: what one row is like: a pytree of arrays or `jax.ShapeDtypeStruct`s, leaves `[N, ...]`.
+      capacity: how many rows.
+
+    Raises:
+      ValueError: capacity is below 1.
+    """
+    if capacity < 1:
+        raise ValueError(f"capacity={capacity}: must be at least 1")
+    rows = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), row)
+    return Replay(rows, cursor=jnp.int32(0), size=jnp.int32(0))
+
+
+def add(replay: Replay, row: Any) -> Replay:
+    """Writes a row over the oldest one; leaves `[N, ...]`."""
+    capacity = _capacity(replay)
+    return Replay(
+        rows=jax.tree.map(lambda rows, x: _write(rows, x, replay.cursor), replay.rows, row),
+        cursor=(replay.cursor + 1) % capacity,
+        size=jnp.minimum(replay.size + 1, capacity),
+    )
+
+
+def newest(replay: Replay) -> Any:
+    """The row that was written last, leaves `[N, ...]`; zeros if there is none."""
+    last = (replay.cursor - 1) % _capacity(replay)
+    return jax.tree.map(lambda rows: jax.lax.dynamic_index_in_dim(rows, last, keepdims=False), replay.rows)
+
+
+def sample_places(replay: Replay, key: chex.PRNGKey, shape: tuple[int, ...], *, window: int = 1) -> tuple[Any, Any]:
+    """Where to read: windows of consecutive steps of one environment, drawn uniformly with replacement.
+
+    No window crosses the head of the ring. Costs O(number of samples), whatever the capacity.
+
+    Args:
+      replay: a ring with at least `window` rows written.
+      key: a typed key.
+      shape: of the sample, `[...]`.
+      window: rows in a window.
+
+    Returns:
+      (row, env): int32 `[window, ...]`, the places of the rows in the ring, oldest first; and int32 `[...]`.
+    """
+    capacity = _capacity(replay)
+    num_envs = jax.tree.leaves(replay.rows)[0].shape[1]
+    oldest = replay.cursor - replay.size
+    draw = jax.random.randint(key, shape, 0, (replay.size - window + 1) * num_envs)
+    start, env = draw // num_envs, draw % num_envs
+    steps = jnp.arange(window, dtype=jnp.int32).reshape((window,) + (1,) * len(shape))
+    return (oldest + start[None] + steps) % capacity, env
+
+
+def take(rows: Any, row: chex.Array, env: chex.Array) -> Any:
+    """Reads entries: leaves `[capacity, N, ...]` at places `[...]` to leaves `[..., ...]`."""
+    return jax.tree.map(lambda x: x[row, env], rows)
+
+
+def _capacity(replay):
+    return jax.tree.leaves(replay.rows)[0].shape[0]
+
+
+def _write(rows, x, cursor):
+    return jax.lax.dynamic_update_index_in_dim(rows, x.astype(rows.dtype), cursor, 0)

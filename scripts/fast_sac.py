@@ -1,0 +1,6 @@
+"""Trains FastSAC: `python scripts/fast_sac.py --env=gymnax/Pendulum-v1`; `--help` explains every flag."""
+
+from onejit.algos import cli, fast_sac
+
+if __name__ == "__main__":
+    cli.main(fast_sac, default_env="gymnax/Pendulum-v1")

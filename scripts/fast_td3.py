@@ -1,0 +1,6 @@
+"""Trains FastTD3: `python scripts/fast_td3.py --env=gymnax/Pendulum-v1`; `--help` explains every flag."""
+
+from onejit.algos import cli, fast_td3
+
+if __name__ == "__main__":
+    cli.main(fast_td3, default_env="gymnax/Pendulum-v1")

@@ -1,0 +1,6 @@
+"""Trains SAC: `python scripts/sac.py --env=gymnax/Pendulum-v1`; `--help` explains every flag."""
+
+from onejit.algos import cli, sac
+
+if __name__ == "__main__":
+    cli.main(sac, default_env="gymnax/Pendulum-v1")
