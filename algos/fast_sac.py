@@ -16,12 +16,12 @@ import optax
 
 from .. import losses
 from ..envs import Environment
-from . import fast_td3, off_policy, sac
+from . import actor_critic, fast_td3, off_policy, sac
+from .actor_critic import Batch, Learner
 from .base import Algorithm, Metrics
 from .config import configclass, static, traced
 from .fast_td3 import CategoricalConfig
 from .networks import actor_obs, make_head
-from .off_policy import Batch, Learner
 from .q_networks import Networks, SquashedGaussianActor, action_critic, apply_ensemble, torso
 from .sac import init_learner
 
@@ -77,7 +77,7 @@ def critic_update(
     learner, metrics = fast_td3.descend_critics(learner, batch, target, networks, config)
     entropy_target = sac.target_entropy(networks, learner, batch, config)
     learner, temperature_metrics = sac.temperature_update(learner, next_log_prob, entropy_target, config)
-    return off_policy.follow(learner, "critic", config), metrics | temperature_metrics
+    return actor_critic.follow(learner, "critic", config), metrics | temperature_metrics
 
 
 def actor_update(
@@ -92,10 +92,10 @@ def actor_update(
         actor_loss = jnp.mean(losses.sac_actor_loss(log_prob, q, alpha=alpha))
         return actor_loss, {"losses/actor_loss": actor_loss, "losses/entropy": -jnp.mean(log_prob)}
 
-    return off_policy.descend(learner, "actor", loss, config)
+    return actor_critic.descend(learner, "actor", loss, config)
 
 
-update = partial(off_policy.update, critic_update=critic_update, actor_update=actor_update)
+update = partial(actor_critic.update, critic_update=critic_update, actor_update=actor_update)
 
 
 def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:

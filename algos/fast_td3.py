@@ -26,15 +26,17 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from .. import losses
 from ..envs import Environment
-from . import off_policy, td3
+from . import actor_critic, off_policy, td3
+from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
 from .config import ConfigError, configclass, static, traced
 from .networks import actor_obs
-from .off_policy import Batch, Learner, OffPolicyConfig, Policy
+from .off_policy import Policy
 from .q_networks import DeterministicActor, Networks, action_critic, apply_ensemble, init_ensemble, torso
 
 __all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
@@ -57,10 +59,8 @@ class CategoricalConfig(OffPolicyConfig):
         """
         super().validate(env)
         td3.require_continuous(env)
-        bounds = (self.v_min, self.v_max)
-        if not any(isinstance(each, jax.core.Tracer) for each in bounds) and jnp.any(
-            bounds[0] >= jnp.asarray(bounds[1])
-        ):
+        known = not any(isinstance(each, jax.core.Tracer) for each in (self.v_min, self.v_max))
+        if known and np.any(np.asarray(self.v_min) >= np.asarray(self.v_max)):
             raise ConfigError("v_max", self.v_max, f"must be above v_min = {self.v_min}")
 
     @property
@@ -103,13 +103,13 @@ def make_networks(env: Environment, config: Config) -> Networks:
 
 def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config) -> Learner:
     """Fresh parameters, two critics and their targets, optimisers and statistics."""
-    obs, action = off_policy.sample_obs(env), jnp.zeros(env.action_space.shape)
+    obs, action = actor_critic.sample_obs(env), jnp.zeros(env.action_space.shape)
     actor_key, critic_key = jax.random.split(key)
     params = {
         "actor": networks.actor.init(actor_key, obs),
         "critic": init_ensemble(networks.critic, critic_key, 2, obs, action),
     }
-    return off_policy.learner_of(params, ("critic",), env=env, config=config)
+    return actor_critic.learner_of(params, ("critic",), env=env, config=config)
 
 
 def critic_update(
@@ -127,7 +127,7 @@ def critic_update(
         lower = losses.clipped_double_categorical(target[0], target[1], support=config.support)
         target = jnp.stack([lower, lower])
     learner, metrics = descend_critics(learner, batch, target, networks, config)
-    return off_policy.follow(learner, "critic", config), metrics
+    return actor_critic.follow(learner, "critic", config), metrics
 
 
 def projected(logits: chex.Array, reward: chex.Array, discount: chex.Array, support: chex.Array) -> chex.Array:
@@ -151,7 +151,7 @@ def descend_critics(
             "losses/end_atom_mass": jnp.mean(target[..., 0] + target[..., -1]),
         }
 
-    return off_policy.descend(learner, "critic", loss, config)
+    return actor_critic.descend(learner, "critic", loss, config)
 
 
 def mean_q(networks: Networks, critic_params: Any, obs: Any, action: chex.Array, config: Any) -> chex.Array:
@@ -173,10 +173,10 @@ def actor_update(
         actor_loss = jnp.mean(losses.td3_actor_loss(q))
         return actor_loss, {"losses/actor_loss": actor_loss}
 
-    return off_policy.descend(learner, "actor", loss, config)
+    return actor_critic.descend(learner, "actor", loss, config)
 
 
-update = partial(off_policy.update, critic_update=critic_update, actor_update=actor_update)
+update = partial(actor_critic.update, critic_update=critic_update, actor_update=actor_update)
 
 
 def noise_scales(key: chex.PRNGKey, num_envs: int, config: Config) -> chex.Array:

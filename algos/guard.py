@@ -1,7 +1,7 @@
 """The non-finite guard: NaN and infinity never reach parameters or statistics, and are reported with their place.
 
-A fault is an int32 vector `[4]`, so that looking for it costs few kernels: (quantity, iteration, step, env). quantity is
-an index into `QUANTITIES`, 0 while all is well; iteration counts from 0; step is the step in the rollout and env the
+A fault is an int32 vector `[4]`, so that looking for it costs few kernels: (quantity, iteration, step, env). quantity
+is an index into `QUANTITIES`, 0 while all is well; iteration counts from 0; step is the step in the rollout and env the
 index of the environment, both −1 if the fault was not met in one.
 """
 

@@ -15,83 +15,13 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 
 from .. import losses
 from ..envs import Discrete, Environment, VectorEnv
-from ..envs.vector import RESETS
 from . import guard, memory, normalize, replay, rollout
+from .actor_critic import Batch, Learner, OffPolicyConfig, normalize_obs
 from .base import Algorithm, Metrics
-from .config import BaseConfig, ConfigError, configclass, static, traced
-from .networks import ACTIVATIONS, INITIALISERS
 from .q_networks import DTYPES
-
-
-@configclass
-class OffPolicyConfig(BaseConfig):
-    """What the off-policy algorithms have in common."""
-
-    learning_rate: float = traced(3e-4, "Step size of Adam, for actor and critics.", above=0)
-    gamma: float = traced(0.99, "Discount per environment step.", low=0, high=1)
-    tau: float = traced(0.005, "Weight of the new parameters in the target networks.", above=0, high=1)
-    reward_scale: float = traced(1.0, "Rewards are multiplied by it before anything else.", above=0)
-    total_steps: int = traced(1_000_000, "Environment steps of the run.", low=1, high=2**31 - 1)
-    num_envs: int = static(1, "Environments that are stepped together.", low=1)
-    batch_size: int = static(256, "Transitions in a minibatch.", low=1)
-    buffer_size: int = static(1_000_000, "Transitions that the replay holds, of all environments together.", low=1)
-    learning_starts: int = static(1_000, "Environment steps of random actions before the first update.", low=1)
-    num_updates: int = static(1, "Critic updates per vector step.", low=1)
-    policy_delay: int = static(1, "Critic updates per actor update.", low=1)
-    n_step: int = static(1, "Rewards that are summed before bootstrapping.", low=1)
-    normalize_obs: bool = static(False, "Whether observations are normalised by running statistics.")
-    actor_hidden_sizes: tuple[int, ...] = static((256, 256), "Widths of the actor's hidden layers.", low=1)
-    critic_hidden_sizes: tuple[int, ...] = static((256, 256), "Widths of the critics' hidden layers.", low=1)
-    activation: str = static("relu", "Activation of all networks.", choices=tuple(ACTIVATIONS))
-    layer_norm: bool = static(False, "Whether the hidden layers are normalised.")
-    initialiser: str = static("uniform", "Initialisation of all networks.", choices=tuple(INITIALISERS))
-    dtype: str = static("float32", "What the networks compute in.", choices=tuple(DTYPES))
-    replay_dtype: str = static("float32", "What observations are stored in.", choices=tuple(DTYPES))
-    reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
-
-    def validate(self, env: Environment) -> None:
-        """Checks the fields, and that they go together and with the environment.
-
-        Raises:
-          ConfigError: names the field, its value and what is allowed.
-        """
-        super().validate(env)
-        if self.num_updates % self.policy_delay and self.policy_delay % self.num_updates:
-            allowed = f"must divide num_updates = {self.num_updates}, or be a multiple of it"
-            raise ConfigError("policy_delay", self.policy_delay, allowed)
-        if self.buffer_size // self.num_envs < self.n_step:
-            allowed = f"must be at least num_envs·n_step = {self.num_envs * self.n_step}"
-            raise ConfigError("buffer_size", self.buffer_size, allowed)
-        if self.buffer_size >= 2**31:
-            raise ConfigError("buffer_size", self.buffer_size, "must be below 2^31")
-        if not isinstance(self.total_steps, jax.core.Tracer):
-            needed = self.prefill_rows * self.num_envs + self.rows_per_step * self.num_envs
-            if np.min(self.total_steps) < needed:
-                allowed = f"must be at least learning_starts and one step, {needed}"
-                raise ConfigError("total_steps", self.total_steps, allowed)
-        row = 2 * memory.space_bytes(env.observation_space) * DTYPES[self.replay_dtype].dtype.itemsize // 4
-        row += memory.space_bytes(env.action_space) + 4 + 2
-        what = f"a replay of {self.buffer_size:,} transitions"
-        memory.require("buffer_size", self.buffer_size, float(self.buffer_size) * row, what)
-
-    @property
-    def prefill_rows(self) -> int:
-        """Vector steps of random actions in `init`."""
-        return max(self.n_step, -(-self.learning_starts // self.num_envs))
-
-    @property
-    def rows_per_step(self) -> int:
-        """Vector steps in one `step`."""
-        return max(1, self.policy_delay // self.num_updates)
-
-    def optimiser(self) -> optax.GradientTransformation:
-        """The optimiser of each set of parameters."""
-        return optax.adam(self.learning_rate)
 
 
 class Transition(NamedTuple):
@@ -114,44 +44,6 @@ class Transition(NamedTuple):
     next_obs: Any
 
 
-class Batch(NamedTuple):
-    """What an update learns from: n-step transitions; every leaf `[..., B, ...]`.
-
-    Attributes:
-      obs: normalised, if the config says so.
-      action: in [−1, 1]^d, or a class.
-      reward: the discounted sum of up to n rewards.
-      discount: the factor of the bootstrap, γ^k·(1 − terminated).
-      next_obs: the observation to bootstrap from, normalised likewise.
-    """
-
-    obs: Any
-    action: chex.Array
-    reward: chex.Array
-    discount: chex.Array
-    next_obs: Any
-
-
-class Learner(NamedTuple):
-    """What an update changes.
-
-    Attributes:
-      params: parameters by name: "actor", "critic" (an ensemble, leaves `[2, ...]`), and what else is learned.
-      targets: the slowly following copies, of those that have one.
-      opt_state: the optimisers' states, under the names of params.
-      obs_statistics: running moments of the observations, or () without normalize_obs.
-      iteration: updates so far, int32.
-      fault: the first non-finite number that was met, see `guard`.
-    """
-
-    params: dict[str, Any]
-    targets: dict[str, Any]
-    opt_state: dict[str, Any]
-    obs_statistics: Any
-    iteration: chex.Array
-    fault: chex.Array
-
-
 class State(NamedTuple):
     """Everything that a run carries."""
 
@@ -162,109 +54,6 @@ class State(NamedTuple):
     obs: Any
     exploration: Any
     key: chex.PRNGKey
-
-
-# (learner, batch `[B, ...]`, key, *, networks, config) -> (learner, metrics)
-PartUpdate = Callable[..., tuple[Learner, Metrics]]
-
-
-def learner_of(
-    params: dict[str, Any], targets: tuple[str, ...], *, env: Environment, config: OffPolicyConfig
-) -> Learner:
-    """A learner before its first update; `targets` names the parameters that get a target copy."""
-    obs = sample_obs(env)
-    return Learner(
-        params=params,
-        targets={name: jax.tree.map(jnp.copy, params[name]) for name in targets},
-        opt_state={name: config.optimiser().init(each) for name, each in params.items()},
-        obs_statistics=normalize.init(obs) if config.normalize_obs else (),
-        iteration=jnp.int32(0),
-        fault=guard.init(),
-    )
-
-
-def sample_obs(env: Environment) -> Any:
-    """Zeros like one observation."""
-    return jax.tree.map(lambda space: jnp.zeros(space.shape, space.dtype), env.observation_space)
-
-
-def normalize_obs(learner: Learner, obs: Any) -> Any:
-    """Observations as the networks see them."""
-    return normalize.apply(learner.obs_statistics, obs) if learner.obs_statistics else obs
-
-
-def descend(learner: Learner, name: str, loss: Callable, config: OffPolicyConfig) -> tuple[Learner, Metrics]:
-    """One gradient step on params[name]; loss: params[name] -> (scalar, metrics)."""
-    params = learner.params[name]
-    grads, metrics = jax.grad(loss, has_aux=True)(params)
-    updates, opt_state = config.optimiser().update(grads, learner.opt_state[name], params)
-    params = optax.apply_updates(params, updates)
-    metrics[f"losses/{name}_grad_norm"] = optax.tree.norm(grads)
-    learner = learner._replace(params=learner.params | {name: params}, opt_state=learner.opt_state | {name: opt_state})
-    return learner, metrics
-
-
-def follow(learner: Learner, name: str, config: OffPolicyConfig) -> Learner:
-    """Moves targets[name] towards params[name]: (1 − tau)·target + tau·params."""
-    target = optax.incremental_update(learner.params[name], learner.targets[name], config.tau)
-    return learner._replace(targets=learner.targets | {name: target})
-
-
-def update(
-    learner: Learner,
-    batch: Batch,
-    key: chex.PRNGKey,
-    *,
-    networks: Any,
-    config: OffPolicyConfig,
-    critic_update: PartUpdate,
-    actor_update: PartUpdate,
-) -> tuple[Learner, Metrics]:
-    """Takes a critic update on each of K minibatches, and an actor update after every policy_delay of them.
-
-    If a number in the losses, the gradients or what would be written is not finite, nothing changes but
-    `learner.fault` and the count of iterations, and so it stays.
-
-    Args:
-      learner: what is to be updated.
-      batch: K minibatches, every leaf `[K, B, ...]`; K must be a multiple of config.policy_delay.
-      key: a typed key, for what is sampled in the updates.
-      networks: the networks that belong to learner.params.
-      config: the hyperparameters.
-      critic_update: the algorithm's update of its critics.
-      actor_update: the algorithm's update of its actor, on the last minibatch of a block.
-
-    Returns:
-      (learner, metrics averaged over the updates).
-    """
-    delay = config.policy_delay
-    num_blocks = batch.reward.shape[0] // delay
-    blocks = jax.tree.map(lambda x: x.reshape(num_blocks, delay, *x.shape[1:]), batch)
-
-    def part(update_part):
-        def one(learner, inputs):
-            minibatch, key_data = inputs
-            (part_key,) = rollout.unpack_keys(key_data[None], key)
-            return update_part(learner, minibatch, part_key, networks=networks, config=config)
-
-        return one
-
-    def block(learner, inputs):
-        minibatches, key_data = inputs
-        learner, critic_metrics = jax.lax.scan(part(critic_update), learner, (minibatches, key_data[:delay]))
-        last = jax.tree.map(lambda x: x[-1], minibatches)
-        learner, actor_metrics = part(actor_update)(learner, (last, key_data[delay]))
-        return learner, jax.tree.map(jnp.mean, critic_metrics) | actor_metrics
-
-    key_data = rollout.split_for_scan(key, num_blocks, delay + 1)
-    new, metrics = jax.lax.scan(block, learner, (blocks, key_data))
-    metrics = jax.tree.map(jnp.mean, metrics)
-    loss_values = [x for name, x in metrics.items() if name.endswith("_loss")]
-    grad_norms = [x for name, x in metrics.items() if name.endswith("_grad_norm")]
-    written = (grad_norms, new.params, new.targets, new.opt_state)
-    fault = guard.first(learner.fault, guard.in_update(loss_values, written, learner.iteration))
-    learner = guard.keep(guard.ok(fault), new, learner)
-    return learner._replace(iteration=learner.iteration + 1, fault=fault), metrics
 
 
 def sample(

@@ -28,6 +28,13 @@ _PPO_MINATAR = {
     "total_steps": 2_000_000,
 }
 
+# As in the papers: one environment, one update per step, minibatches of 256, 2×256.
+_PENDULUM = {"learning_rate": 1e-3, "gamma": 0.98, "buffer_size": 20_000, "total_steps": 20_000}
+
+# Many environments on a CPU: the published recipe with smaller networks and minibatches.
+_FAST_PENDULUM = {"gamma": 0.98, "v_min": -600.0, "v_max": 0.0, "total_steps": 100_000, "buffer_size": 100_000}
+_FAST_ROBOT = {"gamma": 0.97, "total_steps": 500_000, "buffer_size": 500_000, "learning_starts": 2_000}
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
         "gymnax/CartPole-v1": {"learning_rate": 1e-3, "reward_scale": 0.1, "total_steps": 500_000},
@@ -56,6 +63,16 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "total_steps": 32_768,
         },
         "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000},
+    },
+    "td3": {"gymnax/Pendulum-v1": _PENDULUM},
+    "sac": {"gymnax/Pendulum-v1": _PENDULUM},
+    "fast_td3": {
+        "gymnax/Pendulum-v1": _FAST_PENDULUM,
+        "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
+    },
+    "fast_sac": {
+        "gymnax/Pendulum-v1": _FAST_PENDULUM,
+        "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
     },
 }
 

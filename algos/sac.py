@@ -17,11 +17,12 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..envs import Discrete, Environment
-from . import off_policy
+from . import actor_critic, off_policy
+from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
 from .config import configclass, traced
 from .networks import ActionHead, Gaussian, actor_obs, critic_obs, make_head
-from .off_policy import Batch, Learner, OffPolicyConfig, Policy
+from .off_policy import Policy
 from .q_networks import (
     CategoricalActor,
     DiscreteCritic,
@@ -63,7 +64,7 @@ def make_networks(env: Environment, config: Config) -> Networks:
 
 def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config) -> Learner:
     """Fresh parameters, two critics and their targets, temperature, optimisers and statistics."""
-    obs = off_policy.sample_obs(env)
+    obs = actor_critic.sample_obs(env)
     inputs = (obs,) if isinstance(env.action_space, Discrete) else (obs, jnp.zeros(env.action_space.shape))
     actor_key, critic_key = jax.random.split(key)
     params = {
@@ -71,7 +72,7 @@ def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, con
         "critic": init_ensemble(networks.critic, critic_key, 2, *inputs),
         "log_alpha": jnp.log(jnp.asarray(config.initial_alpha, jnp.float32)),
     }
-    return off_policy.learner_of(params, ("critic",), env=env, config=config)
+    return actor_critic.learner_of(params, ("critic",), env=env, config=config)
 
 
 def evaluate_policy(
@@ -111,8 +112,8 @@ def critic_update(
         critic_loss = 0.5 * jnp.sum(jnp.mean(losses.td3_critic_loss(q, jnp.stack([target, target])), axis=1))
         return critic_loss, {"losses/critic_loss": critic_loss, "losses/q": jnp.mean(q)}
 
-    learner, metrics = off_policy.descend(learner, "critic", loss, config)
-    return off_policy.follow(learner, "critic", config), metrics
+    learner, metrics = actor_critic.descend(learner, "critic", loss, config)
+    return actor_critic.follow(learner, "critic", config), metrics
 
 
 def q_of_action(networks: Networks, critic_params: Any, batch: Batch) -> chex.Array:
@@ -134,7 +135,7 @@ def actor_update(
         actor_loss = jnp.mean(losses.sac_actor_loss(log_prob, jnp.min(q, axis=0), alpha=alpha))
         return actor_loss, {"losses/actor_loss": actor_loss, "losses/entropy": -jnp.mean(log_prob)}
 
-    learner, metrics = off_policy.descend(learner, "actor", loss, config)
+    learner, metrics = actor_critic.descend(learner, "actor", loss, config)
     entropy = metrics["losses/entropy"]
     target = target_entropy(networks, learner, batch, config)
     learner, temperature_metrics = temperature_update(learner, -entropy, target, config)
@@ -158,10 +159,10 @@ def temperature_update(
         alpha_loss = jnp.mean(losses.sac_temperature_loss(log_alpha, log_prob, target_entropy=target))
         return alpha_loss, {"losses/alpha_loss": alpha_loss, "losses/alpha": jnp.exp(log_alpha)}
 
-    return off_policy.descend(learner, "log_alpha", loss, config)
+    return actor_critic.descend(learner, "log_alpha", loss, config)
 
 
-update = partial(off_policy.update, critic_update=critic_update, actor_update=actor_update)
+update = partial(actor_critic.update, critic_update=critic_update, actor_update=actor_update)
 
 
 def policy_of(networks: Networks, head: ActionHead) -> Policy:

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..envs import Box, Environment
-from . import off_policy
+from . import actor_critic, off_policy
+from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
 from .config import ConfigError, configclass, static, traced
 from .networks import actor_obs
-from .off_policy import Batch, Learner, OffPolicyConfig, Policy
+from .off_policy import Policy
 from .q_networks import DeterministicActor, Networks, action_critic, apply_ensemble, init_ensemble, torso
 
 __all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
@@ -63,13 +64,13 @@ def make_networks(env: Environment, config: Config) -> Networks:
 
 def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config) -> Learner:
     """Fresh parameters, two critics, targets of all, optimisers and statistics."""
-    obs, action = off_policy.sample_obs(env), jnp.zeros(env.action_space.shape)
+    obs, action = actor_critic.sample_obs(env), jnp.zeros(env.action_space.shape)
     actor_key, critic_key = jax.random.split(key)
     params = {
         "actor": networks.actor.init(actor_key, obs),
         "critic": init_ensemble(networks.critic, critic_key, 2, obs, action),
     }
-    return off_policy.learner_of(params, ("actor", "critic"), env=env, config=config)
+    return actor_critic.learner_of(params, ("actor", "critic"), env=env, config=config)
 
 
 def critic_update(
@@ -89,7 +90,7 @@ def critic_update(
         critic_loss = jnp.sum(jnp.mean(losses.td3_critic_loss(q, jnp.stack([target, target])), axis=1))
         return critic_loss, {"losses/critic_loss": critic_loss, "losses/q": jnp.mean(q)}
 
-    return off_policy.descend(learner, "critic", loss, config)
+    return actor_critic.descend(learner, "critic", loss, config)
 
 
 def actor_update(
@@ -104,11 +105,11 @@ def actor_update(
         actor_loss = jnp.mean(losses.td3_actor_loss(q))
         return actor_loss, {"losses/actor_loss": actor_loss}
 
-    learner, metrics = off_policy.descend(learner, "actor", loss, config)
-    return off_policy.follow(off_policy.follow(learner, "critic", config), "actor", config), metrics
+    learner, metrics = actor_critic.descend(learner, "actor", loss, config)
+    return actor_critic.follow(actor_critic.follow(learner, "critic", config), "actor", config), metrics
 
 
-update = partial(off_policy.update, critic_update=critic_update, actor_update=actor_update)
+update = partial(actor_critic.update, critic_update=critic_update, actor_update=actor_update)
 
 
 def explore(networks: Networks, params: Any, std: chex.Array, obs: Any, key: chex.PRNGKey) -> chex.Array:

@@ -10,6 +10,8 @@ When an algorithm does not learn, the first probe that it fails tells what is br
   observation after the reset is bootstrapped instead of the true successor. Needs a discount of 0.86 to 0.92.
 * `probe/termination`: every step terminates, and leads to where it looks as if more could be had. Fails: bootstrapping
   past the end of an episode. Needs a discount of at least 0.5.
+* `probe/all`: each episode is one of the above, with states of their own, so that one run tries all;
+  `first_state["delay"]` is the state in which that one begins.
 
 All are tables of states and two actions, as discrete actions or (continuous=True) as a Box in which the sign of the
 action chooses. `Probe.solve(gamma)` gives the exact values, and the best action of each state. The idea: Andy Jones,
@@ -81,9 +83,22 @@ _TABLES = {
 }
 
 
+def _united(tables: dict[str, Table]) -> tuple[Table, dict[str, int]]:
+    """All tables as one, with a time limit of two steps, and the first state of each. One action becomes two."""
+    first_state, rows = {}, []
+    for name, table in tables.items():
+        offset = first_state[name] = len(rows)
+        for reward, following, terminated in zip(table.reward, table.next_state, table.terminated, strict=True):
+            copies = 2 // len(reward)
+            rows.append((reward * copies, tuple(s + offset for s in following) * copies, terminated * copies))
+    reward, next_state, terminated = zip(*rows, strict=True)
+    start = tuple(p / len(tables) for table in tables.values() for p in table.start)
+    return Table(reward, next_state, terminated, start, time_limit=2), first_state
+
+
 def names() -> list[str]:
     """The names of the probes."""
-    return list(_TABLES)
+    return [*_TABLES, "all"]
 
 
 def make(name: str, *, continuous: bool = False, **options) -> "Probe":
@@ -99,7 +114,8 @@ def make(name: str, *, continuous: bool = False, **options) -> "Probe":
     """
     if options:
         raise ValueError(f"probe/{name} has no option {next(iter(options))!r}; it has ['continuous']")
-    return Probe(_TABLES[name], continuous)
+    table, first_state = _united(_TABLES) if name == "all" else (_TABLES[name], {name: 0})
+    return Probe(table, continuous, first_state)
 
 
 class ProbeState(NamedTuple):
@@ -112,11 +128,13 @@ class ProbeState(NamedTuple):
 class Probe:
     """A `Table` as an environment; the observation is the state, one-hot.
 
-    Also of use for tables of your own. With continuous=True there must be two actions.
+    Also of use for tables of your own. With continuous=True there must be two actions. `first_state` says where which
+    probe begins.
     """
 
-    def __init__(self, table: Table, continuous: bool = False):
+    def __init__(self, table: Table, continuous: bool = False, first_state: dict[str, int] | None = None):
         self.table = table
+        self.first_state = first_state or {}
         self._continuous = continuous
         num_states, num_actions = np.shape(table.reward)
         if continuous and num_actions != 2:

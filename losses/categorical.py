@@ -29,7 +29,7 @@ def categorical_projection(probs: Array, reward: Array, discount: Array, *, supp
       AssertionError: reward and discount differ in shape, or probs is not `[..., K]`.
 
     Source: Bellemare et al. 2017, equation 7, for all i at once: a triangular kernel instead of scattered additions.
-    So a target on the grid needs no special case; the published FastTD3 had to mend one (its projected mass exceeded 1).
+    So a target on the grid needs no special case; the published FastTD3 had to mend one (its mass exceeded 1).
     """
     chex.assert_equal_shape([reward, discount])
     chex.assert_shape(support, (None,))

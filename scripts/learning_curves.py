@@ -41,10 +41,16 @@ CASES = {
     "ppo_acrobot": Case("ppo", "gymnax/Acrobot-v1", "Acrobot-v1"),
     "ppo_pendulum": Case("ppo", "gymnax/Pendulum-v1", "Pendulum-v1"),
     "ppo_fast": Case("ppo", "brax/fast", "Brax fast (128 steps)", env_options={"episode_length": 128}),
-    "ppo_halfcheetah": Case("ppo", "brax/halfcheetah", "Brax halfcheetah (spring)", seeds=5),
+    "ppo_halfcheetah": Case("ppo", "brax/halfcheetah", "Brax halfcheetah (spring)", seeds=5, vmapped=False),
     # Convolutions that are vmapped over seeds are several times slower on a CPU.
     "ppo_breakout": Case("ppo", "gymnax/Breakout-MinAtar", "Breakout-MinAtar", seeds=5, vmapped=False),
     "ppo_freeway": Case("ppo", "gymnax/Freeway-MinAtar", "Freeway-MinAtar", seeds=5, vmapped=False),
+    "td3_pendulum": Case("td3", "gymnax/Pendulum-v1", "Pendulum-v1"),
+    "sac_pendulum": Case("sac", "gymnax/Pendulum-v1", "Pendulum-v1"),
+    "fast_td3_pendulum": Case("fast_td3", "gymnax/Pendulum-v1", "Pendulum-v1", seeds=5),
+    "fast_sac_pendulum": Case("fast_sac", "gymnax/Pendulum-v1", "Pendulum-v1", seeds=5),
+    "fast_td3_halfcheetah": Case("fast_td3", "brax/halfcheetah", "Brax halfcheetah (spring)", seeds=3, vmapped=False),
+    "fast_sac_halfcheetah": Case("fast_sac", "brax/halfcheetah", "Brax halfcheetah (spring)", seeds=3, vmapped=False),
 }
 
 

@@ -21,6 +21,7 @@ TABLES = {name: probes.make(name).table for name in probes.names()}
         ("observation", [1, 1], {0: 0, 1: 1}),
         ("truncation", [9, 10], {0: 1}),  # 1/(1 - 0.9) = 10, one step later: 9, better than 6
         ("termination", [3, 10, 0], {0: 1}),
+        ("all", [1, 1, 0.9, 0, 1, 1, 1, 9, 10, 3, 10, 0], {1: 1, 2: 1, 5: 0, 6: 1, 7: 1, 9: 1}),
     ],
 )
 def test_solve_gives_the_values_by_hand(name, values, best):
@@ -30,7 +31,12 @@ def test_solve_gives_the_values_by_hand(name, values, best):
 
 
 def test_every_probe_is_solved_here():
-    assert probes.names() == ["value", "action", "delay", "observation", "truncation", "termination"]
+    assert probes.names() == ["value", "action", "delay", "observation", "truncation", "termination", "all"]
+
+
+def test_all_says_where_each_probe_begins():
+    first_state = probes.make("all").first_state
+    assert first_state == {"value": 0, "action": 1, "delay": 2, "observation": 5, "truncation": 7, "termination": 9}
 
 
 @pytest.mark.parametrize("continuous", [False, True])

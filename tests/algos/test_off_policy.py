@@ -1,0 +1,291 @@
+"""What the off-policy algorithms share: they solve the probes, resume exactly, keep NaN out, and compile as a whole."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from onejit import algos, envs, losses
+from onejit.algos import checkpoint, fast_sac, fast_td3, guard, off_policy, replay, sac, td3
+from onejit.algos.config import ConfigError
+from onejit.envs.base import Step
+
+SMALL = {
+    "gamma": 0.9,
+    "learning_rate": 3e-3,
+    "tau": 0.05,
+    "total_steps": 100_000,
+    "num_envs": 16,
+    "batch_size": 128,
+    "buffer_size": 8192,
+    "learning_starts": 512,
+    "num_updates": 2,
+    "policy_delay": 2,
+    "actor_hidden_sizes": (16,),
+    "critic_hidden_sizes": (32, 32),
+}
+ATOMS = {"v_min": -2.0, "v_max": 14.0, "num_atoms": 33}
+
+
+class Setup(NamedTuple):
+    module: object
+    config: object
+    continuous: bool = True
+
+
+SETUPS = {
+    "td3": Setup(td3, td3.Config(**SMALL, exploration_noise=0.5)),
+    "sac": Setup(sac, sac.Config(**SMALL, initial_alpha=0.1)),
+    "sac discrete": Setup(sac, sac.Config(**SMALL, initial_alpha=0.1, n_step=2), continuous=False),
+    "fast_td3": Setup(fast_td3, fast_td3.Config(**SMALL, **ATOMS, max_noise=0.8, n_step=2)),
+    "fast_sac": Setup(fast_sac, fast_sac.Config(**SMALL, **ATOMS)),
+}
+# The states of each probe, counted from its first, in which the two actions differ and which are visited.
+DECISIONS = {"action": [0], "delay": [0], "observation": [0, 1], "truncation": [0], "termination": [0]}
+
+
+def trained(setup, iterations=500):
+    env = envs.make("probe/all", continuous=setup.continuous)
+    algorithm = setup.module.make(env, setup.config)
+    run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=iterations, log_every=iterations))
+    state, _ = run(jax.random.key(0))
+    assert guard.describe(state.learner.fault) is None
+    observations = jnp.eye(env.observation_space.shape[0])
+    action = np.asarray(algorithm.act(state, observations, jax.random.key(1), True))
+    return env, state, (action[:, 0] > 0).astype(int) if setup.continuous else action
+
+
+@pytest.mark.parametrize("name", SETUPS)
+def test_solves_the_probes(name):
+    env, _, action = trained(SETUPS[name])
+    best_action = env.solve(0.9)[1]
+    for probe, states in DECISIONS.items():
+        places = env.first_state[probe] + np.array(states)
+        np.testing.assert_array_equal(action[places], best_action[places], err_msg=f"{name} fails probe/{probe}")
+
+
+@pytest.mark.parametrize("mistake", ["truncation is termination", "bootstraps from the reset observation"])
+def test_the_probe_of_truncation_fails_when_truncation_is_wrong(mistake, monkeypatch):
+    if mistake == "truncation is termination":
+        right = losses.n_step_return
+        monkeypatch.setattr(
+            off_policy.losses, "n_step_return", lambda r, te, tr, *, gamma: right(r, te | tr, tr, gamma=gamma)
+        )
+    else:
+        write = off_policy.write
+        # what a wrapper that resets by itself and hides the final observation would store
+        monkeypatch.setattr(off_policy, "write", lambda ring, row: write(ring, row._replace(next_obs=reset_obs(row))))
+
+        def reset_obs(row):
+            start = jnp.asarray(envs.make("probe/all").table.start)
+            mean = jnp.broadcast_to(start[None], row.next_obs.shape)
+            return jnp.where((row.terminated | row.truncated)[:, None], mean, row.next_obs)
+
+    env, _, action = trained(SETUPS["td3"])
+    place = env.first_state["truncation"]
+    assert action[place] != env.solve(0.9)[1][place]
+
+
+@pytest.mark.parametrize("name", ["td3", "fast_td3"])
+def test_q_values_equal_their_closed_form(name):
+    setup = SETUPS[name]
+    env, state, _ = trained(setup, iterations=1500)
+    values = env.solve(0.9)[0]
+    networks = setup.module.make_networks(env, setup.config)
+    observations = jnp.eye(len(values))
+    action = networks.actor.apply(state.learner.params["actor"], observations)
+    if name == "td3":
+        q = networks.critic.apply(jax.tree.map(lambda x: x[0], state.learner.params["critic"]), observations, action)
+    else:
+        q = fast_td3.mean_q(networks, state.learner.params["critic"], observations, action, setup.config)[0]
+    # The last state of "termination" is only ever seen as a final observation: its value is never learned.
+    seen = np.arange(len(values)) != env.first_state["termination"] + 2
+    np.testing.assert_allclose(q[seen], values[seen], atol=0.35, err_msg=f"{np.asarray(q)} against {values}")
+
+
+def restored_bitwise(a, b):
+    def data(x):
+        return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(data(x), data(y)), a, b)
+
+
+@pytest.mark.parametrize("name", SETUPS)
+def test_resume_is_exact_with_the_replay_included(name, tmp_path):
+    setup = SETUPS[name]
+    algorithm = setup.module.make(envs.make("probe/delay", continuous=setup.continuous), setup.config)
+    init, step = jax.jit(algorithm.init), jax.jit(algorithm.step)
+    states = [init(jax.random.key(3))]
+    for _ in range(4):
+        states.append(step(states[-1])[0])
+    path = checkpoint.save(tmp_path, 2, states[2], {"iteration": 2, "eval_return": 0.0})
+    state = checkpoint.restore(path, jax.eval_shape(algorithm.init, jax.random.key(0)))
+    restored_bitwise(state, states[2])
+    for _ in range(2):
+        state, _ = step(state)
+    restored_bitwise(state, states[4])
+    assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("name", ["td3", "sac discrete", "fast_sac"])
+def test_vmapped_seeds_equal_single_runs(name):
+    setup = SETUPS[name]
+    env = envs.make("probe/observation", continuous=setup.continuous)
+    algorithm = setup.module.make(env, setup.config.replace(num_envs=4, learning_starts=8, batch_size=8))
+
+    def run(key):
+        return algos.train(algorithm, key, num_iterations=3)[0].learner.params
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    many, single = jax.jit(jax.vmap(run))(keys), jax.jit(run)
+    for i in range(2):
+        one = single(jax.random.clone(keys)[i])
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-5), many, one)
+    kernels = jax.tree.leaves(many["critic"])
+    assert max(float(jnp.abs(kernel[0] - kernel[1]).max()) for kernel in kernels) > 0.1
+
+
+@pytest.mark.parametrize("name", SETUPS)
+def test_the_whole_training_lowers_for_tpu_and_cuda(name):
+    setup = SETUPS[name]
+    env = envs.make("gymnax/Pendulum-v1" if setup.continuous else "gymnax/CartPole-v1")
+    algorithm = setup.module.make(env, setup.config.replace(dtype="bfloat16", normalize_obs=True))
+    run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=2, evaluate=algos.evaluator(algorithm)))
+    lowered = run.trace(jax.random.key(0)).lower(lowering_platforms=("tpu", "cuda"))
+    assert "bf16" in lowered.as_text()
+
+
+class Poisoned:
+    """Counts its steps; one lane turns bad for ever after a while."""
+
+    observation_space = envs.Box(-1e9, 1e9, (2,))
+    action_space = envs.Box(-1.0, 1.0, (1,))
+
+    def __init__(self, quantity, value, start):
+        self.quantity, self.value, self.start = quantity, value, start
+
+    def reset(self, key):
+        mark = jax.random.uniform(key)
+        return (mark, jnp.int32(0)), jnp.stack([mark, 0.0])
+
+    def step(self, key, state, action):
+        mark, time = state
+        bad = (mark > 0.75) & (time >= self.start)
+        reward = jnp.where(bad & (self.quantity == "reward"), self.value, 1.0)
+        obs = jnp.where(bad & (self.quantity == "observation"), self.value, jnp.stack([mark, time / 100.0]))
+        return (mark, time + 1), Step(obs, reward, jnp.bool_(False), jnp.bool_(False), {})
+
+
+@pytest.mark.parametrize("quantity, value", [("observation", jnp.nan), ("reward", jnp.inf)])
+def test_a_bad_transition_is_never_written_and_spoils_nothing(quantity, value):
+    config = td3.Config(**SMALL, normalize_obs=True).replace(num_envs=8, learning_starts=8 * 5, buffer_size=8 * 64)
+    algorithm = td3.make(Poisoned(quantity, value, start=7), config)
+    step = jax.jit(algorithm.step)
+    state = jax.jit(algorithm.init)(jax.random.key(0))  # steps 0 to 4
+    marks = np.asarray(state.env_state.env_state[0])
+    bad = marks > 0.75
+    assert 0 < bad.sum() < 8
+    for _ in range(2):
+        state, _ = step(state)
+    good = state.learner
+    assert guard.describe(good.fault) is None
+    for _ in range(3):
+        state, _ = step(state)
+    # Two good steps after the prefill: the third iteration is number 2, and has one step.
+    expected = f"non-finite {quantity} in iteration 2, step 0 of the rollout, environment {bad.argmax()}"
+    assert guard.describe(state.learner.fault) == expected
+    for name in ("params", "targets", "opt_state", "obs_statistics"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(state.learner, name), getattr(good, name))
+    rows = jax.tree.map(lambda x: x[: int(state.replay.size)], state.replay.rows)
+    assert state.replay.size == 10
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rows))
+    # The last good transition stands again, flagged, in the bad lanes; the others go on.
+    np.testing.assert_allclose(rows.obs[7:, bad], np.repeat(rows.obs[6:7, bad], 3, axis=0))
+    assert rows.truncated[6:, bad].all()
+    assert not rows.truncated[:, ~bad].any()
+    assert not rows.truncated[:6].any()
+    np.testing.assert_allclose(rows.obs[7:, ~bad, 1], np.array([[0.06], [0.07], [0.08]]) * np.ones((1, (~bad).sum())))
+
+
+def test_n_step_samples_equal_a_loop():
+    config = td3.Config(**SMALL, n_step=3, normalize_obs=False, reward_scale=2.0).replace(batch_size=500)
+    rng = np.random.default_rng(0)
+    steps, lanes, capacity = 40, 4, 25
+    rows = off_policy.Transition(
+        obs=rng.normal(size=(steps, lanes, 2)).astype(np.float32),
+        action=rng.uniform(-1, 1, size=(steps, lanes, 1)).astype(np.float32),
+        reward=rng.normal(size=(steps, lanes)).astype(np.float32),
+        terminated=rng.random((steps, lanes)) < 0.15,
+        truncated=rng.random((steps, lanes)) < 0.15,
+        next_obs=rng.normal(size=(steps, lanes, 2)).astype(np.float32),
+    )
+    ring = replay.init(jax.tree.map(lambda x: jnp.asarray(x[0]), rows), capacity)
+    add = jax.jit(off_policy.write)
+    for t in range(steps):
+        ring = add(ring, jax.tree.map(lambda x, t=t: jnp.asarray(x[t]), rows))
+    learner = algos.td3.Learner({}, {}, {}, (), jnp.int32(0), guard.init())
+    batch = jax.tree.map(lambda x: np.asarray(x[0]), off_policy.sample(ring, learner, jax.random.key(0), 1, config))
+    where = {tuple(rows.obs[t, e]): (t, e) for t in range(steps) for e in range(lanes)}
+    for i in range(500):
+        t, e = where[tuple(batch.obs[i])]
+        total, discount = 0.0, 1.0
+        for k in range(3):
+            total += discount * 2.0 * rows.reward[t + k, e]
+            discount *= 0.9
+            if rows.terminated[t + k, e] or rows.truncated[t + k, e]:
+                break
+        assert steps - capacity <= t <= steps - 3
+        np.testing.assert_allclose(batch.reward[i], total, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(batch.discount[i], 0.0 if rows.terminated[t + k, e] else discount, rtol=1e-6)
+        np.testing.assert_array_equal(batch.next_obs[i], rows.next_obs[t + k, e])
+        np.testing.assert_array_equal(batch.action[i], rows.action[t, e])
+
+
+def test_a_step_does_not_copy_the_replay():
+    algorithm = td3.make(envs.make("gymnax/Pendulum-v1"), td3.Config(buffer_size=2_000_000, actor_hidden_sizes=(8,)))
+    state = jax.eval_shape(algorithm.init, jax.random.key(0))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.replay.rows))
+    memory = jax.jit(algorithm.step, donate_argnums=0).lower(state).compile().memory_analysis()
+    assert size > 60e6
+    assert memory.temp_size_in_bytes < 0.2 * size
+    assert memory.alias_size_in_bytes >= size
+
+
+INVALID = [
+    ("policy_delay", 3, "must divide num_updates = 2, or be a multiple of it"),
+    ("buffer_size", 10, "at least num_envs·n_step = 16"),
+    ("buffer_size", 2**31, "below 2\\^31"),
+    ("buffer_size", 2**31 - 1, "would take .* GiB, the device has .* GiB"),
+    ("total_steps", 500, "at least learning_starts and one step, 528"),
+    ("learning_starts", 0, "at least 1"),
+    ("batch_size", 0, "at least 1"),
+    ("n_step", 0, "at least 1"),
+    ("tau", 0.0, "above 0"),
+    ("tau", 1.5, "at most 1"),
+    ("dtype", "float16", "'float32', 'bfloat16'"),
+    ("exploration_noise", -0.1, "at least 0"),
+    ("critic_hidden_sizes", (10**6, 10**6), "the networks and their optimiser would take"),
+]
+
+
+@pytest.mark.parametrize("field, value, allowed", INVALID)
+def test_invalid_values_are_refused(field, value, allowed):
+    class Wide(Poisoned):
+        observation_space = envs.Box(-1.0, 1.0, (64,))
+
+    with pytest.raises(ConfigError, match=allowed) as caught:
+        td3.make(Wide("none", 0.0, 0), td3.Config(**SMALL).replace(**{field: value}))
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("module", [td3, fast_td3, fast_sac])
+def test_discrete_actions_are_refused_where_there_is_no_policy_for_them(module):
+    with pytest.raises(ConfigError, match="must be a Box"):
+        module.make(envs.make("gymnax/CartPole-v1"))
+
+
+def test_a_support_that_is_upside_down_is_refused():
+    with pytest.raises(ConfigError, match="v_max=-1.0: must be above v_min = 1.0"):
+        fast_td3.make(envs.make("gymnax/Pendulum-v1"), fast_td3.Config(v_min=1.0, v_max=-1.0))

@@ -1,0 +1,118 @@
+"""TD3's updates against code that shares nothing with them but the networks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from onejit import envs
+from onejit.algos import fast_td3, td3
+
+CONFIG = td3.Config(actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), batch_size=32)
+
+
+def some_batches(num_batches, size=32, seed=0):
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        return jnp.asarray(rng.normal(size=(num_batches, size, *shape)), jnp.float32)
+
+    action = jnp.tanh(normal(1))
+    discount = 0.99 * (rng.random((num_batches, size)) < 0.8).astype(np.float32)
+    return td3.Batch(normal(3), action, normal(), jnp.asarray(discount), normal(3))
+
+
+def start(module, config, seed=0):
+    env = envs.make("gymnax/Pendulum-v1")
+    networks = module.make_networks(env, config)
+    return networks, module.init_learner(jax.random.key(seed), env=env, networks=networks, config=config)
+
+
+def test_with_delay_1_and_no_noise_it_is_ddpg_with_clipped_double_q():
+    config = CONFIG.replace(policy_delay=1, policy_noise=0.0)
+    networks, learner = start(td3, config)
+    batches = some_batches(3)
+
+    # DDPG, two critics apart and the smaller target: Lillicrap et al. 2015, algorithm 1.
+    actor = learner.params["actor"]
+    critics = [jax.tree.map(lambda x, i=i: x[i], learner.params["critic"]) for i in range(2)]
+    actor_target, critic_targets = actor, list(critics)
+    adam = optax.adam(config.learning_rate)
+    actor_opt, critic_opts = adam.init(actor), [adam.init(critic) for critic in critics]
+    for k in range(3):
+        obs, action, reward, discount, next_obs = (x[k] for x in batches)
+        next_action = networks.actor.apply(actor_target, next_obs)
+        next_q = [networks.critic.apply(target, next_obs, next_action) for target in critic_targets]
+        y = reward + discount * np.minimum(*next_q)
+        for i in range(2):
+            grads = jax.grad(lambda c: jnp.mean((networks.critic.apply(c, obs, action) - y) ** 2))(critics[i])
+            changes, critic_opts[i] = adam.update(grads, critic_opts[i])
+            critics[i] = optax.apply_updates(critics[i], changes)
+        grads = jax.grad(lambda a: -jnp.mean(networks.critic.apply(critics[0], obs, networks.actor.apply(a, obs))))(
+            actor
+        )
+        changes, actor_opt = adam.update(grads, actor_opt)
+        actor = optax.apply_updates(actor, changes)
+        mix = lambda target, new: jax.tree.map(lambda t, n: 0.995 * t + 0.005 * n, target, new)  # noqa: E731
+        actor_target = mix(actor_target, actor)
+        critic_targets = [mix(target, new) for target, new in zip(critic_targets, critics, strict=True)]
+
+    learner, metrics = td3.update(learner, batches, jax.random.key(1), networks=networks, config=config)
+    expected = {"actor": actor, "critic": jax.tree.map(lambda *x: jnp.stack(x), *critics)}
+    targets = {"actor": actor_target, "critic": jax.tree.map(lambda *x: jnp.stack(x), *critic_targets)}
+    # Adam divides by the gradient's size: what is nearly zero may differ by a good part of a step of 3e-4.
+    for mine, theirs in ((learner.params, expected), (learner.targets, targets)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), mine, theirs)
+    assert set(metrics) >= {"losses/critic_loss", "losses/actor_loss", "losses/q", "losses/critic_grad_norm"}
+
+
+def test_actor_and_targets_move_only_every_policy_delay_updates():
+    config = CONFIG.replace(policy_delay=3)
+    networks, learner = start(td3, config)
+    batches = some_batches(6)
+
+    def counts(state):
+        return [
+            int(each.count)
+            for each in jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, "count"))
+            if hasattr(each, "count")
+        ]
+
+    after, _ = td3.update(learner, batches, jax.random.key(1), networks=networks, config=config)
+    assert counts(after.opt_state["critic"]) == [6]
+    assert counts(after.opt_state["actor"]) == [2]
+
+
+def test_fast_td3_moves_its_targets_after_every_critic_update():
+    config = fast_td3.Config(
+        actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), num_atoms=11, policy_delay=4, normalize_obs=False, tau=0.5
+    )
+    networks, learner = start(fast_td3, config)
+    batches = some_batches(4)
+    history = [learner.params["critic"]]
+    moved, targets = learner, learner.targets["critic"]
+    for k, key in enumerate(jax.random.split(jax.random.key(1), 4)):
+        batch = jax.tree.map(lambda x, k=k: x[k], batches)
+        moved, _ = fast_td3.critic_update(moved, batch, key, networks=networks, config=config)
+        history.append(moved.params["critic"])
+        targets = jax.tree.map(lambda t, n: 0.5 * t + 0.5 * n, targets, moved.params["critic"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), moved.targets["critic"], targets)
+    assert set(moved.targets) == {"critic"}  # the actor has none
+
+
+def test_exploration_of_fast_td3_is_redrawn_when_an_episode_ends():
+    env = envs.make("gymnax/Pendulum-v1", max_steps_in_episode=5)
+    config = fast_td3.Config(
+        num_envs=8, batch_size=8, learning_starts=8, buffer_size=800, actor_hidden_sizes=(8,), critic_hidden_sizes=(8,)
+    )
+    algorithm = fast_td3.make(env, config)
+    state, step = jax.jit(algorithm.init)(jax.random.key(0)), jax.jit(algorithm.step)
+    scales = [np.asarray(state.exploration)]
+    for _ in range(6):
+        state, _ = step(state)
+        scales.append(np.asarray(state.exploration))
+    scales = np.stack(scales)
+    # One step in init, so that the fifth step of each episode is in iterations 3 and 8.
+    changed = (scales[1:] != scales[:-1]).all(axis=1)
+    np.testing.assert_array_equal(changed, [False, False, False, True, False, False])
+    assert (scales >= 0.001).all() and (scales <= 0.4).all() and len(np.unique(scales[0])) == 8
