@@ -10,11 +10,13 @@ import pytest
 from onejit import algos, envs, losses
 from onejit.algos import checkpoint, fast_sac, fast_td3, guard, off_policy, replay, sac, td3
 from onejit.algos.config import ConfigError
+from onejit.algos.q_networks import apply_ensemble
 from onejit.envs.base import Step
 
 SMALL = {
     "gamma": 0.9,
-    "learning_rate": 3e-3,
+    "learning_rate": 1e-3,
+    "normalize_obs": False,
     "tau": 0.05,
     "total_steps": 100_000,
     "num_envs": 16,
@@ -26,7 +28,7 @@ SMALL = {
     "actor_hidden_sizes": (16,),
     "critic_hidden_sizes": (32, 32),
 }
-ATOMS = {"v_min": -2.0, "v_max": 14.0, "num_atoms": 33}
+ATOMS = {"v_min": -2.0, "v_max": 14.0, "num_atoms": 33, "weight_decay": 0.0}
 
 
 class Setup(NamedTuple):
@@ -36,25 +38,32 @@ class Setup(NamedTuple):
 
 
 SETUPS = {
-    "td3": Setup(td3, td3.Config(**SMALL, exploration_noise=0.5)),
+    "td3": Setup(td3, td3.Config(**SMALL, exploration_noise=1.0)),
     "sac": Setup(sac, sac.Config(**SMALL, initial_alpha=0.1)),
     "sac discrete": Setup(sac, sac.Config(**SMALL, initial_alpha=0.1, n_step=2), continuous=False),
-    "fast_td3": Setup(fast_td3, fast_td3.Config(**SMALL, **ATOMS, max_noise=0.8, n_step=2)),
-    "fast_sac": Setup(fast_sac, fast_sac.Config(**SMALL, **ATOMS)),
+    "fast_td3": Setup(fast_td3, fast_td3.Config(**SMALL, **ATOMS, max_noise=1.5, n_step=2)),
+    "fast_sac": Setup(fast_sac, fast_sac.Config(**SMALL, **ATOMS, initial_alpha=0.3, target_entropy=0.5)),
 }
 # The states of each probe, counted from its first, in which the two actions differ and which are visited.
 DECISIONS = {"action": [0], "delay": [0], "observation": [0, 1], "truncation": [0], "termination": [0]}
 
 
-def trained(setup, iterations=500):
+def trained(setup, iterations=700, num_seeds=5):
+    """Trains on all probes with several seeds; returns the environment, the states and the actions `[S, states]`."""
     env = envs.make("probe/all", continuous=setup.continuous)
     algorithm = setup.module.make(env, setup.config)
-    run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=iterations, log_every=iterations))
-    state, _ = run(jax.random.key(0))
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        state, _ = algos.train(algorithm, key, num_iterations=iterations, log_every=iterations)
+        observations = jnp.eye(env.observation_space.shape[0])
+        return state, algorithm.act(state, observations, jax.random.key(1), True)
+
+    state, action = run(jax.random.split(jax.random.key(0), num_seeds))
     assert guard.describe(state.learner.fault) is None
-    observations = jnp.eye(env.observation_space.shape[0])
-    action = np.asarray(algorithm.act(state, observations, jax.random.key(1), True))
-    return env, state, (action[:, 0] > 0).astype(int) if setup.continuous else action
+    action = np.asarray(action)
+    return env, state, (action[..., 0] > 0).astype(int) if setup.continuous else action
 
 
 @pytest.mark.parametrize("name", SETUPS)
@@ -63,7 +72,10 @@ def test_solves_the_probes(name):
     best_action = env.solve(0.9)[1]
     for probe, states in DECISIONS.items():
         places = env.first_state[probe] + np.array(states)
-        np.testing.assert_array_equal(action[places], best_action[places], err_msg=f"{name} fails probe/{probe}")
+        solved = (action[:, places] == best_action[places]).all(axis=1)
+        # A deterministic actor that has saturated on the wrong side of 0 feels no gradient across the threshold: one
+        # seed of five may be stuck. What is wrong by design fails in all of them, as the next test shows.
+        assert solved.sum() >= 4, f"{name} fails probe/{probe}: {solved}"
 
 
 @pytest.mark.parametrize("mistake", ["truncation is termination", "bootstraps from the reset observation"])
@@ -85,7 +97,7 @@ def test_the_probe_of_truncation_fails_when_truncation_is_wrong(mistake, monkeyp
 
     env, _, action = trained(SETUPS["td3"])
     place = env.first_state["truncation"]
-    assert action[place] != env.solve(0.9)[1][place]
+    assert (action[:, place] != env.solve(0.9)[1][place]).all()
 
 
 @pytest.mark.parametrize("name", ["td3", "fast_td3"])
@@ -95,17 +107,21 @@ def test_q_values_equal_their_closed_form(name):
     values = env.solve(0.9)[0]
     networks = setup.module.make_networks(env, setup.config)
     observations = jnp.eye(len(values))
-    action = networks.actor.apply(state.learner.params["actor"], observations)
-    if name == "td3":
-        q = networks.critic.apply(jax.tree.map(lambda x: x[0], state.learner.params["critic"]), observations, action)
-    else:
-        q = fast_td3.mean_q(networks, state.learner.params["critic"], observations, action, setup.config)[0]
+
+    def first_q(params):
+        action = networks.actor.apply(params["actor"], observations)
+        if name == "td3":
+            return apply_ensemble(networks.critic, params["critic"], observations, action)[0]
+        return fast_td3.mean_q(networks, params["critic"], observations, action, setup.config)[0]
+
+    # Of the five seeds the middle one: a policy that is stuck has another value.
+    q = np.median(jax.vmap(first_q)(state.learner.params), axis=0)
     # The last state of "termination" is only ever seen as a final observation: its value is never learned.
     seen = np.arange(len(values)) != env.first_state["termination"] + 2
-    np.testing.assert_allclose(q[seen], values[seen], atol=0.35, err_msg=f"{np.asarray(q)} against {values}")
+    np.testing.assert_allclose(q[seen], values[seen], rtol=0.03, atol=0.15)
 
 
-def restored_bitwise(a, b):
+def assert_bitwise_equal(a, b):
     def data(x):
         return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
@@ -116,17 +132,16 @@ def restored_bitwise(a, b):
 def test_resume_is_exact_with_the_replay_included(name, tmp_path):
     setup = SETUPS[name]
     algorithm = setup.module.make(envs.make("probe/delay", continuous=setup.continuous), setup.config)
-    init, step = jax.jit(algorithm.init), jax.jit(algorithm.step)
-    states = [init(jax.random.key(3))]
+    states = [jax.jit(algorithm.init)(jax.random.key(3))]
+    step = jax.jit(algorithm.step).lower(states[0]).compile()
     for _ in range(4):
         states.append(step(states[-1])[0])
     path = checkpoint.save(tmp_path, 2, states[2], {"iteration": 2, "eval_return": 0.0})
     state = checkpoint.restore(path, jax.eval_shape(algorithm.init, jax.random.key(0)))
-    restored_bitwise(state, states[2])
+    assert_bitwise_equal(state, states[2])
     for _ in range(2):
         state, _ = step(state)
-    restored_bitwise(state, states[4])
-    assert step._cache_size() == 1
+    assert_bitwise_equal(state, states[4])
 
 
 @pytest.mark.parametrize("name", ["td3", "sac discrete", "fast_sac"])
@@ -180,7 +195,7 @@ class Poisoned:
 
 @pytest.mark.parametrize("quantity, value", [("observation", jnp.nan), ("reward", jnp.inf)])
 def test_a_bad_transition_is_never_written_and_spoils_nothing(quantity, value):
-    config = td3.Config(**SMALL, normalize_obs=True).replace(num_envs=8, learning_starts=8 * 5, buffer_size=8 * 64)
+    config = td3.Config(**SMALL).replace(normalize_obs=True, num_envs=8, learning_starts=8 * 5, buffer_size=8 * 64)
     algorithm = td3.make(Poisoned(quantity, value, start=7), config)
     step = jax.jit(algorithm.step)
     state = jax.jit(algorithm.init)(jax.random.key(0))  # steps 0 to 4
@@ -210,7 +225,7 @@ def test_a_bad_transition_is_never_written_and_spoils_nothing(quantity, value):
 
 
 def test_n_step_samples_equal_a_loop():
-    config = td3.Config(**SMALL, n_step=3, normalize_obs=False, reward_scale=2.0).replace(batch_size=500)
+    config = td3.Config(**SMALL, n_step=3, reward_scale=2.0).replace(batch_size=500)
     rng = np.random.default_rng(0)
     steps, lanes, capacity = 40, 4, 25
     rows = off_policy.Transition(
