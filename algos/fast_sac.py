@@ -21,9 +21,9 @@ from .actor_critic import Batch, Learner
 from .base import Algorithm, Metrics
 from .config import configclass, static, traced
 from .fast_td3 import CategoricalConfig
-from .networks import actor_obs, make_head
+from .networks import actor_obs
 from .q_networks import Networks, SquashedGaussianActor, action_critic, apply_ensemble, torso
-from .sac import init_learner
+from .sac import init_learner, make_policy
 
 __all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
 
@@ -109,8 +109,12 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    config = config or Config()
-    config.validate(env)
-    networks = networks or make_networks(env, config)
-    policy = sac.policy_of(networks, make_head(env.action_space, "tanh_gaussian"))
-    return off_policy.make(env, config, networks, init_learner=init_learner, update=update, policy=policy)
+    return off_policy.make(
+        env,
+        config or Config(),
+        networks,
+        make_networks=make_networks,
+        make_policy=make_policy,
+        init_learner=init_learner,
+        update=update,
+    )

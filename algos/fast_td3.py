@@ -36,7 +36,6 @@ from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
 from .config import ConfigError, configclass, static, traced
 from .networks import actor_obs
-from .off_policy import Policy
 from .q_networks import DeterministicActor, Networks, action_critic, apply_ensemble, init_ensemble, torso
 
 __all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
@@ -184,6 +183,9 @@ def noise_scales(key: chex.PRNGKey, num_envs: int, config: Config) -> chex.Array
     return config.min_noise + (config.max_noise - config.min_noise) * jax.random.uniform(key, (num_envs,))
 
 
+make_policy = partial(td3.deterministic_policy, noise=noise_scales)
+
+
 def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:
     """FastTD3 on an environment.
 
@@ -195,12 +197,12 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    config = config or Config()
-    config.validate(env)
-    networks = networks or make_networks(env, config)
-    policy = Policy(
-        explore=partial(td3.explore, networks),
-        act=lambda params, obs, key, deterministic: networks.actor.apply(params["actor"], obs),
-        exploration=noise_scales,
+    return off_policy.make(
+        env,
+        config or Config(),
+        networks,
+        make_networks=make_networks,
+        make_policy=make_policy,
+        init_learner=init_learner,
+        update=update,
     )
-    return off_policy.make(env, config, networks, init_learner=init_learner, update=update, policy=policy)

@@ -116,23 +116,28 @@ def make(
     config: OffPolicyConfig,
     networks: Any,
     *,
+    make_networks: Callable[..., Any],
+    make_policy: Callable[..., Policy],
     init_learner: Callable[..., Learner],
     update: Callable[..., tuple[Learner, Metrics]],
-    policy: Policy,
 ) -> Algorithm:
     """Builds an off-policy algorithm from its parts.
 
     Args:
       env: the single environment.
-      config: the hyperparameters, which have been validated; its static fields hold for every State.
-      networks: the algorithm's networks.
+      config: the hyperparameters; its static fields hold for every State.
+      networks: own networks, or None.
+      make_networks: (env, config) -> networks, the algorithm's own.
+      make_policy: (env, networks) -> how it acts.
       init_learner: (key, *, env, networks, config) -> the learner.
       update: (learner, batches, key, *, networks, config) -> (learner, metrics).
-      policy: how it acts.
 
     Raises:
-      ConfigError: the networks and their optimiser cannot fit into the device.
+      ConfigError: the config is not valid for the environment, or what it describes cannot fit into the device.
     """
+    config.validate(env)
+    networks = networks or make_networks(env, config)
+    policy = make_policy(env, networks)
     learner_shape = jax.eval_shape(partial(init_learner, env=env, networks=networks, config=config), jax.random.key(0))
     what = "the networks and their optimiser"
     memory.require("critic_hidden_sizes", config.critic_hidden_sizes, memory.tree_bytes(learner_shape), what)

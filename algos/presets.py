@@ -1,6 +1,7 @@
 """Hyperparameters per algorithm and environment, as data; the scripts take them unless a flag says otherwise.
 
-`scripts/learning_curves.py` runs them; `results/learning/` holds what came out of those that it has run.
+`scripts/learning_curves.py` runs them; `results/learning/` holds what came out of those that it has run. Those of
+`playground/` are the published ones, for an accelerator, and have not been run here.
 """
 
 from typing import Any
@@ -34,6 +35,42 @@ _PENDULUM = {"learning_rate": 1e-3, "gamma": 0.98, "buffer_size": 20_000, "total
 # Many environments on a CPU: the published recipe with smaller networks and minibatches.
 _FAST_PENDULUM = {"gamma": 0.98, "v_min": -600.0, "v_max": 0.0, "total_steps": 100_000, "buffer_size": 100_000}
 _FAST_ROBOT = {"gamma": 0.97, "total_steps": 500_000, "buffer_size": 500_000, "learning_starts": 2_000}
+
+# As released for MuJoCo Playground (FastTD3's hyperparams.py, 2026-05); vector steps and replay times environments.
+_FAST_TD3_PUBLISHED = {
+    "gamma": 0.97,
+    "num_envs": 1024,
+    "batch_size": 32_768,
+    "buffer_size": 1024 * 10_240,
+    "learning_starts": 10 * 1024,
+    "total_steps": 150_000 * 1024,
+    "actor_hidden_sizes": (512, 256, 128),
+    "critic_hidden_sizes": (1024, 512, 256),
+    "dtype": "bfloat16",
+}
+_GO1 = {
+    **_FAST_TD3_PUBLISHED,
+    "total_steps": 50_000 * 1024,
+    "num_updates": 8,
+    "min_noise": 0.2,
+    "max_noise": 0.8,
+    "policy_noise": 0.2,
+}
+_LEAP = {**_FAST_TD3_PUBLISHED, "gamma": 0.99, "policy_noise": 0.2, "clipped_double_q": False}
+_JOYSTICK = {**_FAST_TD3_PUBLISHED, "total_steps": 100_000 * 1024}
+
+# As released with holosoma for the G1 robot (2026-01).
+_FAST_SAC_PUBLISHED = {
+    "num_envs": 4096,
+    "batch_size": 8192,
+    "buffer_size": 4096 * 1024,
+    "learning_starts": 10 * 4096,
+    "total_steps": 50_000 * 4096,
+    "num_updates": 8,
+    "actor_hidden_sizes": (512, 256, 128),
+    "critic_hidden_sizes": (768, 384, 192),
+    "dtype": "bfloat16",
+}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
@@ -69,10 +106,29 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "fast_td3": {
         "gymnax/Pendulum-v1": _FAST_PENDULUM,
         "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
+        "playground/G1JoystickFlatTerrain": _JOYSTICK,
+        "playground/G1JoystickRoughTerrain": _JOYSTICK,
+        "playground/T1JoystickFlatTerrain": _JOYSTICK,
+        "playground/T1JoystickRoughTerrain": _JOYSTICK,
+        "playground/CheetahRun": {
+            **_FAST_TD3_PUBLISHED,
+            "v_min": -500.0,
+            "v_max": 500.0,
+            "n_step": 3,
+            "min_noise": 0.1,
+            "policy_noise": 0.1,
+        },
+        "playground/Go1JoystickFlatTerrain": _GO1,
+        "playground/Go1JoystickRoughTerrain": _GO1,
+        "playground/Go1Getup": _GO1,
+        "playground/LeapCubeReorient": {**_LEAP, "v_min": -50.0, "v_max": 50.0, "n_step": 3},
+        "playground/LeapCubeRotateZAxis": _LEAP,
     },
     "fast_sac": {
         "gymnax/Pendulum-v1": _FAST_PENDULUM,
         "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
+        "playground/G1JoystickFlatTerrain": _FAST_SAC_PUBLISHED,
+        "playground/G1JoystickRoughTerrain": _FAST_SAC_PUBLISHED,
     },
 }
 

@@ -21,7 +21,7 @@ from . import actor_critic, off_policy
 from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
 from .config import configclass, traced
-from .networks import ActionHead, Gaussian, actor_obs, critic_obs, make_head
+from .networks import Gaussian, actor_obs, critic_obs, make_head
 from .off_policy import Policy
 from .q_networks import (
     CategoricalActor,
@@ -165,8 +165,9 @@ def temperature_update(
 update = partial(actor_critic.update, critic_update=critic_update, actor_update=actor_update)
 
 
-def policy_of(networks: Networks, head: ActionHead) -> Policy:
+def make_policy(env: Environment, networks: Networks) -> Policy:
     """Explores by sampling; without exploring, takes the mode."""
+    head = make_head(env.action_space, "tanh_gaussian")
 
     def stored(action, distribution):
         return jnp.tanh(action) if isinstance(distribution, Gaussian) else action
@@ -197,8 +198,12 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    config = config or Config()
-    config.validate(env)
-    networks = networks or make_networks(env, config)
-    policy = policy_of(networks, make_head(env.action_space, "tanh_gaussian"))
-    return off_policy.make(env, config, networks, init_learner=init_learner, update=update, policy=policy)
+    return off_policy.make(
+        env,
+        config or Config(),
+        networks,
+        make_networks=make_networks,
+        make_policy=make_policy,
+        init_learner=init_learner,
+        update=update,
+    )

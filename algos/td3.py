@@ -6,8 +6,8 @@ Differs from the published code in that the environment steps of a block are tak
 between them, that minibatches are drawn with replacement, and that layers start with zero biases.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import chex
 import jax
@@ -112,16 +112,34 @@ def actor_update(
 update = partial(actor_critic.update, critic_update=critic_update, actor_update=actor_update)
 
 
-def explore(networks: Networks, params: Any, std: chex.Array, obs: Any, key: chex.PRNGKey) -> chex.Array:
-    """The actor's actions and Gaussian noise of standard deviation `[N]`, clipped: `[N, d]`."""
-    action = networks.actor.apply(params["actor"], obs)
-    return jnp.clip(action + std[:, None] * jax.random.normal(key, action.shape), -1.0, 1.0)
+def deterministic_policy(env: Environment, networks: Networks, noise: Callable[..., chex.Array]) -> Policy:
+    """The actor's actions; exploring, with Gaussian noise of a standard deviation of its own in each environment.
+
+    Args:
+      env: the environment.
+      networks: have the actor.
+      noise: (key, num_envs, config) -> the standard deviations, `[N]`.
+    """
+    del env
+
+    def act(params, obs, key, deterministic):
+        del key, deterministic
+        return networks.actor.apply(params["actor"], obs)
+
+    def explore(params, std, obs, key):
+        action = networks.actor.apply(params["actor"], obs)
+        return jnp.clip(action + std[:, None] * jax.random.normal(key, action.shape), -1.0, 1.0)
+
+    return Policy(explore, act, noise)
 
 
 def constant_noise(key: chex.PRNGKey, num_envs: int, config: Config) -> chex.Array:
     """The standard deviation of exploration in each environment, `[N]`."""
     del key
     return jnp.full(num_envs, config.exploration_noise)
+
+
+make_policy = partial(deterministic_policy, noise=constant_noise)
 
 
 def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:
@@ -135,12 +153,12 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    config = config or Config()
-    config.validate(env)
-    networks = networks or make_networks(env, config)
-    policy = Policy(
-        explore=partial(explore, networks),
-        act=lambda params, obs, key, deterministic: networks.actor.apply(params["actor"], obs),
-        exploration=constant_noise,
+    return off_policy.make(
+        env,
+        config or Config(),
+        networks,
+        make_networks=make_networks,
+        make_policy=make_policy,
+        init_learner=init_learner,
+        update=update,
     )
-    return off_policy.make(env, config, networks, init_learner=init_learner, update=update, policy=policy)

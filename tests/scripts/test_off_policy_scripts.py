@@ -8,8 +8,19 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-TINY = """--env=probe/observation --env_options=continuous=True --num_envs=4 --learning_starts=16 --batch_size=8
-    --buffer_size=400 --actor_hidden_sizes=8 --critic_hidden_sizes=8 --eval_episodes=2 --num_logs=4 --num_evals=2""".split()
+TINY = [
+    "--env=probe/observation",
+    "--env_options=continuous=True",
+    "--num_envs=4",
+    "--learning_starts=16",
+    "--batch_size=8",
+    "--buffer_size=400",
+    "--actor_hidden_sizes=8",
+    "--critic_hidden_sizes=8",
+    "--eval_episodes=2",
+    "--num_logs=4",
+    "--num_evals=2",
+]
 
 
 def run(monkeypatch, name, *arguments):
