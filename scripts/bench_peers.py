@@ -17,7 +17,17 @@ from absl import app, flags
 
 ROOT = Path(__file__).parents[1]
 REJAX = ("rejax==0.1.3", "gymnax==0.0.9", "six", "brax==0.14.2", "jax==0.10.2")
-CASES = ("ppo_cartpole", "ppo_pendulum", "ppo_halfcheetah", "ppo_cartpole_16_seeds")
+CASES = (
+    "ppo_cartpole",
+    "ppo_pendulum",
+    "ppo_halfcheetah",
+    "ppo_cartpole_16_seeds",
+    "td3_pendulum",
+    "sac_pendulum",
+    "td3_pendulum_buffer_1e4",
+    "td3_pendulum_buffer_1e6",
+    "td3_pendulum_128_envs",
+)
 
 
 def rejax_python() -> Path:
