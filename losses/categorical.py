@@ -28,8 +28,8 @@ def categorical_projection(probs: Array, reward: Array, discount: Array, *, supp
     Raises:
       AssertionError: reward and discount differ in shape, or probs is not `[..., K]`.
 
-    Source: Bellemare et al. 2017, equation 7, for all i at once: a triangular kernel instead of scattered additions.
-    So a target on the grid needs no special case; the published FastTD3 had to mend one (its mass exceeded 1).
+    Source: Bellemare et al. 2017, equation 7. The lower neighbour is at most the last but one, so that a target on the
+    grid needs no special case; the published FastTD3 had to mend one (its mass exceeded 1).
     """
     chex.assert_equal_shape([reward, discount])
     chex.assert_shape(support, (None,))
@@ -38,9 +38,12 @@ def categorical_projection(probs: Array, reward: Array, discount: Array, *, supp
     v_min, v_max = support[0], support[-1]
     atoms = jnp.clip(reward[..., None] + jnp.multiply.outer(discount, support), v_min, v_max)
     # In units of the spacing the grid is 0, 1, …, K − 1.
-    place = (atoms - v_min) * ((num_atoms - 1) / (v_max - v_min))
-    distance = jnp.abs(jnp.subtract.outer(place, jnp.arange(num_atoms, dtype=place.dtype)))
-    return jax.lax.stop_gradient(jnp.sum(jnp.maximum(0.0, 1.0 - distance) * probs[..., None], axis=-2))
+    place = ((atoms - v_min) * ((num_atoms - 1) / (v_max - v_min))).reshape(-1, num_atoms)
+    low = jnp.clip(jnp.floor(place), 0, num_atoms - 2)
+    share = place - low  # of the upper neighbour
+    row, low, mass = jnp.arange(place.shape[0])[:, None], low.astype(jnp.int32), probs.reshape(-1, num_atoms)
+    projected = jnp.zeros_like(mass).at[row, low].add(mass * (1.0 - share)).at[row, low + 1].add(mass * share)
+    return jax.lax.stop_gradient(projected.reshape(probs.shape))
 
 
 def clipped_double_categorical(probs1: Array, probs2: Array, *, support: Array) -> Array:
