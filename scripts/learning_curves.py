@@ -123,6 +123,7 @@ def draw(results: list[dict], path: Path) -> None:
         axes.fill_between(steps, low, high, color="C0", alpha=0.25, linewidth=0)
         axes.set_title(f"{result['algorithm'].upper()} on {result['title']}", fontsize=10)
         axes.set(xlabel="environment steps", ylabel="return")
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 
