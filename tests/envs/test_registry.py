@@ -36,7 +36,7 @@ def test_make_gives_an_environment(env_id):
         ("brax/half_cheetah", "did you mean brax/halfcheetah"),
         ("gimnax/CartPole-v1", "did you mean gymnax/CartPole-v1"),
         ("Pendulum-v1", "did you mean gymnax/Pendulum-v1"),
-        ("probe/zzzzzzzz", "known: probe/value, probe/action"),
+        ("probe/zzzzzzzzzzzz", "known: probe/value, probe/action"),
         ("", "known: brax/ant"),
     ],
 )

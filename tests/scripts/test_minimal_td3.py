@@ -29,10 +29,11 @@ def test_is_one_short_file_on_losses_and_envs():
 def test_learns_a_probe():
     minimal = load()
     config = minimal.Config(
-        total_steps=16 * 700, num_envs=16, learning_starts=512, batch_size=64, exploration_noise=0.5, tau=0.05
+        total_steps=16 * 700, num_envs=16, learning_starts=512, batch_size=64, exploration_noise=1.0, tau=0.05
     )
     train = minimal.make_train(envs.make("probe/observation", continuous=True), config)
-    _, returns = jax.jit(train)(jax.random.key(0))
-    # Guessing gives 0.5, the right action 1; the noise turns a few around.
-    assert np.mean(returns[:5]) < 0.8
-    assert np.mean(returns[-20:]) > 0.9
+    _, returns = jax.jit(jax.vmap(train))(jax.random.split(jax.random.key(0), 6))
+    # Guessing gives 0.5. The right action is 0.84: the noise turns an action of ±1 around with probability Φ(−1) = 0.16.
+    # A seed whose actor saturates on the wrong side of the threshold before the critics know better is stuck there.
+    learned = np.mean(returns[:, -20:], axis=1) > 0.8
+    assert learned.sum() >= 4, learned
