@@ -1,8 +1,8 @@
 """Training speed beside a peer: `python scripts/bench_peers.py --cases=ppo_cartpole`, one JSON line per run.
 
 Builds rejax 0.1.3 a virtual environment of its own (.venv-rejax; it needs gymnax 0.0.9, current gymnax breaks it), then
-alternates the two, each run a process of its own with another seed, so that both meet the same machine. Run it with
-nothing else running. Lines also go to results/peers.jsonl; a table of medians is printed at the end.
+alternates cases and sides, each run a process of its own, so that all meet the same machine. Run it with nothing else
+running. Lines also go to results/peers.jsonl; a table of medians is printed at the end.
 """
 
 import json
@@ -51,22 +51,23 @@ def timed(command: list) -> dict:
 def main(argv: list[str]) -> None:
     """Alternates the two sides and prints a line for each run."""
     del argv
-    out, lines = Path(flags.FLAGS.out), []
+    out, lines, peers = Path(flags.FLAGS.out), [], flags.FLAGS.peers
     ours, theirs = ROOT / "scripts" / "bench_train.py", ROOT / "scripts" / "bench_rejax.py"
-    python = rejax_python()
-    for case in flags.FLAGS.cases:
-        for seed in range(flags.FLAGS.repeats):
-            for command in (
-                [sys.executable, ours, f"--cases={case}", f"--seed={seed}"],
-                [python, theirs, case, str(seed)],
-            ):
-                lines.append(timed(command))
+    python = rejax_python() if "rejax" in peers else None
+    for seed in range(flags.FLAGS.repeats):
+        for case in flags.FLAGS.cases:
+            commands = {
+                "onejit": [sys.executable, ours, f"--cases={case}", f"--seed={seed}"],
+                "rejax": [python, theirs, case, str(seed)],
+            }
+            for peer in peers:
+                lines.append(timed(commands[peer]))
                 print(json.dumps(lines[-1]), flush=True)
                 with out.open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
     print(f"{'case':24}{'peer':10}{'steps/s':>10}{'run s':>8}{'cpu s':>8}{'compile s':>11}{'return':>9}   (medians)")
     for case in flags.FLAGS.cases:
-        for peer in ("onejit", "rejax"):
+        for peer in peers:
             rows = [line for line in lines if (line["case"], line["peer"]) == (case, peer)]
             keys = ("steps_per_s", "run_s", "cpu_s", "compile_s", "final_return")
             speed, run, cpu, compiling, score = (median(row[key] for row in rows) for key in keys)
@@ -75,6 +76,7 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_list("cases", list(CASES), "Which cases to run.")
-    flags.DEFINE_integer("repeats", 5, "Runs of each side.")
+    flags.DEFINE_multi_enum("peers", ["onejit", "rejax"], ["onejit", "rejax"], "Which sides to run, in this order.")
+    flags.DEFINE_integer("repeats", 5, "Runs of each case and side.")
     flags.DEFINE_string("out", str(ROOT / "results" / "peers.jsonl"), "Where lines are added.")
     app.run(main)
