@@ -1,8 +1,21 @@
 """Update steps and training loops: one module per algorithm, `train` for a whole run."""
 
-from . import fast_sac, fast_td3, ppo, sac, td3
+from . import fast_sac, fast_td3, mdpo, mdpo_off_policy, ppo, sac, spo, td3
 from .base import Algorithm
 from .evaluation import evaluate, evaluator
 from .training import train
 
-__all__ = ["Algorithm", "evaluate", "evaluator", "fast_sac", "fast_td3", "ppo", "sac", "td3", "train"]
+__all__ = [
+    "Algorithm",
+    "evaluate",
+    "evaluator",
+    "fast_sac",
+    "fast_td3",
+    "mdpo",
+    "mdpo_off_policy",
+    "ppo",
+    "sac",
+    "spo",
+    "td3",
+    "train",
+]

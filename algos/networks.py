@@ -68,7 +68,7 @@ def gaussian_head(space: Box) -> ActionHead:
     """The policy is a `Gaussian` over [−1, 1]^d; samples are stored as drawn and clipped at the environment."""
     return ActionHead(
         size=space.shape[0],
-        sample=_sample_gaussian,
+        sample=sample_gaussian,
         log_prob=lambda action, d: jnp.sum(losses.gaussian_log_prob(action, d.mean, d.log_std), axis=-1),
         entropy=lambda key, d: jnp.sum(losses.gaussian_entropy(d.log_std), axis=-1),
         kl=_gaussian_kl,
@@ -85,16 +85,17 @@ def tanh_gaussian_head(space: Box) -> ActionHead:
 
     return ActionHead(
         size=space.shape[0],
-        sample=_sample_gaussian,
+        sample=sample_gaussian,
         log_prob=log_prob,
-        entropy=lambda key, d: -log_prob(_sample_gaussian(key, d), d),
+        entropy=lambda key, d: -log_prob(sample_gaussian(key, d), d),
         kl=_gaussian_kl,  # a bijection leaves it as it is
         mode=lambda d: d.mean,
         to_env=lambda action: space.from_unit(jnp.tanh(action)),
     )
 
 
-def _sample_gaussian(key, d):
+def sample_gaussian(key: chex.PRNGKey, d: Gaussian) -> chex.Array:
+    """A sample, `[..., d]`, differentiable by the parameters."""
     return d.mean + jnp.exp(d.log_std) * jax.random.normal(key, d.mean.shape, d.mean.dtype)
 
 

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..envs import Environment
-from . import on_policy
+from . import on_policy, policy_gradient
 from .base import Algorithm, Metrics
 from .config import configclass, traced
 from .networks import Networks
 from .networks import make_actor_critic as make_networks
-from .on_policy import Learner, Minibatch, OnPolicyConfig
+from .policy_gradient import Learner, Minibatch, OnPolicyConfig
 
 __all__ = ["Config", "Learner", "loss", "make", "make_networks", "update"]
 
@@ -29,36 +29,27 @@ class Config(OnPolicyConfig):
     """Hyperparameters of PPO."""
 
     clip_eps: float = traced(0.2, "Half-width of the interval of ratios that are not clipped.", above=0)
-    vf_clip_eps: float = traced(
-        float("inf"), "The same for the value, in units of return; inf does not clip.", above=0, high=float("inf")
-    )
 
 
 def loss(
     params: Any, minibatch: Minibatch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[chex.Array, Metrics]:
     """Policy loss + vf_coef · value loss − ent_coef · entropy, averaged to a scalar, and metrics of each sample."""
-    distribution = networks.policy.apply(params["policy"], minibatch.obs)
-    log_prob = networks.head.log_prob(minibatch.action, distribution)
-    value = networks.value.apply(params["value"], minibatch.obs)
-    advantage = minibatch.advantage
-    if config.normalize_advantage:
-        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
-
+    distribution, log_prob, advantage = policy_gradient.evaluate(params, minibatch, networks=networks, config=config)
     policy_loss = losses.ppo_clip_loss(log_prob, minibatch.log_prob, advantage, clip_eps=config.clip_eps)
-    value_loss = losses.clipped_value_loss(value, minibatch.value, minibatch.target, clip_eps=config.vf_clip_eps)
+    value_loss = policy_gradient.value_loss(params, minibatch, networks=networks, config=config)
     entropy = networks.head.entropy(key, distribution)
     metrics = {
         "losses/policy_loss": policy_loss,
         "losses/value_loss": value_loss,
         "losses/entropy": entropy,
-        "losses/approx_kl": losses.approx_kl(log_prob, minibatch.log_prob),
         "losses/clip_fraction": losses.clip_fraction(log_prob, minibatch.log_prob, clip_eps=config.clip_eps),
+        **policy_gradient.drift_metrics(log_prob, minibatch.log_prob),
     }
     return jnp.mean(policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy), metrics
 
 
-update = partial(on_policy.update, loss=loss)
+update = partial(policy_gradient.update, objectives=(loss,))
 
 
 def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:

@@ -72,9 +72,11 @@ _FAST_SAC_PUBLISHED = {
     "dtype": "bfloat16",
 }
 
+_CARTPOLE = {"learning_rate": 1e-3, "reward_scale": 0.1, "total_steps": 500_000}
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo": {
-        "gymnax/CartPole-v1": {"learning_rate": 1e-3, "reward_scale": 0.1, "total_steps": 500_000},
+        "gymnax/CartPole-v1": _CARTPOLE,
         "gymnax/Acrobot-v1": {
             "learning_rate": 1e-3,
             "reward_scale": 0.1,
@@ -101,8 +103,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000},
     },
+    "spo": {"gymnax/CartPole-v1": _CARTPOLE, "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000}},
+    "mdpo": {"gymnax/CartPole-v1": _CARTPOLE},
     "td3": {"gymnax/Pendulum-v1": _PENDULUM},
     "sac": {"gymnax/Pendulum-v1": _PENDULUM},
+    "mdpo_off_policy": {"gymnax/Pendulum-v1": _PENDULUM},
     "fast_td3": {
         "gymnax/Pendulum-v1": _FAST_PENDULUM,
         "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},

@@ -100,3 +100,17 @@ def episode_metrics(done: chex.Array, returns: chex.Array, lengths: chex.Array) 
         "charts/episodic_length": jnp.sum(jnp.where(done, lengths, 0), dtype=jnp.float32) / episodes,
         "charts/episodes": episodes,
     }
+
+
+def shuffled_indices(key: chex.PRNGKey, num_epochs: int, size: int) -> chex.Array:
+    """Random permutations of range(size), int32 `[num_epochs, size]`.
+
+    `jax.random.permutation` takes several times as long on a CPU. Below 2^16 elements each is one sort of random bits
+    that carry the index in their low half (16 random bits decide, so that about 1 in 2^16 neighbours keeps its order);
+    above, one sort of pairs.
+    """
+    bits = jax.random.bits(key, (num_epochs, size), jnp.uint32)
+    index = jnp.broadcast_to(jnp.arange(size, dtype=jnp.uint32), bits.shape)
+    if size <= 2**16:
+        return (jax.lax.sort((bits & jnp.uint32(0xFFFF0000)) | index) & jnp.uint32(0xFFFF)).astype(jnp.int32)
+    return jax.lax.sort((bits, index), num_keys=1)[1].astype(jnp.int32)

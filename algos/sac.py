@@ -21,7 +21,7 @@ from . import actor_critic, off_policy
 from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
 from .config import configclass, traced
-from .networks import Gaussian, actor_obs, critic_obs, make_head
+from .networks import Gaussian, actor_obs, critic_obs, make_head, sample_gaussian
 from .off_policy import Policy
 from .q_networks import (
     CategoricalActor,
@@ -92,9 +92,8 @@ def evaluate_policy(
 
 def sample_action(distribution: Gaussian, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
     """An action in [−1, 1]^d, differentiable, and log π of it in nats: `[..., d]` and `[...]`."""
-    mean, log_std = distribution
-    pre_tanh = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-    return jnp.tanh(pre_tanh), jnp.sum(losses.tanh_gaussian_log_prob(pre_tanh, mean, log_std), axis=-1)
+    pre_tanh = sample_gaussian(key, distribution)
+    return jnp.tanh(pre_tanh), jnp.sum(losses.tanh_gaussian_log_prob(pre_tanh, *distribution), axis=-1)
 
 
 def critic_update(
@@ -106,6 +105,13 @@ def critic_update(
     )
     alpha = jnp.exp(learner.params["log_alpha"])
     target = losses.sac_target(batch.reward, batch.discount, jnp.min(next_q, axis=0), next_log_prob, alpha=alpha)
+    return descend_critics(learner, batch, target, networks, config)
+
+
+def descend_critics(
+    learner: Learner, batch: Batch, target: chex.Array, networks: Networks, config: Any
+) -> tuple[Learner, Metrics]:
+    """One gradient step of both critics towards a target `[B]`; then their targets follow."""
 
     def loss(params):
         q = q_of_action(networks, params, batch)

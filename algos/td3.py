@@ -52,7 +52,7 @@ def require_continuous(env: Environment) -> None:
       ConfigError: they are not.
     """
     if not isinstance(env.action_space, Box):
-        raise ConfigError("env.action_space", env.action_space, "must be a Box: the policy is deterministic")
+        raise ConfigError("env.action_space", env.action_space, "must be a Box: the policy is for continuous actions")
 
 
 def make_networks(env: Environment, config: Config) -> Networks:

@@ -18,12 +18,21 @@ from .distributions import (
     gaussian_entropy,
     gaussian_kl,
     gaussian_log_prob,
+    importance_ratio,
     tanh_gaussian_log_prob,
     tsallis_log,
+    tsallis_log_prob,
+)
+from .mdpo import (
+    mdpo_off_policy_actor_loss,
+    mdpo_off_policy_tsallis_joint_actor_loss,
+    mdpo_off_policy_tsallis_per_dimension_actor_loss,
+    mdpo_on_policy_loss,
 )
 from .ppo import approx_kl, clip_fraction, clipped_value_loss, ppo_clip_loss
 from .returns import gae, lambda_returns, n_step_return, vtrace
 from .sac import sac_actor_loss, sac_target, sac_temperature_loss
+from .spo import ratio_deviation, spo_aligned_loss, spo_loss
 from .td3 import target_policy_noise, td3_actor_loss, td3_critic_loss, td3_target
 
 __all__ = [
@@ -41,17 +50,26 @@ __all__ = [
     "gaussian_entropy",
     "gaussian_kl",
     "gaussian_log_prob",
+    "importance_ratio",
     "lambda_returns",
+    "mdpo_off_policy_actor_loss",
+    "mdpo_off_policy_tsallis_joint_actor_loss",
+    "mdpo_off_policy_tsallis_per_dimension_actor_loss",
+    "mdpo_on_policy_loss",
     "n_step_return",
     "ppo_clip_loss",
+    "ratio_deviation",
     "sac_actor_loss",
     "sac_target",
     "sac_temperature_loss",
+    "spo_aligned_loss",
+    "spo_loss",
     "tanh_gaussian_log_prob",
     "target_policy_noise",
     "td3_actor_loss",
     "td3_critic_loss",
     "td3_target",
     "tsallis_log",
+    "tsallis_log_prob",
     "vtrace",
 ]

@@ -176,22 +176,60 @@ def categorical_kl(logits_p: Array, logits_q: Array) -> Array:
 def tsallis_log(x: Array, *, q: Scalar) -> Array:
     """The q-logarithm of Tsallis: (x^(1−q) − 1)/(1 − q), and log x at q = 1.
 
-    (exp(t) − 1)/(1 − q) with t = (1 − q)·log x and, where t is small, its series, which has no pole: q may be traced
-    through 1.
-
     Args:
       x: positive numbers, `[...]`.
-      q: entropic index. MDPO's released code calls 2 − q what is q here.
+      q: entropic index, which may be traced through 1. MDPO's released code calls 2 − q what is q here.
 
     Returns:
       The q-logarithm, `[...]`.
 
     Source: Tomar et al. 2022 (arXiv 2005.09814), section 5; the definition is Tsallis 1994.
     """
-    log_x = jnp.log(x)
-    t = (1.0 - q) * log_x
+    return tsallis_log_prob(jnp.log(x), q=q)
+
+
+def tsallis_log_prob(log_prob: Array, *, q: Scalar) -> Array:
+    """The q-logarithm of a density that is given as its logarithm, so that none underflows.
+
+    (exp(t) − 1)/(1 − q) with t = (1 − q)·log_prob, which is limited to 80, and, where t is small, its series, which
+    has no pole: q may be traced through 1.
+
+    Args:
+      log_prob: log-densities, `[...]`, in nats.
+      q: entropic index; at 1 the result is log_prob.
+
+    Returns:
+      The q-logarithm of exp(log_prob), `[...]`.
+
+    Source: as `tsallis_log`.
+    """
+    t = jnp.minimum((1.0 - q) * log_prob, 80.0)
     # exp(t) − 1 cancels below 0.1 (in the gradient by q twice); expm1 would cancel in the gradient by x at large −t.
     small = jnp.abs(t) < 0.1
-    series = log_x * (1.0 + t / 2.0 * (1.0 + t / 3.0 * (1.0 + t / 4.0 * (1.0 + t / 5.0 * (1.0 + t / 6.0)))))
+    series = log_prob * (1.0 + t / 2.0 * (1.0 + t / 3.0 * (1.0 + t / 4.0 * (1.0 + t / 5.0 * (1.0 + t / 6.0)))))
     # The divisor is kept away from zero so that no NaN enters the gradient.
     return jnp.where(small, series, (jnp.exp(t) - 1.0) / jnp.where(small, 1.0, 1.0 - q))
+
+
+def importance_ratio(log_prob: Array, old_log_prob: Array) -> Array:
+    """π(a|s)/π_old(a|s) = exp(log_prob − old_log_prob), kept finite.
+
+    Above a log-ratio of 10 (a ratio of 22,026) the exponential is continued by its tangent: the ratio still grows and
+    still has a gradient, and neither overflows when a loss squares them.
+
+    Args:
+      log_prob: log π(a|s), `[...]`, in nats.
+      old_log_prob: log π_old(a|s), `[...]`.
+
+    Returns:
+      The ratio, `[...]`.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Source: the definition; the limit is ours.
+    """
+    chex.assert_equal_shape([log_prob, old_log_prob])
+    log_ratio = log_prob - old_log_prob
+    below = jnp.minimum(log_ratio, 10.0)
+    return jnp.exp(below) * (1.0 + (log_ratio - below))

@@ -3,6 +3,8 @@
 import chex
 import jax.numpy as jnp
 
+from .distributions import importance_ratio
+
 Array = chex.Array
 Scalar = float | Array
 
@@ -28,9 +30,7 @@ def ppo_clip_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, cli
     Source: Schulman et al. 2017, equation 7.
     """
     chex.assert_equal_shape([log_prob, old_log_prob, advantage])
-    log_ratio = log_prob - old_log_prob
-    # Where A ≥ 0 the clip hides a ratio that overflows, but not its gradient, 0·inf; exp(80) is finite in float32.
-    ratio = jnp.exp(jnp.where(advantage >= 0.0, jnp.minimum(log_ratio, 80.0), log_ratio))
+    ratio = importance_ratio(log_prob, old_log_prob)
     clipped_ratio = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
     return -jnp.minimum(ratio * advantage, clipped_ratio * advantage)
 

@@ -1,8 +1,9 @@
 """Learning curves of the presets over many seeds, one small result file per case; what exists is not run again.
 
 `python scripts/learning_curves.py --cases=ppo_cartpole` writes results/learning/ppo_cartpole.json and redraws
-results/learning_curves.png from all files. Seeds are vmapped, except where the case says otherwise. Evaluation is
-deterministic, on 32 episodes per seed, with the same start states each time.
+results/learning_curves.png from all files, and results/fast_off_policy.png, return against steps and against seconds.
+Seeds are vmapped, except where the case says otherwise. Evaluation is deterministic, with the same start states each
+time, and outside the seconds that are counted.
 """
 
 import json
@@ -18,15 +19,14 @@ from absl import app, flags
 from scipy.stats import trim_mean
 
 from onejit import algos, envs
-from onejit.algos import plotting, presets, runner
+from onejit.algos import plotting, presets, runner, training
 
 RESULTS = Path(__file__).parents[1] / "results"
 ROWS = 20
-EVAL_EPISODES = 32
 
 
 class Case(NamedTuple):
-    """One algorithm on one environment, with its preset."""
+    """One algorithm on one environment, with its preset and changes to it."""
 
     algorithm: str
     env: str
@@ -34,6 +34,13 @@ class Case(NamedTuple):
     seeds: int = 10
     vmapped: bool = True
     env_options: dict = {}
+    changes: dict = {}
+    eval_episodes: int = 32
+
+
+def _race(algorithm: str, **changes) -> Case:
+    options = {"seeds": 3, "vmapped": False, "eval_episodes": 8, "changes": {"total_steps": 500_000, **changes}}
+    return Case(algorithm, "brax/halfcheetah", "Brax halfcheetah (spring)", **options)
 
 
 CASES = {
@@ -49,8 +56,12 @@ CASES = {
     "sac_pendulum": Case("sac", "gymnax/Pendulum-v1", "Pendulum-v1"),
     "fast_td3_pendulum": Case("fast_td3", "gymnax/Pendulum-v1", "Pendulum-v1", seeds=5),
     "fast_sac_pendulum": Case("fast_sac", "gymnax/Pendulum-v1", "Pendulum-v1", seeds=5),
-    "fast_td3_halfcheetah": Case("fast_td3", "brax/halfcheetah", "Brax halfcheetah (spring)", seeds=3, vmapped=False),
-    "fast_sac_halfcheetah": Case("fast_sac", "brax/halfcheetah", "Brax halfcheetah (spring)", seeds=3, vmapped=False),
+    "mdpo_off_policy_pendulum": Case("mdpo_off_policy", "gymnax/Pendulum-v1", "Pendulum-v1"),
+    "spo_cartpole": Case("spo", "gymnax/CartPole-v1", "CartPole-v1"),
+    "mdpo_cartpole": Case("mdpo", "gymnax/CartPole-v1", "CartPole-v1"),
+    "ppo_halfcheetah_race": _race("ppo"),
+    "fast_td3_halfcheetah_race": _race("fast_td3"),
+    "fast_sac_halfcheetah_race": _race("fast_sac"),
 }
 
 
@@ -62,47 +73,101 @@ def iqm(values: np.ndarray) -> float:
 def run_case(case: Case) -> dict:
     """Trains all seeds of a case and returns what the result file holds."""
     module = getattr(algos, case.algorithm)
-    config = module.Config(**presets.get(case.algorithm, case.env))
+    config = module.Config(**presets.get(case.algorithm, case.env) | case.changes)
     algorithm = module.make(envs.make(case.env, **case.env_options), config)
-    iterations = algorithm.iterations(config.total_steps)
-    log_every = max(1, iterations // ROWS)
-    evaluate = algos.evaluator(algorithm, num_episodes=EVAL_EPISODES)
-
-    def train(key):
-        return algos.train(algorithm, key, num_iterations=iterations, log_every=log_every, evaluate=evaluate)[1]
-
-    seeds = jax.vmap(jax.random.key)(np.arange(case.seeds))
-    start = time.perf_counter()
-    if case.vmapped:
-        compiled = jax.jit(jax.vmap(train)).lower(seeds).compile()
-    else:
-        compiled = jax.jit(train).lower(seeds[0]).compile()
-    compiled_at = time.perf_counter()
-    if case.vmapped:
-        history = jax.device_get(compiled(seeds))
-    else:
-        history = jax.tree.map(lambda *x: np.stack(x), *[jax.device_get(compiled(seed)) for seed in seeds])
-    run_seconds = time.perf_counter() - compiled_at
-    returns = np.asarray(history["eval/episodic_return"], float)
-    steps = algorithm.steps_after(log_every * (np.arange(returns.shape[1]) + 1))
     return {
         "title": case.title,
         "env": case.env,
         "env_options": case.env_options,
         "algorithm": case.algorithm,
-        "config": {name: str(value) for name, value in vars(config).items()},
-        "seeds": list(range(case.seeds)),
-        "eval_episodes": EVAL_EPISODES,
+        **measure(algorithm, case.seeds, vmapped=case.vmapped, eval_episodes=case.eval_episodes),
+    }
+
+
+def measure(algorithm: algos.Algorithm, seeds: int, *, vmapped: bool, eval_episodes: int, metrics=()) -> dict:
+    """Trains with each seed; returns the settings, the evaluated returns, and the seconds of training without them.
+
+    Args:
+      algorithm: runs for the total_steps of its config.
+      seeds: how many, 0 and on.
+      vmapped: whether they run together, or one after the other.
+      eval_episodes: of each evaluation.
+      metrics: names of further metrics to keep, averaged over the iterations of a row.
+    """
+    iterations = algorithm.iterations(algorithm.config.total_steps)
+    every = max(1, iterations // ROWS)
+    evaluator = algos.evaluator(algorithm, num_episodes=eval_episodes)
+    keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(np.arange(seeds))
+    groups = [keys] if vmapped else list(keys)  # of (key of the training, key of the evaluation)
+    lift = jax.vmap if vmapped else lambda function: function
+
+    start = time.perf_counter()
+    init = jax.jit(lift(lambda pair: algorithm.init(pair[0]))).lower(groups[0]).compile()
+    shape = jax.eval_shape(lift(lambda pair: algorithm.init(pair[0])), groups[0])
+    step = jax.jit(lift(lambda state: training.advance(algorithm, state, every)), donate_argnums=0)
+    step = step.lower(shape).compile()
+    compile_s = time.perf_counter() - start
+    evaluate = jax.jit(lift(lambda state, pair: evaluator(state, pair[1])["eval/episodic_return"]))
+
+    columns, seconds = [], []
+    for group in groups:
+        start = time.perf_counter()
+        state = jax.block_until_ready(init(group))
+        elapsed, rows = time.perf_counter() - start, []
+        for _ in range(iterations // every):
+            start = time.perf_counter()
+            state, row = jax.block_until_ready(step(state))
+            elapsed += time.perf_counter() - start
+            seconds.append(elapsed)
+            returns = jax.block_until_ready(evaluate(state, group))
+            rows.append({"return": returns} | {name: row[name] for name in metrics})
+        columns.append(jax.tree.map(lambda *x: np.stack(x, axis=-1).reshape(-1, len(x)), *jax.device_get(rows)))
+    history = jax.tree.map(lambda *x: np.concatenate(x).astype(float), *columns)
+    returns = history.pop("return")
+    steps = algorithm.steps_after(every * (np.arange(returns.shape[1]) + 1))
+    return {
+        "config": {name: str(value) for name, value in vars(algorithm.config).items()},
+        "seeds": list(range(seeds)),
+        "eval_episodes": eval_episodes,
         "command": shlex.join(["python", "scripts/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": runner.versions(),
-        "compile_s": round(compiled_at - start, 2),
-        "run_s": round(run_seconds, 2),
+        "compile_s": round(compile_s, 2),
+        "run_s": round(sum(np.reshape(seconds, (len(groups), -1))[:, -1]), 2),
         "total_steps": int(steps[-1]),
         "final_iqm": round(iqm(returns[:, -1]), 2),
         "final_returns": [round(x, 2) for x in returns[:, -1]],
         "steps": steps.tolist(),
+        "seconds": np.round(seconds, 2).reshape(len(groups), -1).tolist(),
         "returns": np.round(returns, 2).tolist(),
+        **{name: np.round(values, 6).tolist() for name, values in history.items()},
     }
+
+
+def plot(axes, x: np.ndarray, returns: np.ndarray, colour: str, label: str | None = None) -> None:
+    """Mean over seeds with a 95 % interval, and every seed as a thin line; returns are `[rows, seeds]`."""
+    low, high = plotting.interval_of_mean(returns)
+    axes.plot(x, returns, color=colour, alpha=0.2, linewidth=0.7)
+    axes.plot(x, returns.mean(1), color=colour, label=label)
+    axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
+def draw_race(results: list[dict], path: Path) -> None:
+    """Return of several algorithms on one environment, against steps and against seconds of training."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for i, result in enumerate(results):
+        returns = np.array(result["returns"]).T
+        plot(left, np.array(result["steps"]), returns, f"C{i}", result["algorithm"])
+        plot(right, np.mean(result["seconds"], axis=0), returns, f"C{i}")
+    left.set(xlabel="environment steps", ylabel="return")
+    right.set(xlabel="seconds of training, one seed, without compilation")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    left.legend(loc="best", frameon=False)
+    figure.suptitle(results[0]["title"], fontsize=10)
+    figure.savefig(path, dpi=110)
 
 
 def draw(results: list[dict], path: Path) -> None:
@@ -117,10 +182,7 @@ def draw(results: list[dict], path: Path) -> None:
         axes.set_axis_off()
     for axes, result in zip(panels, results, strict=False):
         steps, returns = np.array(result["steps"]), np.array(result["returns"]).T
-        low, high = plotting.interval_of_mean(returns)
-        axes.plot(steps, returns, color="C0", alpha=0.2, linewidth=0.7)
-        axes.plot(steps, returns.mean(1), color="C0")
-        axes.fill_between(steps, low, high, color="C0", alpha=0.25, linewidth=0)
+        plot(axes, steps, returns, "C0")
         axes.set_title(f"{result['algorithm'].upper()} on {result['title']}", fontsize=10)
         axes.set(xlabel="environment steps", ylabel="return")
         axes.locator_params(axis="x", nbins=5)
@@ -142,10 +204,13 @@ def main(argv: list[str]) -> None:
         print(
             f"{name}: IQM {result['final_iqm']} after {result['total_steps']:,} steps, {result['run_s']} s", flush=True
         )
-    results = [
-        json.loads((folder / f"{name}.json").read_text()) for name in CASES if (folder / f"{name}.json").exists()
-    ]
-    draw(results, RESULTS / "learning_curves.png")
+    results = {
+        name: json.loads((folder / f"{name}.json").read_text()) for name in CASES if (folder / f"{name}.json").exists()
+    }
+    race = {name: result for name, result in results.items() if name.endswith("_race")}
+    draw([result for name, result in results.items() if name not in race], RESULTS / "learning_curves.png")
+    if race:
+        draw_race(list(race.values()), RESULTS / "fast_off_policy.png")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import checkpoint, fast_sac, fast_td3, guard, off_policy, replay, sac, td3
+from onejit.algos import checkpoint, fast_sac, fast_td3, guard, mdpo_off_policy, off_policy, replay, sac, td3
 from onejit.algos.config import ConfigError
 from onejit.algos.q_networks import apply_ensemble
 from onejit.envs.base import Step
@@ -41,6 +41,7 @@ SETUPS = {
     "td3": Setup(td3, td3.Config(**SMALL, exploration_noise=1.0)),
     "sac": Setup(sac, sac.Config(**SMALL, initial_alpha=0.1)),
     "sac discrete": Setup(sac, sac.Config(**SMALL, initial_alpha=0.1, n_step=2), continuous=False),
+    "mdpo": Setup(mdpo_off_policy, mdpo_off_policy.Config(**SMALL, kappa=0.3, lam=0.1, tsallis_q=0.8)),
     "fast_td3": Setup(fast_td3, fast_td3.Config(**SMALL, **ATOMS, max_noise=1.5, n_step=2)),
     "fast_sac": Setup(fast_sac, fast_sac.Config(**SMALL, **ATOMS, initial_alpha=0.3, target_entropy=0.5)),
 }
@@ -295,7 +296,7 @@ def test_invalid_values_are_refused(field, value, allowed):
     assert caught.value.field == field
 
 
-@pytest.mark.parametrize("module", [td3, fast_td3, fast_sac])
+@pytest.mark.parametrize("module", [td3, fast_td3, fast_sac, mdpo_off_policy])
 def test_discrete_actions_are_refused_where_there_is_no_policy_for_them(module):
     with pytest.raises(ConfigError, match="must be a Box"):
         module.make(envs.make("gymnax/CartPole-v1"))

@@ -22,7 +22,9 @@ TRACED = [name for name in NAMES if getattr(losses, name).__module__ not in HOST
 # The words are the project's vocabulary: some wait for the loss that will use them.
 PER_STEP = """advantage discount kl log_prob log_ratio next_entropy next_log_prob next_q next_q1 next_q2 next_values
     noise old_log_prob old_value q q_value reward rewards target value values"""
-PER_FEATURE = "log_std log_std_p log_std_q logits logits_p logits_q mean mean_p mean_q pre_tanh q_stack"
+PER_FEATURE = (
+    "log_probs log_std log_std_p log_std_q logits logits_p logits_q mean mean_p mean_q old_log_probs pre_tanh q_stack"
+)
 PROBABILITIES = "probs probs1 probs2 target_probs"
 SAMPLES = {
     **dict.fromkeys(PER_STEP.split(), lambda rng: rng.normal(size=(5, 3))),

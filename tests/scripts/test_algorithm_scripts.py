@@ -1,4 +1,4 @@
-"""scripts/td3.py, sac.py, fast_td3.py and fast_sac.py: a run folder as PPO's, seeds side by side, and resume."""
+"""The scripts of the other algorithms: a run folder as PPO's, seeds side by side, and resume."""
 
 import json
 import runpy
@@ -8,19 +8,27 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-TINY = [
+COMMON = [
     "--env=probe/observation",
     "--env_options=continuous=True",
     "--num_envs=4",
+    "--eval_episodes=2",
+    "--num_logs=4",
+    "--num_evals=2",
+]
+ON_POLICY = [*COMMON, "--num_steps=10", "--num_minibatches=2", "--hidden_sizes=8"]
+OFF_POLICY = [
+    *COMMON,
     "--learning_starts=16",
     "--batch_size=8",
     "--buffer_size=400",
     "--actor_hidden_sizes=8",
     "--critic_hidden_sizes=8",
-    "--eval_episodes=2",
-    "--num_logs=4",
-    "--num_evals=2",
 ]
+SCRIPT_FLAGS = {
+    **dict.fromkeys(["spo", "mdpo"], ON_POLICY),
+    **dict.fromkeys(["td3", "sac", "fast_td3", "fast_sac", "mdpo_off_policy"], OFF_POLICY),
+}
 
 
 def run(monkeypatch, name, *arguments):
@@ -30,9 +38,9 @@ def run(monkeypatch, name, *arguments):
     return caught.value.code
 
 
-@pytest.mark.parametrize("name", ["td3", "sac", "fast_td3", "fast_sac"])
+@pytest.mark.parametrize("name", SCRIPT_FLAGS)
 def test_leaves_a_run_folder_and_resumes(name, monkeypatch, tmp_path):
-    assert run(monkeypatch, name, *TINY, "--num_seeds=2", "--total_steps=160", f"--out={tmp_path}") == 0
+    assert run(monkeypatch, name, *SCRIPT_FLAGS[name], "--num_seeds=2", "--total_steps=160", f"--out={tmp_path}") == 0
     (folder,) = tmp_path.iterdir()
     rows = (folder / "metrics.jsonl").read_text().splitlines()
     # Four environments, some vector steps in one iteration; what init took counts too.

@@ -1,0 +1,106 @@
+"""Mirror Descent Policy Optimization, on-policy (Tomar et al., ICLR 2022, arXiv 2005.09814).
+
+The policy maximises its advantage minus KL(π‖π_old)/t, approximately: by policy_steps gradient steps on the whole
+rollout. The step size t falls from step_size to 0 over total_steps, and is held at min_step_size. The value network
+has its own optimiser and its own passes. One `step` is one rollout of num_envs·num_steps environment steps,
+policy_steps gradient steps of the policy and update_epochs·num_minibatches of the value network.
+
+Differs from the released code in that t starts at step_size and not one iteration above, in that it is bounded below
+(1/t has no limit), in that an episode that was cut by a time limit is bootstrapped from its true final observation,
+and in that the value loss is not clipped unless vf_clip_eps is set (released: 0.2). The published sizes are 2048 steps
+of one environment, 10 policy steps and 5 passes of minibatches of 128, with normalised observations and rewards.
+"""
+
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+
+from .. import losses
+from ..envs import Environment
+from . import on_policy, policy_gradient
+from .base import Algorithm, Metrics
+from .config import configclass, static, traced
+from .networks import Networks
+from .networks import make_actor_critic as make_networks
+from .policy_gradient import Learner, Minibatch, OnPolicyConfig
+from .rollout import Transition
+
+__all__ = ["Config", "Learner", "make", "make_networks", "policy_loss", "update", "value_loss"]
+
+
+@configclass
+class Config(OnPolicyConfig):
+    """Hyperparameters of on-policy MDPO."""
+
+    step_size: float = traced(
+        1.0, "t, the inverse weight of the divergence from the old policy, at the start.", above=0
+    )
+    min_step_size: float = traced(0.01, "Where t stops falling.", above=0)
+    anneal_step_size: bool = static(True, "Whether t falls linearly over total_steps.")
+    policy_steps: int = static(10, "Gradient steps of the policy on the whole rollout; m in the paper.", low=1)
+    update_epochs: int = static(5, "Passes over a rollout that the value network takes.", low=1)
+    num_minibatches: int = static(16, "Minibatches that a rollout is cut into for the value network.", low=1)
+    anneal_lr: bool = static(False, "Whether the learning rate falls linearly to 0 over total_steps.")
+
+    @property
+    def passes(self) -> tuple[tuple[int, int], ...]:
+        """(epochs, minibatches) of the policy and of the value network."""
+        return ((self.policy_steps, 1), (self.update_epochs, self.num_minibatches))
+
+
+def policy_loss(
+    params: Any, minibatch: Minibatch, key: chex.PRNGKey, *, networks: Networks, config: Config
+) -> tuple[chex.Array, Metrics]:
+    """Policy loss − ent_coef · entropy, averaged to a scalar, and metrics of each sample."""
+    distribution, log_prob, advantage = policy_gradient.evaluate(params, minibatch, networks=networks, config=config)
+    kl = networks.head.kl(distribution, minibatch.distribution)
+    policy_loss = losses.mdpo_on_policy_loss(log_prob, minibatch.log_prob, advantage, kl, step_size=config.step_size)
+    entropy = networks.head.entropy(key, distribution)
+    metrics = {
+        "losses/policy_loss": policy_loss,
+        "losses/entropy": entropy,
+        "losses/kl": kl,
+        **policy_gradient.drift_metrics(log_prob, minibatch.log_prob),
+    }
+    return jnp.mean(policy_loss - config.ent_coef * entropy), metrics
+
+
+def value_loss(
+    params: Any, minibatch: Minibatch, key: chex.PRNGKey, *, networks: Networks, config: Config
+) -> tuple[chex.Array, Metrics]:
+    """vf_coef · value loss, averaged to a scalar, and metrics of each sample."""
+    del key  # nothing is sampled
+    value_loss = policy_gradient.value_loss(params, minibatch, networks=networks, config=config)
+    return config.vf_coef * jnp.mean(value_loss), {"losses/value_loss": value_loss}
+
+
+def update(
+    learner: Learner, batch: Transition, key: chex.PRNGKey, *, networks: Networks, config: Config
+) -> tuple[Learner, Metrics]:
+    """`policy_gradient.update`: first the policy with the step size of the moment, then the value network."""
+    remaining = 1.0 - policy_gradient.progress(learner, batch, config) if config.anneal_step_size else 1.0
+    step_size = jnp.maximum(config.step_size * remaining, config.min_step_size)
+    learner, metrics = policy_gradient.update(
+        learner,
+        batch,
+        key,
+        networks=networks,
+        config=config.replace(step_size=step_size),
+        objectives=(policy_loss, value_loss),
+    )
+    return learner, metrics | {"charts/step_size": step_size}
+
+
+def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:
+    """On-policy MDPO on an environment.
+
+    Args:
+      env: a single environment, as `envs.make` gives it.
+      config: the hyperparameters; `Config()` by default.
+      networks: own networks; by default those of `make_networks`.
+
+    Raises:
+      ConfigError: the config is not valid for the environment.
+    """
+    return on_policy.make(env, config or Config(), networks, update)

@@ -1,0 +1,310 @@
+"""What the on-policy algorithms update, and how: advantages of a rollout, then passes of minibatch steps over it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from .. import losses
+from ..envs import Environment
+from ..envs.vector import RESETS
+from . import guard, memory, normalize, rollout
+from .base import Metrics
+from .config import BaseConfig, ConfigError, configclass, static, traced
+from .networks import ACTIVATIONS, CONTINUOUS_HEADS, INITIALISERS, Networks
+from .rollout import Transition
+
+
+@configclass
+class OnPolicyConfig(BaseConfig):
+    """What the on-policy algorithms have in common."""
+
+    learning_rate: float = traced(3e-4, "Step size of Adam.", above=0)
+    gamma: float = traced(0.99, "Discount per environment step.", low=0, high=1)
+    gae_lambda: float = traced(0.95, "λ of generalised advantage estimation.", low=0, high=1)
+    vf_coef: float = traced(0.5, "Weight of the value loss.", low=0)
+    vf_clip_eps: float = traced(
+        float("inf"),
+        "Half-width of the interval of values that are not clipped, in units of return; inf does not clip.",
+        above=0,
+        high=float("inf"),
+    )
+    ent_coef: float = traced(0.0, "Weight of the entropy bonus.", low=0)
+    max_grad_norm: float = traced(0.5, "Largest global norm of the gradient.", above=0, high=float("inf"))
+    adam_eps: float = traced(1e-5, "ε of Adam.", above=0)
+    reward_scale: float = traced(1.0, "Rewards are multiplied by it before anything else.", above=0)
+    total_steps: int = traced(500_000, "Environment steps of the run; schedules run over them.", low=1, high=2**31 - 1)
+    num_envs: int = static(64, "Environments that are stepped together.", low=1)
+    num_steps: int = static(32, "Steps of each environment in a rollout.", low=1)
+    num_minibatches: int = static(4, "Minibatches that a rollout is cut into.", low=1)
+    update_epochs: int = static(4, "Passes over a rollout.", low=1)
+    anneal_lr: bool = static(True, "Whether the learning rate falls linearly to 0 over total_steps.")
+    normalize_advantage: bool = static(True, "Whether advantages get mean 0 and std 1 in each minibatch.")
+    normalize_obs: bool = static(False, "Whether observations are normalised by running statistics.")
+    normalize_reward: bool = static(
+        False, "Whether rewards are divided by the running std of the return, and clipped to ±10."
+    )
+    policy: str = static("gaussian", "Policy for continuous actions.", choices=tuple(CONTINUOUS_HEADS))
+    hidden_sizes: tuple[int, ...] = static((64, 64), "Widths of the hidden layers of both networks.", low=1)
+    activation: str = static("tanh", "Activation of both networks.", choices=tuple(ACTIVATIONS))
+    initialiser: str = static("orthogonal", "Initialisation of both networks.", choices=tuple(INITIALISERS))
+    reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
+
+    def validate(self, env: Environment) -> None:
+        """Checks the fields, and that they go together and with the environment.
+
+        Raises:
+          ConfigError: names the field, its value and what is allowed.
+        """
+        super().validate(env)
+        batch = self.num_envs * self.num_steps
+        if batch % self.num_minibatches:
+            raise ConfigError("num_minibatches", self.num_minibatches, f"must divide num_envs·num_steps = {batch}")
+        minibatch = batch // self.num_minibatches
+        if self.normalize_advantage and minibatch < 2:
+            raise ConfigError(
+                "num_minibatches", self.num_minibatches, "normalize_advantage needs at least 2 samples in a minibatch"
+            )
+        if not isinstance(self.total_steps, jax.core.Tracer) and np.min(self.total_steps) < batch:
+            raise ConfigError(
+                "total_steps", self.total_steps, f"must be at least one rollout, num_envs·num_steps = {batch}"
+            )
+        memory.require_rollout(env, self.num_envs, self.num_steps)
+
+    @property
+    def passes(self) -> tuple[tuple[int, int], ...]:
+        """(epochs, minibatches) of each series of gradient steps on a rollout; each series has its own optimiser."""
+        return ((self.update_epochs, self.num_minibatches),)
+
+
+class Learner(NamedTuple):
+    """What an update changes.
+
+    Attributes:
+      params: {"policy": ..., "value": ...}, the networks' parameters.
+      opt_state: a state of the optimiser for each of config.passes, for the parameters as one flat vector.
+      obs_statistics: running moments of the observations, or () without normalize_obs.
+      return_statistics: running moments of the discounted return, or () without normalize_reward.
+      discounted_return: of the running episodes, `[N]`, or () without normalize_reward.
+      iteration: updates so far, int32.
+      fault: the first non-finite number that was met, see `guard`.
+    """
+
+    params: Any
+    opt_state: tuple[Any, ...]
+    obs_statistics: Any
+    return_statistics: Any
+    discounted_return: Any
+    iteration: chex.Array
+    fault: chex.Array
+
+
+class Minibatch(NamedTuple):
+    """What a loss sees; every leaf `[B, ...]`.
+
+    Attributes:
+      obs: normalised, if the config says so.
+      action: as the head stores it.
+      log_prob: under the policy that collected, in nats.
+      distribution: what the policy put out before the first gradient step.
+      value: of obs under the parameters before the first gradient step.
+      advantage: as estimated by `losses.gae`, not normalised.
+      target: the return to regress the value to.
+    """
+
+    obs: Any
+    action: chex.Array
+    log_prob: chex.Array
+    distribution: Any
+    value: chex.Array
+    advantage: chex.Array
+    target: chex.Array
+
+
+# (params, minibatch, key, *, networks, config) -> (scalar loss, metrics of each sample, `[B]`)
+Loss = Callable[..., tuple[chex.Array, Metrics]]
+
+
+def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: OnPolicyConfig) -> Learner:
+    """Fresh parameters, optimiser and statistics for an environment."""
+    obs = jax.tree.map(lambda space: jnp.zeros(space.shape, space.dtype), env.observation_space)
+    policy_key, value_key = jax.random.split(key)
+    params = {"policy": networks.policy.init(policy_key, obs), "value": networks.value.init(value_key, obs)}
+    return Learner(
+        params=params,
+        opt_state=tuple(_optimiser(config, 0.0).init(ravel_pytree(params)[0]) for _ in config.passes),
+        obs_statistics=normalize.init(obs) if config.normalize_obs else (),
+        return_statistics=normalize.init(jnp.float32(0.0)) if config.normalize_reward else (),
+        discounted_return=jnp.zeros(config.num_envs, jnp.float32) if config.normalize_reward else (),
+        iteration=jnp.int32(0),
+        fault=guard.init(),
+    )
+
+
+def _optimiser(config: OnPolicyConfig, learning_rate: chex.Array | float) -> optax.GradientTransformation:
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(learning_rate, eps=config.adam_eps))
+
+
+def normalize_obs(learner: Learner, obs: Any) -> Any:
+    """Observations as the networks see them."""
+    return normalize.apply(learner.obs_statistics, obs) if learner.obs_statistics else obs
+
+
+def _scale_rewards(learner, batch, config):
+    """Rewards as the losses see them, and what follows for the learner's return statistics."""
+    reward = batch.reward * config.reward_scale
+    if not config.normalize_reward:
+        return reward, (), ()
+
+    def step(discounted_return, inputs):
+        reward, done = inputs
+        discounted_return = config.gamma * discounted_return + reward
+        return jnp.where(done, 0.0, discounted_return), discounted_return
+
+    done = batch.terminated | batch.truncated
+    discounted_return, returns = jax.lax.scan(step, learner.discounted_return, (reward, done))
+    statistics = normalize.update(learner.return_statistics, returns)
+    return normalize.scale(learner.return_statistics, reward), statistics, discounted_return
+
+
+def _estimate(learner, batch, networks, config):
+    """The rollout as minibatch material, `[T·N, ...]`, and the statistics after it."""
+    obs, next_obs = normalize_obs(learner, batch.obs), normalize_obs(learner, batch.next_obs)
+    both = jax.tree.map(lambda x, y: jnp.stack([x, y]), obs, next_obs)
+    values, next_values = networks.value.apply(learner.params["value"], both)
+    reward, return_statistics, discounted_return = _scale_rewards(learner, batch, config)
+    advantages, targets = losses.gae(
+        reward,
+        values,
+        next_values,
+        batch.terminated,
+        batch.truncated,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+    )
+    distribution = networks.policy.apply(learner.params["policy"], obs)
+    data = Minibatch(obs, batch.action, batch.log_prob, distribution, values, advantages, targets)
+    flat = jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), data)
+    obs_statistics = normalize.update(learner.obs_statistics, batch.obs) if config.normalize_obs else ()
+    return flat, (obs_statistics, return_statistics, discounted_return)
+
+
+def progress(learner: Learner, batch: Transition, config: OnPolicyConfig) -> chex.Array:
+    """The part of total_steps that was done before this rollout, in [0, 1]."""
+    return jnp.minimum(learner.iteration * (batch.reward.size / config.total_steps), 1.0)
+
+
+def update(
+    learner: Learner,
+    batch: Transition,
+    key: chex.PRNGKey,
+    *,
+    networks: Networks,
+    config: OnPolicyConfig,
+    objectives: tuple[Loss, ...],
+) -> tuple[Learner, Metrics]:
+    """Estimates advantages on a rollout and takes the gradient steps of config.passes.
+
+    The statistics of the normalisers change after the gradient steps, so that the ratio in the first minibatch is 1.
+    If a number in the batch, the losses, the gradients or what would be written is not finite, nothing changes but
+    `learner.fault` and the count of iterations, and so it stays.
+
+    Args:
+      learner: what is to be updated.
+      batch: a rollout, every leaf `[T, N, ...]`; T·N must be divisible by config.num_minibatches, and with
+        normalize_reward N must be config.num_envs.
+      key: a typed key, for shuffling and for losses that sample.
+      networks: the networks that belong to learner.params.
+      config: the hyperparameters.
+      objectives: the loss of each of config.passes.
+
+    Returns:
+      (learner, metrics averaged over the gradient steps).
+    """
+    data, statistics = _estimate(learner, batch, networks, config)
+    remaining = 1.0 - progress(learner, batch, config)
+    learning_rate = config.learning_rate * (remaining if config.anneal_lr else 1.0)
+    # The parameters as one flat vector instead of a dozen arrays: fewer kernels to compile and to start.
+    old_params, unravel = ravel_pytree(learner.params)
+    params, opt_states, metrics, grad_norms = old_params, [], {}, []
+    pass_keys = [key] if len(objectives) == 1 else jax.random.split(key, len(objectives))
+    for objective, counts, opt_state, pass_key in zip(
+        objectives, config.passes, learner.opt_state, pass_keys, strict=True
+    ):
+
+        def loss(params, minibatch, key, objective=objective):
+            return objective(unravel(params), minibatch, key, networks=networks, config=config)
+
+        optimiser = _optimiser(config, learning_rate)
+        params, opt_state, new_metrics = _descend(params, opt_state, optimiser, loss, data, pass_key, *counts)
+        grad_norms.append(new_metrics.pop("losses/grad_norm"))
+        opt_states.append(opt_state)
+        metrics |= new_metrics
+    metrics["losses/grad_norm"] = jnp.concatenate(grad_norms)
+    new = (params, tuple(opt_states), *statistics)
+    loss_values = [x for name, x in metrics.items() if name.endswith("_loss")]
+    fault = guard.first(
+        learner.fault,
+        guard.in_rollout((batch.obs, batch.next_obs), batch.reward, learner.iteration),
+        guard.in_update(loss_values, (metrics["losses/grad_norm"], new), learner.iteration),
+    )
+    # After a fault nothing is written any more, until the run stops at the border of the chunk.
+    params, *kept = guard.keep(guard.ok(fault), new, (old_params, *learner[1 : len(new)]))
+    learner = Learner(unravel(params), *kept, iteration=learner.iteration + 1, fault=fault)
+    metrics = jax.tree.map(jnp.mean, metrics)
+    metrics["charts/learning_rate"] = learning_rate
+    return learner, metrics
+
+
+def _descend(params, opt_state, optimiser, loss, data, key, num_epochs, num_minibatches):
+    """num_epochs·num_minibatches gradient steps; the metrics are `[steps]`."""
+    names = []  # of the metrics, which travel as one vector for the same reason as the parameters
+
+    def gradient_step(carry, inputs):
+        params, opt_state = carry
+        indices, key_data = inputs
+        (step_key,) = rollout.unpack_keys(key_data, key)
+        minibatch = jax.tree.map(lambda x: x[indices], data)
+        grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, step_key)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        names[:] = [*metrics, "losses/grad_norm"]
+        means = jnp.mean(jnp.stack(list(metrics.values())), axis=1)
+        return (params + updates, opt_state), jnp.append(means, jnp.linalg.norm(grads))
+
+    num_steps = num_epochs * num_minibatches
+    shuffle_key, loss_key = jax.random.split(key)
+    indices = rollout.shuffled_indices(shuffle_key, num_epochs, data.advantage.size).reshape(num_steps, -1)
+    key_data = rollout.split_for_scan(loss_key, num_steps, 1)
+    (params, opt_state), metrics = jax.lax.scan(gradient_step, (params, opt_state), (indices, key_data))
+    return params, opt_state, dict(zip(names, metrics.T, strict=True))
+
+
+def evaluate(
+    params: Any, minibatch: Minibatch, *, networks: Networks, config: OnPolicyConfig
+) -> tuple[Any, chex.Array, chex.Array]:
+    """The policy on a minibatch: its distribution, log π(a|s) `[B]`, and the advantages as losses see them, `[B]`."""
+    distribution = networks.policy.apply(params["policy"], minibatch.obs)
+    log_prob = networks.head.log_prob(minibatch.action, distribution)
+    advantage = minibatch.advantage
+    if config.normalize_advantage:
+        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
+    return distribution, log_prob, advantage
+
+
+def value_loss(params: Any, minibatch: Minibatch, *, networks: Networks, config: OnPolicyConfig) -> chex.Array:
+    """The loss of the value network, `[B]`."""
+    value = networks.value.apply(params["value"], minibatch.obs)
+    return losses.clipped_value_loss(value, minibatch.value, minibatch.target, clip_eps=config.vf_clip_eps)
+
+
+def drift_metrics(log_prob: chex.Array, old_log_prob: chex.Array) -> Metrics:
+    """How far the policy has moved from the one that collected, `[B]` each."""
+    return {
+        "losses/approx_kl": losses.approx_kl(log_prob, old_log_prob),
+        "losses/ratio_deviation": losses.ratio_deviation(log_prob, old_log_prob),
+    }

@@ -1,0 +1,65 @@
+"""Simple Policy Optimization (Xie et al., ICML 2025, arXiv 2401.16025): PPO with a quadratic penalty on the ratio.
+
+One `step` is as in PPO. Differs from the released code as PPO does here: an episode that was cut by a time limit is
+bootstrapped from its true final observation, and the value loss is not clipped unless vf_clip_eps is set, as in the
+paper (the released code clips it at 0.2).
+"""
+
+from functools import partial
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+
+from .. import losses
+from ..envs import Environment
+from . import on_policy, policy_gradient
+from .base import Algorithm, Metrics
+from .config import configclass, traced
+from .networks import Networks
+from .networks import make_actor_critic as make_networks
+from .policy_gradient import Learner, Minibatch, OnPolicyConfig
+
+__all__ = ["Config", "Learner", "loss", "make", "make_networks", "update"]
+
+
+@configclass
+class Config(OnPolicyConfig):
+    """Hyperparameters of SPO."""
+
+    eps: float = traced(0.2, "Distance of the ratio from 1 that the objective aims at.", above=0)
+
+
+def loss(
+    params: Any, minibatch: Minibatch, key: chex.PRNGKey, *, networks: Networks, config: Config
+) -> tuple[chex.Array, Metrics]:
+    """Policy loss + vf_coef · value loss − ent_coef · entropy, averaged to a scalar, and metrics of each sample."""
+    distribution, log_prob, advantage = policy_gradient.evaluate(params, minibatch, networks=networks, config=config)
+    policy_loss = losses.spo_loss(log_prob, minibatch.log_prob, advantage, eps=config.eps)
+    value_loss = policy_gradient.value_loss(params, minibatch, networks=networks, config=config)
+    entropy = networks.head.entropy(key, distribution)
+    metrics = {
+        "losses/policy_loss": policy_loss,
+        "losses/value_loss": value_loss,
+        "losses/entropy": entropy,
+        "losses/clip_fraction": losses.clip_fraction(log_prob, minibatch.log_prob, clip_eps=config.eps),
+        **policy_gradient.drift_metrics(log_prob, minibatch.log_prob),
+    }
+    return jnp.mean(policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy), metrics
+
+
+update = partial(policy_gradient.update, objectives=(loss,))
+
+
+def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:
+    """SPO on an environment.
+
+    Args:
+      env: a single environment, as `envs.make` gives it.
+      config: the hyperparameters; `Config()` by default.
+      networks: own networks; by default those of `make_networks`.
+
+    Raises:
+      ConfigError: the config is not valid for the environment.
+    """
+    return on_policy.make(env, config or Config(), networks, update)

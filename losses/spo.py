@@ -1,0 +1,79 @@
+"""The losses of Simple Policy Optimization (Xie et al., ICML 2025, arXiv 2401.16025)."""
+
+import chex
+import jax.numpy as jnp
+
+from .distributions import importance_ratio
+
+Array = chex.Array
+Scalar = float | Array
+
+
+def spo_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, eps: Scalar) -> Array:
+    """The surrogate objective with a quadratic penalty on the ratio, negated.
+
+    With r = exp(log_prob − old_log_prob): −(r·A − |A|/(2·eps)·(r − 1)²).
+    At r = 1 its gradient is that of −log_prob·A, the policy gradient; it is zero at r = 1 + sign(A)·eps and points
+    back from beyond, where PPO's is zero.
+
+    Args:
+      log_prob: log π(a|s) under the policy that is trained, `[...]`, in nats.
+      old_log_prob: log π_old(a|s) under the policy that chose a, `[...]`. Not differentiated: pass it as data.
+      advantage: estimate of A(s, a), `[...]`, in units of reward (or normalised by the caller).
+      eps: distance of the ratio from 1 at which the objective is greatest.
+
+    Returns:
+      The loss, `[...]`; finite for log-ratios of any size, see `importance_ratio`.
+
+    Raises:
+      AssertionError: the three arrays differ in shape.
+
+    Source: Xie et al. 2025, the objective of SPO; the released code is the same.
+    """
+    chex.assert_equal_shape([log_prob, old_log_prob, advantage])
+    ratio = importance_ratio(log_prob, old_log_prob)
+    return jnp.abs(advantage) / (2.0 * eps) * jnp.square(ratio - 1.0) - ratio * advantage
+
+
+def spo_aligned_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, eps: Scalar) -> Array:
+    """The simplest ε-aligned objective, negated: (r − 1 − sign(A)·eps)².
+
+    It has the same optimal ratio as `spo_loss` and pulls towards it whatever the size of the advantage:
+    spo_loss = |A|/(2·eps)·spo_aligned_loss − A − |A|·eps/2. It reaches the optimal ratio sooner and raises the
+    surrogate r·A less.
+
+    Args:
+      log_prob: log π(a|s) under the policy that is trained, `[...]`, in nats.
+      old_log_prob: log π_old(a|s) under the policy that chose a, `[...]`. Not differentiated: pass it as data.
+      advantage: estimate of A(s, a), `[...]`; only its sign matters.
+      eps: distance of the ratio from 1 that is aimed at.
+
+    Returns:
+      The loss, `[...]`; finite for log-ratios of any size, see `importance_ratio`.
+
+    Raises:
+      AssertionError: the three arrays differ in shape.
+
+    Source: Xie et al. 2025, the alternative that the paper compares SPO with.
+    """
+    chex.assert_equal_shape([log_prob, old_log_prob, advantage])
+    return jnp.square(importance_ratio(log_prob, old_log_prob) - 1.0 - jnp.sign(advantage) * eps)
+
+
+def ratio_deviation(log_prob: Array, old_log_prob: Array) -> Array:
+    """How far the ratio is from 1: |r − 1|, r = exp(log_prob − old_log_prob).
+
+    Args:
+      log_prob: log π(a|s), `[...]`, in nats.
+      old_log_prob: log π_old(a|s) of the policy that drew a, `[...]`.
+
+    Returns:
+      The deviation, `[...]`; its mean is what SPO bounds, and twice the total variation of the two policies.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Source: Xie et al. 2025, the ratio deviation of its figures.
+    """
+    chex.assert_equal_shape([log_prob, old_log_prob])
+    return jnp.abs(importance_ratio(log_prob, old_log_prob) - 1.0)

@@ -1,0 +1,6 @@
+"""Trains off-policy MDPO: `python scripts/mdpo_off_policy.py`; `--help` explains every flag."""
+
+from onejit.algos import cli, mdpo_off_policy
+
+if __name__ == "__main__":
+    cli.main(mdpo_off_policy, default_env="gymnax/Pendulum-v1")

@@ -1,0 +1,6 @@
+"""Trains SPO: `python scripts/spo.py --env=brax/halfcheetah`; `--help` explains every flag."""
+
+from onejit.algos import cli, spo
+
+if __name__ == "__main__":
+    cli.main(spo)

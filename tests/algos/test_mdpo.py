@@ -1,0 +1,163 @@
+"""MDPO, on-policy and off-policy: its schedules, its divergence, and its limit SAC."""
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from onejit import algos, envs
+from onejit.algos import actor_critic, mdpo, mdpo_off_policy, policy_gradient, sac
+from onejit.algos.networks import Gaussian
+from onejit.algos.q_networks import apply_ensemble
+
+SMALL = {"num_envs": 8, "num_steps": 8, "num_minibatches": 2, "update_epochs": 2, "hidden_sizes": (8,)}
+
+
+def test_step_size_falls_over_total_steps_and_stops_at_its_bound():
+    config = mdpo.Config(**SMALL, step_size=2.0, min_step_size=0.1, total_steps=4 * 64)
+    algorithm = mdpo.make(envs.make("probe/value"), config)
+    history = jax.jit(lambda k: algos.train(algorithm, k, num_iterations=6))(jax.random.key(0))[1]
+    # 4 iterations of 64 steps are total_steps: 2·(1, 3/4, 1/2, 1/4, 0, 0), and 0.1 at least
+    np.testing.assert_allclose(history["charts/step_size"], [2.0, 1.5, 1.0, 0.5, 0.1, 0.1], rtol=1e-6)
+    fixed = mdpo.make(envs.make("probe/value"), config.replace(anneal_step_size=False))
+    history = jax.jit(lambda k: algos.train(fixed, k, num_iterations=6))(jax.random.key(0))[1]
+    np.testing.assert_allclose(history["charts/step_size"], 2.0)
+
+
+def test_policy_and_value_network_take_their_own_steps():
+    config = mdpo.Config(**SMALL, policy_steps=3)
+    algorithm = mdpo.make(envs.make("probe/observation"), config)
+    state, _ = jax.jit(algorithm.step)(jax.jit(algorithm.init)(jax.random.key(0)))
+    counts = [each[1][0].count for each in state.learner.opt_state]
+    assert counts == [3, 4]  # 3 full-batch steps of the policy; 2 passes of 2 minibatches of the value network
+    # Adam's moments are zero for the parameters that a pass does not train: it never moves them.
+    policy_size = sum(leaf.size for leaf in jax.tree.leaves(state.learner.params["policy"]))
+    for each, trained in zip(state.learner.opt_state, [slice(policy_size), slice(policy_size, None)], strict=True):
+        other = np.ones(each[1][0].mu.size, bool)
+        other[trained] = False
+        assert np.abs(each[1][0].mu[trained]).max() > 0.0
+        assert not each[1][0].mu[other].any()
+
+
+def test_the_divergence_is_that_of_the_new_policy_from_the_old_one():
+    env = envs.make("probe/observation", continuous=True)
+    config = mdpo.Config(**SMALL)
+    networks = mdpo.make_networks(env, config)
+    params = {
+        "policy": networks.policy.init(jax.random.key(0), jnp.zeros(env.observation_space.shape)),
+        "value": networks.value.init(jax.random.key(1), jnp.zeros(env.observation_space.shape)),
+    }
+    obs = jax.random.normal(jax.random.key(2), (16, *env.observation_space.shape))
+    mean = jax.random.normal(jax.random.key(3), (16, 1))
+    old = Gaussian(mean, jnp.full((16, 1), -1.0))  # narrow; the new one has standard deviation 1
+    new = networks.policy.apply(params["policy"], obs)
+    zeros = jnp.zeros(16)
+    data = policy_gradient.Minibatch(obs, mean, networks.head.log_prob(mean, old), old, zeros, zeros, zeros)
+    metrics = mdpo.policy_loss(params, data, jax.random.key(4), networks=networks, config=config)[1]
+    p, q = distrax.Normal(new.mean, jnp.exp(new.log_std)), distrax.Normal(old.mean, jnp.exp(old.log_std))
+    np.testing.assert_allclose(metrics["losses/kl"], p.kl_divergence(q)[:, 0], rtol=1e-5)
+    assert jnp.abs(metrics["losses/kl"] - q.kl_divergence(p)[:, 0]).min() > 0.5
+
+
+def off_policy_case(**config):
+    """A learner of off-policy MDPO, its networks and config, and a minibatch."""
+    env = envs.make("brax/reacher")
+    config = mdpo_off_policy.Config(
+        **config, actor_hidden_sizes=(16,), critic_hidden_sizes=(16,), num_envs=2, batch_size=32
+    )
+    networks = mdpo_off_policy.make_networks(env, config)
+    learner = mdpo_off_policy.init_learner(jax.random.key(0), env=env, networks=networks, config=config)
+    obs, next_obs = jax.random.normal(jax.random.key(1), (2, 32, *env.observation_space.shape))
+    action = jax.random.uniform(jax.random.key(2), (32, 2), minval=-1.0)
+    batch = actor_critic.Batch(obs, action, jnp.ones(32), jnp.full(32, 0.9), next_obs)
+    return env, learner, networks, config, batch
+
+
+@pytest.mark.parametrize("tsallis", ["joint", "per_dimension"])
+def test_with_kappa_as_lam_the_actor_takes_the_step_of_sac(tsallis):
+    alpha = 0.2
+    env, learner, networks, config, batch = off_policy_case(kappa=alpha, lam=alpha, tsallis=tsallis)
+    # SAC climbs the smaller of two critics, MDPO the first: here both are the first.
+    twice = jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), learner.params["critic"])
+    learner = learner._replace(params=learner.params | {"critic": twice})
+    sac_config = sac.Config(initial_alpha=alpha, actor_hidden_sizes=(16,), critic_hidden_sizes=(16,))
+    sac_learner = sac.init_learner(jax.random.key(0), env=env, networks=networks, config=sac_config)
+    sac_learner = sac_learner._replace(params=learner.params | {"log_alpha": jnp.log(alpha)})
+    options = {"networks": networks}
+    key = jax.random.key(3)
+    mine, _ = mdpo_off_policy.actor_update(learner, batch, key, config=config, **options)
+    theirs, _ = sac.actor_update(sac_learner, batch, jax.random.clone(key), config=sac_config, **options)
+    # Adam's first moment is a tenth of the gradient
+    for a, b in zip(*(jax.tree.leaves(x.opt_state["actor"][0].mu) for x in (mine, theirs)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+        assert jnp.abs(a).max() > 1e-6
+    mine, _ = mdpo_off_policy.critic_update(learner, batch, jax.random.clone(key), config=config, **options)
+    theirs, _ = sac.critic_update(sac_learner, batch, jax.random.clone(key), config=sac_config, **options)
+    for a, b in zip(*(jax.tree.leaves(x.opt_state["critic"][0].mu) for x in (mine, theirs)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+
+
+def test_a_larger_kappa_holds_the_actor_near_the_old_one():
+    def divergence(kappa):
+        _, learner, networks, config, batch = off_policy_case(kappa=kappa, learning_rate=3e-3)
+
+        @jax.jit
+        def many_steps(learner):
+            def one(learner, key_data):
+                key = jax.random.wrap_key_data(key_data)
+                return mdpo_off_policy.actor_update(learner, batch, key, networks=networks, config=config)
+
+            keys = jax.random.key_data(jax.random.split(jax.random.key(5), 200))
+            return jax.lax.scan(one, learner, keys)[1]["losses/kl"][-20:].mean()
+
+        return many_steps(learner)
+
+    assert divergence(20.0) < 0.2 * divergence(0.3)
+
+
+def test_the_old_actor_is_copied_at_its_interval():
+    _, learner, networks, config, batch = off_policy_case(old_actor_interval=6)
+    batches = jax.tree.map(lambda x: x[None], batch)
+    step = jax.jit(lambda learner, key: mdpo_off_policy.update(learner, batches, key, networks=networks, config=config))
+
+    def kernel(params):
+        return np.asarray(jax.tree.leaves(params["actor"])[0])
+
+    copied = []
+    for i in range(7):
+        before = kernel(learner.params)
+        learner, _ = step(learner, jax.random.key(i))
+        copied.append(bool((kernel(learner.targets) == before).all()))
+        assert (kernel(learner.targets) != kernel(learner.params)).any()
+    # Two environment steps in an iteration: intervals of 6 begin with iterations 0, 3 and 6.
+    assert copied == [True, False, False, True, False, False, True]
+
+
+def test_target_uses_the_entropy_of_the_convention():
+    """With q = 0, log_0 x = x − 1: the target is r + γ·(Q' − λ·(Σ p_i − d)) per dimension, Q' − λ·(Π p_i − 1) joint."""
+    grads = {}
+    for tsallis in ("per_dimension", "joint"):
+        _, learner, networks, config, batch = off_policy_case(kappa=1.0, lam=5.0, tsallis_q=0.0, tsallis=tsallis)
+        key = jax.random.key(7)
+        distribution = networks.actor.apply(learner.params["actor"], batch.next_obs)
+        pre_tanh = distribution.mean + jnp.exp(distribution.log_std) * jax.random.normal(key, (32, 2))
+        action = jnp.tanh(pre_tanh)
+        normal = distrax.Normal(distribution.mean, jnp.exp(distribution.log_std))
+        density = jnp.exp(normal.log_prob(pre_tanh)) / (1.0 - action**2)
+        entropy = jnp.sum(density - 1.0, -1) if tsallis == "per_dimension" else jnp.prod(density, -1) - 1.0
+        next_q = apply_ensemble(networks.critic, learner.targets["critic"], batch.next_obs, action).min(0)
+        target = 1.0 + 0.9 * (next_q - 5.0 * entropy)
+
+        def loss(params, target=target, networks=networks, batch=batch):
+            q = apply_ensemble(networks.critic, params, batch.obs, batch.action)
+            return 0.5 * jnp.sum(jnp.mean((q - target) ** 2, axis=1))
+
+        expected = jax.grad(loss)(learner.params["critic"])
+        after, _ = mdpo_off_policy.critic_update(
+            learner, batch, jax.random.clone(key), networks=networks, config=config
+        )
+        grads[tsallis] = jax.tree.leaves(expected)
+        for a, b in zip(jax.tree.leaves(after.opt_state["critic"][0].mu), grads[tsallis], strict=True):
+            np.testing.assert_allclose(10.0 * a, b, rtol=1e-3, atol=1e-4 * float(jnp.abs(b).max()))
+    assert any(float(jnp.abs(a - b).max()) > 1e-3 for a, b in zip(*grads.values(), strict=True))
