@@ -33,6 +33,7 @@ from .ppo import approx_kl, clip_fraction, clipped_value_loss, ppo_clip_loss
 from .returns import gae, lambda_returns, n_step_return, vtrace
 from .sac import sac_actor_loss, sac_target, sac_temperature_loss
 from .spo import ratio_deviation, spo_aligned_loss, spo_loss
+from .staq import staq_coefficients, staq_logits, staq_target
 from .td3 import target_policy_noise, td3_actor_loss, td3_critic_loss, td3_target
 
 __all__ = [
@@ -64,6 +65,9 @@ __all__ = [
     "sac_temperature_loss",
     "spo_aligned_loss",
     "spo_loss",
+    "staq_coefficients",
+    "staq_logits",
+    "staq_target",
     "tanh_gaussian_log_prob",
     "target_policy_noise",
     "td3_actor_loss",

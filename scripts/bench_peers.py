@@ -24,6 +24,7 @@ CASES = (
     "ppo_cartpole",
     "ppo_pendulum",
     "ppo_halfcheetah",
+    "ppo_halfcheetah_bank",
     "ppo_cartpole_16_seeds",
     "td3_pendulum",
     "sac_pendulum",

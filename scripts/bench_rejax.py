@@ -50,12 +50,12 @@ OFF_POLICY = {
     "polyak": 0.995,
 }
 NOISE = {"exploration_noise": 0.1}
+HALFCHEETAH = Case(PPO, "brax/halfcheetah", 102_400, ON_POLICY, eval_episodes=16, env_options={"backend": "spring"})
 CASES = {
     "ppo_cartpole": Case(PPO, "CartPole-v1", 499_712, ON_POLICY),
     "ppo_pendulum": Case(PPO, "Pendulum-v1", 499_712, {**ON_POLICY, "normalize_rewards": True}),
-    "ppo_halfcheetah": Case(
-        PPO, "brax/halfcheetah", 102_400, ON_POLICY, eval_episodes=16, env_options={"backend": "spring"}
-    ),
+    "ppo_halfcheetah": HALFCHEETAH,
+    "ppo_halfcheetah_bank": HALFCHEETAH,
     "ppo_cartpole_16_seeds": Case(PPO, "CartPole-v1", 499_712, ON_POLICY, seeds=16),
     "td3_pendulum": Case(TD3, "Pendulum-v1", 10_000, {**OFF_POLICY, **NOISE}),
     "sac_pendulum": Case(SAC, "Pendulum-v1", 10_000, OFF_POLICY),

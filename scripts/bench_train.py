@@ -57,8 +57,9 @@ def _td3(steps: int, **changes) -> Case:
 CASES = {
     "ppo_cartpole": Case("gymnax/CartPole-v1", 499_712),
     "ppo_pendulum": Case("gymnax/Pendulum-v1", 499_712, config=COMMON.replace(normalize_reward=True)),
-    # Peers reset to one cached state; the bank costs about as little and still starts episodes at random.
-    "ppo_halfcheetah": Case("brax/halfcheetah", 102_400, config=COMMON.replace(reset="bank"), eval_episodes=16),
+    # Peers reset to one cached state: so does the first of these. The bank starts episodes at random.
+    "ppo_halfcheetah": Case("brax/halfcheetah", 102_400, config=COMMON.replace(reset="first"), eval_episodes=16),
+    "ppo_halfcheetah_bank": Case("brax/halfcheetah", 102_400, config=COMMON.replace(reset="bank"), eval_episodes=16),
     "ppo_cartpole_16_seeds": Case("gymnax/CartPole-v1", 499_712, 16),
     "td3_pendulum": _td3(10_000),
     "sac_pendulum": Case("gymnax/Pendulum-v1", 10_000, algorithm=sac, config=sac.Config(**OFF_POLICY)),
