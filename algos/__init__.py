@@ -1,6 +1,6 @@
 """Update steps and training loops: one module per algorithm, `train` for a whole run."""
 
-from . import fast_sac, fast_td3, mdpo, mdpo_off_policy, ppo, sac, spo, td3
+from . import fast_sac, fast_td3, mdpo, mdpo_off_policy, ppo, sac, spo, staq, td3
 from .base import Algorithm
 from .evaluation import evaluate, evaluator
 from .training import train
@@ -16,6 +16,7 @@ __all__ = [
     "ppo",
     "sac",
     "spo",
+    "staq",
     "td3",
     "train",
 ]

@@ -6,31 +6,21 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from ..envs import Environment
-from ..envs.vector import RESETS
-from . import guard, memory, normalize, rollout
+from . import guard, normalize, rollout
 from .base import Metrics
-from .config import BaseConfig, ConfigError, configclass, static, traced
+from .collection import DTYPES, ReplayConfig
+from .config import ConfigError, configclass, static, traced
 from .networks import ACTIVATIONS, INITIALISERS
-from .q_networks import DTYPES
 
 
 @configclass
-class OffPolicyConfig(BaseConfig):
-    """What the off-policy algorithms have in common."""
+class OffPolicyConfig(ReplayConfig):
+    """What the off-policy actor-critic algorithms have in common."""
 
     learning_rate: float = traced(3e-4, "Step size of Adam, for actor and critics.", above=0)
-    gamma: float = traced(0.99, "Discount per environment step.", low=0, high=1)
-    tau: float = traced(0.005, "Weight of the new parameters in the target networks.", above=0, high=1)
-    reward_scale: float = traced(1.0, "Rewards are multiplied by it before anything else.", above=0)
-    total_steps: int = traced(1_000_000, "Environment steps of the run.", low=1, high=2**31 - 1)
-    num_envs: int = static(1, "Environments that are stepped together.", low=1)
-    batch_size: int = static(256, "Transitions in a minibatch.", low=1)
-    buffer_size: int = static(1_000_000, "Transitions that the replay holds, of all environments together.", low=1)
-    learning_starts: int = static(1_000, "Environment steps of random actions before the first update.", low=1)
     num_updates: int = static(1, "Critic updates per vector step.", low=1)
     policy_delay: int = static(1, "Critic updates per actor update.", low=1)
     n_step: int = static(1, "Rewards that are summed before bootstrapping.", low=1)
@@ -41,8 +31,6 @@ class OffPolicyConfig(BaseConfig):
     layer_norm: bool = static(False, "Whether the hidden layers are normalised.")
     initialiser: str = static("uniform", "Initialisation of all networks.", choices=tuple(INITIALISERS))
     dtype: str = static("float32", "What the networks compute in.", choices=tuple(DTYPES))
-    replay_dtype: str = static("float32", "What observations are stored in.", choices=tuple(DTYPES))
-    reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
 
     def validate(self, env: Environment) -> None:
         """Checks the fields, and that they go together and with the environment.
@@ -54,25 +42,11 @@ class OffPolicyConfig(BaseConfig):
         if self.num_updates % self.policy_delay and self.policy_delay % self.num_updates:
             allowed = f"must divide num_updates = {self.num_updates}, or be a multiple of it"
             raise ConfigError("policy_delay", self.policy_delay, allowed)
-        if self.buffer_size // self.num_envs < self.n_step:
-            allowed = f"must be at least num_envs·n_step = {self.num_envs * self.n_step}"
-            raise ConfigError("buffer_size", self.buffer_size, allowed)
-        if self.buffer_size >= 2**31:
-            raise ConfigError("buffer_size", self.buffer_size, "must be below 2^31")
-        if not isinstance(self.total_steps, jax.core.Tracer):
-            needed = self.prefill_rows * self.num_envs + self.rows_per_step * self.num_envs
-            if np.min(self.total_steps) < needed:
-                allowed = f"must be at least learning_starts and one step, {needed}"
-                raise ConfigError("total_steps", self.total_steps, allowed)
-        row = 2 * memory.space_bytes(env.observation_space) * DTYPES[self.replay_dtype].dtype.itemsize // 4
-        row += memory.space_bytes(env.action_space) + 4 + 2
-        what = f"a replay of {self.buffer_size:,} transitions"
-        memory.require("buffer_size", self.buffer_size, float(self.buffer_size) * row, what)
 
     @property
-    def prefill_rows(self) -> int:
-        """Vector steps of random actions in `init`."""
-        return max(self.n_step, -(-self.learning_starts // self.num_envs))
+    def window(self) -> int:
+        """Consecutive steps that a sample is made of."""
+        return self.n_step
 
     @property
     def rows_per_step(self) -> int:

@@ -107,6 +107,17 @@ class BaseConfig:
         return self.replace(**{name: jnp.array(getattr(self, name), dtype) for name, dtype in dtypes.items()})
 
 
+def require_at_most(config: BaseConfig, field: str, other: str) -> None:
+    """Checks that one traced field is at most another, element by element; skips tracers.
+
+    Raises:
+      ConfigError: names the field, its value and what is allowed.
+    """
+    value, limit = getattr(config, field), getattr(config, other)
+    if not any(isinstance(x, jax.core.Tracer) for x in (value, limit)) and np.any(np.asarray(value) > limit):
+        raise ConfigError(field, value, f"must be at most {other} = {limit}")
+
+
 def _check_spaces(env: Environment) -> None:
     space = env.action_space
     if not isinstance(space, Discrete) and not (isinstance(space, Box) and space.bounded and len(space.shape) == 1):

@@ -20,7 +20,7 @@ from .. import losses
 from ..envs import Environment
 from . import on_policy, policy_gradient
 from .base import Algorithm, Metrics
-from .config import configclass, static, traced
+from .config import configclass, require_at_most, static, traced
 from .networks import Networks
 from .networks import make_actor_critic as make_networks
 from .policy_gradient import Learner, Minibatch, OnPolicyConfig
@@ -41,7 +41,17 @@ class Config(OnPolicyConfig):
     policy_steps: int = static(10, "Gradient steps of the policy on the whole rollout; m in the paper.", low=1)
     update_epochs: int = static(5, "Passes over a rollout that the value network takes.", low=1)
     num_minibatches: int = static(16, "Minibatches that a rollout is cut into for the value network.", low=1)
+    vf_coef: float = traced(0.5, "Weight of the value loss; matters only where its gradient is clipped.", low=0)
     anneal_lr: bool = static(False, "Whether the learning rate falls linearly to 0 over total_steps.")
+
+    def validate(self, env: Environment) -> None:
+        """Checks the fields, and that they go together and with the environment.
+
+        Raises:
+          ConfigError: names the field, its value and what is allowed.
+        """
+        super().validate(env)
+        require_at_most(self, "min_step_size", "step_size")
 
     @property
     def passes(self) -> tuple[tuple[int, int], ...]:
@@ -87,7 +97,7 @@ def update(
         key,
         networks=networks,
         config=config.replace(step_size=step_size),
-        objectives=(policy_loss, value_loss),
+        objectives={"losses/policy_grad_norm": policy_loss, "losses/value_grad_norm": value_loss},
     )
     return learner, metrics | {"charts/step_size": step_size}
 

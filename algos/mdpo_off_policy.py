@@ -2,30 +2,38 @@
 
 SAC at a fixed temperature lam, whose actor is also held near an old copy of itself: by kappa − lam, the inverse step
 size of mirror descent. The old actor is copied every old_actor_interval environment steps. Entropies and divergence
-are Shannon's (tsallis_q = 1) or those of Tsallis. One `step` is as in SAC.
+are Shannon's (tsallis_q = 1) or those of Tsallis. One `step` is as in SAC, without its temperature.
 
 Differs from the released code in that actions are sampled while collecting (it collects with the mean, and so does not
 explore after the warm-up), in that the soft value of the successor comes from the target critics at a sampled action,
-as in the current SAC, and not from a value network of its own, in that densities are not bounded below at 1e-6, and in
-that mean and log_std are not regularised. As there, the actor climbs the first critic, not the smaller of the two.
+as in the current SAC, and not from a value network of its own, in that densities are not bounded below at 1e-6, in
+that mean and log_std are not regularised, and in that log_std runs smoothly in [−5, 2] instead of being clipped to
+[−20, 2]. As there, the actor climbs the first critic, not the smaller of the two.
 """
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import losses
 from ..envs import Environment
-from . import actor_critic, off_policy, sac
+from . import actor_critic, guard, off_policy, sac
 from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
-from .config import configclass, static, traced
+from .config import ConfigError, configclass, require_at_most, static, traced
 from .networks import Gaussian, sample_gaussian
 from .q_networks import Networks, apply_ensemble, init_ensemble
 from .sac import make_networks, make_policy
 from .td3 import require_continuous
 
 __all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
+
+
+_ACTOR_LOSSES = {
+    "per_dimension": losses.mdpo_off_policy_tsallis_per_dimension_actor_loss,
+    "joint": losses.mdpo_off_policy_tsallis_joint_actor_loss,
+}
 
 
 @configclass
@@ -35,9 +43,7 @@ class Config(OffPolicyConfig):
     kappa: float = traced(1.0, "Weight of log π in the actor loss; kappa − lam holds it near the old actor.", low=0)
     lam: float = traced(0.2, "The temperature: weight of the entropy.", low=0)
     tsallis_q: float = traced(1.0, "Entropic index, 1 is Shannon's; 2 minus that of the released code.", low=0, high=1)
-    tsallis: str = static(
-        "per_dimension", "What densities the index is applied to.", choices=("per_dimension", "joint")
-    )
+    tsallis: str = static("per_dimension", "What densities the index is applied to.", choices=tuple(_ACTOR_LOSSES))
     old_actor_interval: int = traced(1_000, "Environment steps after which the old actor is copied anew.", low=1)
 
     def validate(self, env: Environment) -> None:
@@ -48,6 +54,10 @@ class Config(OffPolicyConfig):
         """
         super().validate(env)
         require_continuous(env)
+        require_at_most(self, "lam", "kappa")
+        interval, steps = self.old_actor_interval, self.rows_per_step * self.num_envs
+        if not isinstance(interval, jax.core.Tracer) and np.min(interval) <= steps:
+            raise ConfigError("old_actor_interval", interval, f"must be above the {steps} environment steps of a step")
 
 
 def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config) -> Learner:
@@ -62,9 +72,14 @@ def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, con
 
 
 def log_densities(pre_tanh: chex.Array, distribution: Gaussian, config: Config) -> chex.Array:
-    """What the Tsallis logarithm is taken of, in nats: each dimension, `[..., d]`, or the joint density, `[..., 1]`."""
+    """What the Tsallis logarithm is taken of, in nats: each dimension, `[B, d]`, or the joint density, `[B]`."""
     log_probs = losses.tanh_gaussian_log_prob(pre_tanh, *distribution)
-    return log_probs if config.tsallis == "per_dimension" else jnp.sum(log_probs, axis=-1, keepdims=True)
+    return log_probs if config.tsallis == "per_dimension" else jnp.sum(log_probs, axis=-1)
+
+
+def total(log_densities: chex.Array, config: Config) -> chex.Array:
+    """The sum over dimensions where there are any, `[B]`."""
+    return jnp.sum(log_densities, axis=-1) if config.tsallis == "per_dimension" else log_densities
 
 
 def critic_update(
@@ -75,8 +90,8 @@ def critic_update(
     pre_tanh = sample_gaussian(key, distribution)
     next_q = apply_ensemble(networks.critic, learner.targets["critic"], batch.next_obs, jnp.tanh(pre_tanh))
     log_q = losses.tsallis_log_prob(log_densities(pre_tanh, distribution, config), q=config.tsallis_q)
-    log_q = jnp.sum(log_q, axis=-1)
-    target = losses.sac_target(batch.reward, batch.discount, jnp.min(next_q, axis=0), log_q, alpha=config.lam)
+    next_q = jnp.min(next_q, axis=0)
+    target = losses.sac_target(batch.reward, batch.discount, next_q, total(log_q, config), alpha=config.lam)
     return sac.descend_critics(learner, batch, target, networks, config)
 
 
@@ -92,7 +107,7 @@ def actor_update(
         pre_tanh = sample_gaussian(key, distribution)
         log_probs = log_densities(pre_tanh, distribution, config)
         old_log_probs = log_densities(pre_tanh, old_distribution, config)
-        actor_loss = losses.mdpo_off_policy_tsallis_per_dimension_actor_loss(
+        actor_loss = _ACTOR_LOSSES[config.tsallis](
             log_probs,
             old_log_probs,
             networks.critic.apply(first_critic, batch.obs, jnp.tanh(pre_tanh)),
@@ -100,7 +115,7 @@ def actor_update(
             lam=config.lam,
             q=config.tsallis_q,
         )
-        log_prob, old_log_prob = jnp.sum(log_probs, axis=-1), jnp.sum(old_log_probs, axis=-1)
+        log_prob, old_log_prob = total(log_probs, config), total(old_log_probs, config)
         metrics = {
             "losses/actor_loss": jnp.mean(actor_loss),
             "losses/entropy": -jnp.mean(log_prob),
@@ -124,7 +139,7 @@ def update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
     """Copies the old actor if it is time, then updates as `actor_critic.update` says."""
-    return actor_critic.update(
+    new, metrics = actor_critic.update(
         copy_old_actor(learner, config),
         batch,
         key,
@@ -133,6 +148,7 @@ def update(
         critic_update=critic_update,
         actor_update=actor_update,
     )
+    return new._replace(targets=guard.keep(guard.ok(new.fault), new.targets, learner.targets)), metrics
 
 
 def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:

@@ -17,31 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from .. import losses
-from ..envs import Discrete, Environment, VectorEnv
+from ..envs import Environment
 from . import guard, memory, normalize, replay, rollout
 from .actor_critic import Batch, Learner, OffPolicyConfig, normalize_obs
 from .base import Algorithm, Metrics
-from .q_networks import DTYPES
-
-
-class Transition(NamedTuple):
-    """A row of the replay: one step of N environments; every leaf `[N, ...]`.
-
-    Attributes:
-      obs: the observation that was acted on.
-      action: in [−1, 1]^d, or a class.
-      reward: the reward.
-      terminated: bool, the task was over.
-      truncated: bool, a time limit cut the episode.
-      next_obs: the true successor, also where the episode ended.
-    """
-
-    obs: Any
-    action: chex.Array
-    reward: chex.Array
-    terminated: chex.Array
-    truncated: chex.Array
-    next_obs: Any
+from .collection import Carry, faults_of, make_collector, no_exploration
 
 
 class State(NamedTuple):
@@ -49,10 +29,7 @@ class State(NamedTuple):
 
     config: Any
     learner: Learner
-    replay: replay.Replay
-    env_state: Any
-    obs: Any
-    exploration: Any
+    collection: Carry
     key: chex.PRNGKey
 
 
@@ -78,24 +55,6 @@ def sample(
     )
 
 
-def write(ring: replay.Replay, row: Transition) -> replay.Replay:
-    """Adds a row; where it is not finite, that environment's previous transition stands again instead.
-
-    The previous transition and its copy are flagged as truncated, so that no n-step window counts them twice.
-    """
-    finite = guard.finite_per_env(jax.tree.map(lambda x: x[None], row))[0]
-    last = replay.newest(ring)
-    row = jax.tree.map(lambda new, old: jnp.where(_like(finite, new), new.astype(old.dtype), old), row, last)
-    capacity = ring.rows.truncated.shape[0]
-    flagged = ring.rows.truncated.at[(ring.cursor - 1) % capacity].set(last.truncated | ~finite)
-    ring = ring._replace(rows=ring.rows._replace(truncated=flagged))
-    return replay.add(ring, row._replace(truncated=row.truncated | ~finite))
-
-
-def _like(flags, x):
-    return flags.reshape(flags.shape + (1,) * (x.ndim - 1))
-
-
 class Policy(NamedTuple):
     """How an algorithm acts; actions are in their stored form, [−1, 1]^d or a class.
 
@@ -108,7 +67,7 @@ class Policy(NamedTuple):
 
     explore: Callable[..., chex.Array]
     act: Callable[..., chex.Array]
-    exploration: Callable[..., Any] = lambda key, num_envs, config: ()
+    exploration: Callable[..., Any] = no_exploration
 
 
 def make(
@@ -141,48 +100,7 @@ def make(
     learner_shape = jax.eval_shape(partial(init_learner, env=env, networks=networks, config=config), jax.random.key(0))
     what = "the networks and their optimiser"
     memory.require("critic_hidden_sizes", config.critic_hidden_sizes, memory.tree_bytes(learner_shape), what)
-    envs = VectorEnv(env, config.num_envs, reset=config.reset)
-    num_envs, default_config = config.num_envs, config
-    discrete = isinstance(env.action_space, Discrete)
-
-    def to_env(action):
-        return action if discrete else env.action_space.from_unit(action)
-
-    def random_action(key, exploration, obs):
-        del exploration, obs
-        if discrete:
-            return jax.random.randint(key, (num_envs,), 0, env.action_space.n)
-        return jax.random.uniform(key, (num_envs, *env.action_space.shape), minval=-1.0, maxval=1.0)
-
-    def vector_step(select_action, config, carry, key_data, like):
-        """One step of all environments, written to the replay."""
-        ring, env_state, obs, exploration = carry
-        action_key, env_key, exploration_key = rollout.unpack_keys(key_data, like)
-        action = select_action(action_key, exploration, obs)
-        env_state, result = envs.step(env_key, env_state, to_env(action))
-        row = Transition(obs, action, result.reward, result.terminated, result.truncated, result.next_obs)
-        done = result.terminated | result.truncated
-        renewed = policy.exploration(exploration_key, num_envs, config)
-        exploration = jax.tree.map(lambda new, old: jnp.where(_like(done, new), new, old), renewed, exploration)
-        seen = (obs, result.next_obs, result.reward, done, result.episode_return, result.episode_length)
-        return (write(ring, row), env_state, result.obs, exploration), seen
-
-    def collect(select_action, config, carry, key, num_rows):
-        key_data = rollout.split_for_scan(key, num_rows, 3)
-        return jax.lax.scan(lambda c, k: vector_step(select_action, config, c, k, key), carry, key_data)
-
-    def empty_replay(obs):
-        action = jax.eval_shape(lambda key: random_action(key, None, None), jax.random.key(0))
-        stored = jax.tree.map(lambda x: _stored(x, DTYPES[default_config.replay_dtype]), obs)
-        flags = jnp.zeros(num_envs, bool)
-        row = Transition(stored, action, jnp.zeros(num_envs, jnp.float32), flags, flags, stored)
-        return replay.init(row, default_config.buffer_size // num_envs)
-
-    def after_collection(learner, seen):
-        """Looks for faults in what was collected."""
-        obs, next_obs, reward, *_ = seen
-        fault = guard.first(learner.fault, guard.in_rollout((obs, next_obs), reward, learner.iteration))
-        return learner._replace(fault=fault)
+    collector, default_config = make_collector(env, config, policy.exploration), config
 
     def with_statistics(learner, obs):
         """Takes observations `[T, N, ...]` into the statistics, unless there was a fault."""
@@ -195,14 +113,11 @@ def make(
         config = config or default_config
         config.require_same_static_fields(default_config)
         config = config.as_leaves()
-        learner_key, env_key, exploration_key, prefill_key, key = jax.random.split(key, 5)
-        env_state, obs = envs.reset(env_key)
-        exploration = policy.exploration(exploration_key, num_envs, config)
-        carry = (empty_replay(obs), env_state, obs, exploration)
-        carry, seen = collect(random_action, config, carry, prefill_key, config.prefill_rows)
+        learner_key, collector_key, key = jax.random.split(key, 3)
+        carry, seen = collector.start(collector_key, config)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
-        learner = with_statistics(after_collection(learner, seen), seen[0])
-        return State(config, learner, *carry, key)
+        learner = with_statistics(learner._replace(fault=faults_of(learner, seen)), seen[0])
+        return State(config, learner, carry, key)
 
     def step(state: State) -> tuple[State, Metrics]:
         key, collect_key, sample_key, update_key = jax.random.split(state.key, 4)
@@ -212,26 +127,20 @@ def make(
             return policy.explore(learner.params, exploration, normalize_obs(learner, obs), key)
 
         # Collect.
-        carry = (state.replay, state.env_state, state.obs, state.exploration)
-        carry, seen = collect(select_action, config, carry, collect_key, config.rows_per_step)
+        carry, seen = collector.collect(select_action, config, state.collection, collect_key, config.rows_per_step)
+        learner = learner._replace(fault=faults_of(learner, seen))
         # Update.
         num_batches = config.rows_per_step * config.num_updates
-        batches = sample(carry[0], learner, sample_key, num_batches, config)
-        learner, metrics = update(
-            after_collection(learner, seen), batches, update_key, networks=networks, config=config
-        )
+        batches = sample(carry.replay, learner, sample_key, num_batches, config)
+        learner, metrics = update(learner, batches, update_key, networks=networks, config=config)
         learner = with_statistics(learner, seen[0])
         metrics = rollout.episode_metrics(*seen[3:]) | metrics
-        return State(config, learner, *carry, key), metrics
+        return State(config, learner, carry, key), metrics
 
     def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:
-        return to_env(policy.act(state.learner.params, normalize_obs(state.learner, obs), key, deterministic))
+        return collector.to_env(policy.act(state.learner.params, normalize_obs(state.learner, obs), key, deterministic))
 
+    num_envs = config.num_envs
     return Algorithm(
         init, step, act, env, config, config.rows_per_step * num_envs, initial_steps=config.prefill_rows * num_envs
     )
-
-
-def _stored(x, dtype):
-    floating = jnp.issubdtype(x.dtype, jnp.floating)
-    return jax.ShapeDtypeStruct(x.shape, dtype if floating else x.dtype)

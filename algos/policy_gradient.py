@@ -62,11 +62,10 @@ class OnPolicyConfig(BaseConfig):
           ConfigError: names the field, its value and what is allowed.
         """
         super().validate(env)
-        batch = self.num_envs * self.num_steps
+        batch, policy_minibatches = self.num_envs * self.num_steps, self.passes[0][1]
         if batch % self.num_minibatches:
             raise ConfigError("num_minibatches", self.num_minibatches, f"must divide num_envs·num_steps = {batch}")
-        minibatch = batch // self.num_minibatches
-        if self.normalize_advantage and minibatch < 2:
+        if self.normalize_advantage and batch // policy_minibatches < 2:
             raise ConfigError(
                 "num_minibatches", self.num_minibatches, "normalize_advantage needs at least 2 samples in a minibatch"
             )
@@ -78,7 +77,10 @@ class OnPolicyConfig(BaseConfig):
 
     @property
     def passes(self) -> tuple[tuple[int, int], ...]:
-        """(epochs, minibatches) of each series of gradient steps on a rollout; each series has its own optimiser."""
+        """(epochs, minibatches) of each series of gradient steps on a rollout, the policy's first.
+
+        Each series has an optimiser of its own.
+        """
         return ((self.update_epochs, self.num_minibatches),)
 
 
@@ -125,6 +127,9 @@ class Minibatch(NamedTuple):
     advantage: chex.Array
     target: chex.Array
 
+
+# Metrics of how far the policy has moved from the one that collected.
+DRIFT = ("losses/approx_kl", "losses/clip_fraction", "losses/kl", "losses/ratio_deviation")
 
 # (params, minibatch, key, *, networks, config) -> (scalar loss, metrics of each sample, `[B]`)
 Loss = Callable[..., tuple[chex.Array, Metrics]]
@@ -206,7 +211,7 @@ def update(
     *,
     networks: Networks,
     config: OnPolicyConfig,
-    objectives: tuple[Loss, ...],
+    objectives: dict[str, Loss],
 ) -> tuple[Learner, Metrics]:
     """Estimates advantages on a rollout and takes the gradient steps of config.passes.
 
@@ -221,37 +226,36 @@ def update(
       key: a typed key, for shuffling and for losses that sample.
       networks: the networks that belong to learner.params.
       config: the hyperparameters.
-      objectives: the loss of each of config.passes.
+      objectives: the loss of each of config.passes, by the name of the metric of its gradient's norm.
 
     Returns:
-      (learner, metrics averaged over the gradient steps).
+      (learner, metrics). Metrics are averaged over the gradient steps; those in `DRIFT`, which start from zero in each
+      iteration, over the last pass alone.
     """
     data, statistics = _estimate(learner, batch, networks, config)
     remaining = 1.0 - progress(learner, batch, config)
     learning_rate = config.learning_rate * (remaining if config.anneal_lr else 1.0)
     # The parameters as one flat vector instead of a dozen arrays: fewer kernels to compile and to start.
     old_params, unravel = ravel_pytree(learner.params)
-    params, opt_states, metrics, grad_norms = old_params, [], {}, []
+    params, opt_states, metrics = old_params, [], {}
     pass_keys = [key] if len(objectives) == 1 else jax.random.split(key, len(objectives))
-    for objective, counts, opt_state, pass_key in zip(
-        objectives, config.passes, learner.opt_state, pass_keys, strict=True
+    for (norm_name, objective), counts, opt_state, pass_key in zip(
+        objectives.items(), config.passes, learner.opt_state, pass_keys, strict=True
     ):
 
         def loss(params, minibatch, key, objective=objective):
             return objective(unravel(params), minibatch, key, networks=networks, config=config)
 
         optimiser = _optimiser(config, learning_rate)
-        params, opt_state, new_metrics = _descend(params, opt_state, optimiser, loss, data, pass_key, *counts)
-        grad_norms.append(new_metrics.pop("losses/grad_norm"))
+        params, opt_state, new, norms = _descend(params, opt_state, optimiser, loss, data, pass_key, *counts)
         opt_states.append(opt_state)
-        metrics |= new_metrics
-    metrics["losses/grad_norm"] = jnp.concatenate(grad_norms)
+        metrics |= new | {norm_name: norms}
     new = (params, tuple(opt_states), *statistics)
     loss_values = [x for name, x in metrics.items() if name.endswith("_loss")]
     fault = guard.first(
         learner.fault,
         guard.in_rollout((batch.obs, batch.next_obs), batch.reward, learner.iteration),
-        guard.in_update(loss_values, (metrics["losses/grad_norm"], new), learner.iteration),
+        guard.in_update(loss_values, ([metrics[name] for name in objectives], new), learner.iteration),
     )
     # After a fault nothing is written any more, until the run stops at the border of the chunk.
     params, *kept = guard.keep(guard.ok(fault), new, (old_params, *learner[1 : len(new)]))
@@ -262,17 +266,17 @@ def update(
 
 
 def _descend(params, opt_state, optimiser, loss, data, key, num_epochs, num_minibatches):
-    """num_epochs·num_minibatches gradient steps; the metrics are `[steps]`."""
+    """num_epochs·num_minibatches gradient steps; the metrics and the norms of the gradients are `[steps]`."""
     names = []  # of the metrics, which travel as one vector for the same reason as the parameters
 
     def gradient_step(carry, inputs):
         params, opt_state = carry
         indices, key_data = inputs
         (step_key,) = rollout.unpack_keys(key_data, key)
-        minibatch = jax.tree.map(lambda x: x[indices], data)
+        minibatch = data if num_minibatches == 1 else jax.tree.map(lambda x: x[indices], data)
         grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, step_key)
         updates, opt_state = optimiser.update(grads, opt_state, params)
-        names[:] = [*metrics, "losses/grad_norm"]
+        names[:] = metrics
         means = jnp.mean(jnp.stack(list(metrics.values())), axis=1)
         return (params + updates, opt_state), jnp.append(means, jnp.linalg.norm(grads))
 
@@ -281,7 +285,10 @@ def _descend(params, opt_state, optimiser, loss, data, key, num_epochs, num_mini
     indices = rollout.shuffled_indices(shuffle_key, num_epochs, data.advantage.size).reshape(num_steps, -1)
     key_data = rollout.split_for_scan(loss_key, num_steps, 1)
     (params, opt_state), metrics = jax.lax.scan(gradient_step, (params, opt_state), (indices, key_data))
-    return params, opt_state, dict(zip(names, metrics.T, strict=True))
+    *columns, norms = metrics.T
+    metrics = dict(zip(names, columns, strict=True))
+    metrics = {name: x[-num_minibatches:] if name in DRIFT else x for name, x in metrics.items()}
+    return params, opt_state, metrics, norms
 
 
 def evaluate(

@@ -49,7 +49,7 @@ def loss(
     return jnp.mean(policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy), metrics
 
 
-update = partial(policy_gradient.update, objectives=(loss,))
+update = partial(policy_gradient.update, objectives={"losses/grad_norm": loss})
 
 
 def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:

@@ -104,7 +104,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000},
     },
     "spo": {"gymnax/CartPole-v1": _CARTPOLE, "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000}},
-    "mdpo": {"gymnax/CartPole-v1": _CARTPOLE},
+    "mdpo": {
+        "gymnax/CartPole-v1": _CARTPOLE,
+        "brax/halfcheetah": {"normalize_obs": True, "normalize_reward": True, "total_steps": 1_500_000},
+    },
     "td3": {"gymnax/Pendulum-v1": _PENDULUM},
     "sac": {"gymnax/Pendulum-v1": _PENDULUM},
     "mdpo_off_policy": {"gymnax/Pendulum-v1": _PENDULUM},

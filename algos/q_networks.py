@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from ..envs import Space
+from .collection import DTYPES
 from .networks import MLP, Gaussian, actor_obs, critic_obs, dense, make_torso
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class DeterministicActor(nn.Module):

@@ -2,7 +2,7 @@
 
 One `step` is as in PPO. Differs from the released code as PPO does here: an episode that was cut by a time limit is
 bootstrapped from its true final observation, and the value loss is not clipped unless vf_clip_eps is set, as in the
-paper (the released code clips it at 0.2).
+paper (the released code clips it at 0.2). adam_eps is 1e-5, as in PPO (released: 1e-8).
 """
 
 from functools import partial
@@ -48,7 +48,7 @@ def loss(
     return jnp.mean(policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy), metrics
 
 
-update = partial(policy_gradient.update, objectives=(loss,))
+update = partial(policy_gradient.update, objectives={"losses/grad_norm": loss})
 
 
 def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:

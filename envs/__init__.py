@@ -6,6 +6,7 @@ keeps the true successor. A suite's package is imported when one of its environm
 
 from .base import Environment, Step
 from .checking import check
+from .discretize import Discretized
 from .registry import env_ids, make, register
 from .spaces import Box, Discrete, Space
 from .vector import VectorEnv, VectorState, VectorStep
@@ -13,6 +14,7 @@ from .vector import VectorEnv, VectorState, VectorStep
 __all__ = [
     "Box",
     "Discrete",
+    "Discretized",
     "Environment",
     "Space",
     "Step",

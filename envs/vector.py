@@ -62,8 +62,8 @@ class VectorEnv:
       num_envs: how many copies.
       reset: where an episode starts. "full": a true reset, computed at every step (the default). "bank": drawn at
         random from `bank_size` reset states, of which one after the other is replaced by a fresh one, at every eighth
-        step and whenever an episode ends; for environments whose reset is expensive. "first": the copy's first state
-        again and again, what Brax and MuJoCo Playground do; for comparison only.
+        step; for environments whose reset is expensive. (Under vmap the fresh one is computed at every step.)
+        "first": the copy's first state again and again, what Brax and MuJoCo Playground do; for comparison only.
       bank_size: entries of the bank.
 
     Raises:
@@ -158,14 +158,15 @@ class VectorEnv:
             return state.bank, state.bank_cursor, _where_done(done, state.bank, stepped)
         refresh_key, choice_key = jax.random.split(keys[0])
 
-        def refresh_and_draw():
+        def refreshed():
             entry, place = self.env.reset(refresh_key), state.bank_cursor // _REFRESH_INTERVAL
-            bank = jax.tree.map(lambda pool, x: pool.at[place].set(x), state.bank, entry)
-            return bank, _where_done(done, self._draw(bank, choice_key), stepped)
+            return jax.tree.map(lambda pool, x: pool.at[place].set(x), state.bank, entry)
 
         # Most steps need neither: a reset of its own at each of them costs a sixth of the time of Brax's halfcheetah.
-        needed = jnp.any(done) | (state.bank_cursor % _REFRESH_INTERVAL == 0)
-        bank, started = jax.lax.cond(needed, refresh_and_draw, lambda: (state.bank, stepped))
+        bank = jax.lax.cond(state.bank_cursor % _REFRESH_INTERVAL == 0, refreshed, lambda: state.bank)
+        started = jax.lax.cond(
+            jnp.any(done), lambda: _where_done(done, self._draw(bank, choice_key), stepped), lambda: stepped
+        )
         return bank, (state.bank_cursor + 1) % (_REFRESH_INTERVAL * self._bank_size), started
 
     def _draw(self, bank, key):

@@ -191,8 +191,8 @@ def tsallis_log(x: Array, *, q: Scalar) -> Array:
 def tsallis_log_prob(log_prob: Array, *, q: Scalar) -> Array:
     """The q-logarithm of a density that is given as its logarithm, so that none underflows.
 
-    (exp(t) − 1)/(1 − q) with t = (1 − q)·log_prob, which is limited to 80, and, where t is small, its series, which
-    has no pole: q may be traced through 1.
+    (exp(t) − 1)/(1 − q) with t = (1 − q)·log_prob and, where t is small, its series, which has no pole: q may be
+    traced through 1. Above t = 20 the exponential is continued by its tangent, so that gradients can be squared.
 
     Args:
       log_prob: log-densities, `[...]`, in nats.
@@ -203,19 +203,19 @@ def tsallis_log_prob(log_prob: Array, *, q: Scalar) -> Array:
 
     Source: as `tsallis_log`.
     """
-    t = jnp.minimum((1.0 - q) * log_prob, 80.0)
+    t = (1.0 - q) * log_prob
     # exp(t) − 1 cancels below 0.1 (in the gradient by q twice); expm1 would cancel in the gradient by x at large −t.
     small = jnp.abs(t) < 0.1
     series = log_prob * (1.0 + t / 2.0 * (1.0 + t / 3.0 * (1.0 + t / 4.0 * (1.0 + t / 5.0 * (1.0 + t / 6.0)))))
     # The divisor is kept away from zero so that no NaN enters the gradient.
-    return jnp.where(small, series, (jnp.exp(t) - 1.0) / jnp.where(small, 1.0, 1.0 - q))
+    return jnp.where(small, series, (_exp_then_tangent(t, 20.0) - 1.0) / jnp.where(small, 1.0, 1.0 - q))
 
 
 def importance_ratio(log_prob: Array, old_log_prob: Array) -> Array:
     """π(a|s)/π_old(a|s) = exp(log_prob − old_log_prob), kept finite.
 
     Above a log-ratio of 10 (a ratio of 22,026) the exponential is continued by its tangent: the ratio still grows and
-    still has a gradient, and neither overflows when a loss squares them.
+    still has a gradient, and both can be squared in float32, up to log-ratios of 1e14.
 
     Args:
       log_prob: log π(a|s), `[...]`, in nats.
@@ -230,6 +230,9 @@ def importance_ratio(log_prob: Array, old_log_prob: Array) -> Array:
     Source: the definition; the limit is ours.
     """
     chex.assert_equal_shape([log_prob, old_log_prob])
-    log_ratio = log_prob - old_log_prob
-    below = jnp.minimum(log_ratio, 10.0)
-    return jnp.exp(below) * (1.0 + (log_ratio - below))
+    return _exp_then_tangent(log_prob - old_log_prob, 10.0)
+
+
+def _exp_then_tangent(x: Array, limit: float) -> Array:
+    below = jnp.minimum(x, limit)
+    return jnp.exp(below) * (1.0 + (x - below))

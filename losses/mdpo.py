@@ -18,6 +18,7 @@ def mdpo_on_policy_loss(
 ) -> Array:
     """The surrogate objective with a divergence from the old policy, negated: −r·A + KL(π‖π_old)/step_size.
 
+    The ratio r is that of `importance_ratio`.
     At π = π_old the divergence has no gradient, and that of the loss is the policy gradient.
 
     Args:
@@ -88,8 +89,7 @@ def mdpo_off_policy_tsallis_joint_actor_loss(
     Source: Tomar et al. 2022, the Tsallis entropy as Bregman potential; see the per-dimension form for the code's.
     """
     chex.assert_equal_shape([log_prob, old_log_prob, q_value])
-    log_q, old_log_q = tsallis_log_prob(log_prob, q=q), tsallis_log_prob(old_log_prob, q=q)
-    return kappa * log_q + (2.0 - q) * (lam - kappa) * old_log_q - q_value
+    return _tsallis_terms(log_prob, old_log_prob, kappa, lam, q) - q_value
 
 
 def mdpo_off_policy_tsallis_per_dimension_actor_loss(
@@ -115,5 +115,9 @@ def mdpo_off_policy_tsallis_per_dimension_actor_loss(
     """
     chex.assert_equal_shape([log_probs, old_log_probs])
     chex.assert_shape(q_value, log_probs.shape[:-1])
-    log_q, old_log_q = tsallis_log_prob(log_probs, q=q), tsallis_log_prob(old_log_probs, q=q)
-    return jnp.sum(kappa * log_q + (2.0 - q) * (lam - kappa) * old_log_q, axis=-1) - q_value
+    return jnp.sum(_tsallis_terms(log_probs, old_log_probs, kappa, lam, q), axis=-1) - q_value
+
+
+def _tsallis_terms(log_prob, old_log_prob, kappa, lam, q):
+    log_q, old_log_q = tsallis_log_prob(log_prob, q=q), tsallis_log_prob(old_log_prob, q=q)
+    return kappa * log_q + (2.0 - q) * (lam - kappa) * old_log_q

@@ -12,7 +12,7 @@ Scalar = float | Array
 def ppo_clip_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, clip_eps: Scalar) -> Array:
     """The clipped surrogate objective, negated.
 
-    With r = exp(log_prob − old_log_prob): −min(r·A, clip(r, 1 − clip_eps, 1 + clip_eps)·A).
+    With r the `importance_ratio`: −min(r·A, clip(r, 1 − clip_eps, 1 + clip_eps)·A).
     At r = 1 its gradient is that of −log_prob·A, the policy gradient.
 
     Args:
@@ -62,7 +62,8 @@ def clipped_value_loss(value: Array, old_value: Array, target: Array, *, clip_ep
 def approx_kl(log_prob: Array, old_log_prob: Array) -> Array:
     """Per-sample estimate of KL(π_old‖π) that is never negative: (r − 1) − log r.
 
-    Its mean over actions drawn from π_old is unbiased, with less variance than that of −log r.
+    Its mean over actions drawn from π_old is unbiased, with less variance than that of −log r. Infinite above a
+    log-ratio of 88.
 
     Args:
       log_prob: log π(a|s), `[...]`, in nats.

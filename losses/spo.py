@@ -23,7 +23,7 @@ def spo_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, eps: Sca
       eps: distance of the ratio from 1 at which the objective is greatest.
 
     Returns:
-      The loss, `[...]`; finite for log-ratios of any size, see `importance_ratio`.
+      The loss, `[...]`; its ratio is that of `importance_ratio`, which does not overflow.
 
     Raises:
       AssertionError: the three arrays differ in shape.
@@ -49,7 +49,7 @@ def spo_aligned_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, 
       eps: distance of the ratio from 1 that is aimed at.
 
     Returns:
-      The loss, `[...]`; finite for log-ratios of any size, see `importance_ratio`.
+      The loss, `[...]`; its ratio is that of `importance_ratio`, which does not overflow.
 
     Raises:
       AssertionError: the three arrays differ in shape.
@@ -68,7 +68,8 @@ def ratio_deviation(log_prob: Array, old_log_prob: Array) -> Array:
       old_log_prob: log π_old(a|s) of the policy that drew a, `[...]`.
 
     Returns:
-      The deviation, `[...]`; its mean is what SPO bounds, and twice the total variation of the two policies.
+      The deviation, `[...]`; its mean over actions of π_old is twice the total variation distance of the
+      two policies.
 
     Raises:
       AssertionError: the arrays differ in shape.

@@ -55,9 +55,7 @@ def staq_logits(q_stack: Array, coefficients: Array) -> Array:
     return jnp.tensordot(coefficients, q_stack, axes=1)
 
 
-def staq_target(
-    reward: Array, discount: Array, next_q: Array, next_entropy: Array, *, entropy_coef: Scalar
-) -> Array:
+def staq_target(reward: Array, discount: Array, next_q: Array, next_entropy: Array, *, entropy_coef: Scalar) -> Array:
     """Soft target of a Q-function that leaves out the entropy of its own step: r + discount·(Q' + τ·H(π(·|s'))).
 
     Args:

@@ -91,12 +91,12 @@ def measure(algorithm: algos.Algorithm, seeds: int, *, vmapped: bool, eval_episo
       algorithm: runs for the total_steps of its config.
       seeds: how many, 0 and on.
       vmapped: whether they run together, or one after the other.
-      eval_episodes: of each evaluation.
+      eval_episodes: of each evaluation; with 0, returns are those of the training's own episodes.
       metrics: names of further metrics to keep, averaged over the iterations of a row.
     """
     iterations = algorithm.iterations(algorithm.config.total_steps)
     every = max(1, iterations // ROWS)
-    evaluator = algos.evaluator(algorithm, num_episodes=eval_episodes)
+    evaluator = algos.evaluator(algorithm, num_episodes=max(1, eval_episodes))
     keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(np.arange(seeds))
     groups = [keys] if vmapped else list(keys)  # of (key of the training, key of the evaluation)
     lift = jax.vmap if vmapped else lambda function: function
@@ -119,7 +119,8 @@ def measure(algorithm: algos.Algorithm, seeds: int, *, vmapped: bool, eval_episo
             state, row = jax.block_until_ready(step(state))
             elapsed += time.perf_counter() - start
             seconds.append(elapsed)
-            returns = jax.block_until_ready(evaluate(state, group))
+            returns = evaluate(state, group) if eval_episodes else row["charts/episodic_return"]
+            jax.block_until_ready(returns)
             rows.append({"return": returns} | {name: row[name] for name in metrics})
         columns.append(jax.tree.map(lambda *x: np.stack(x, axis=-1).reshape(-1, len(x)), *jax.device_get(rows)))
     history = jax.tree.map(lambda *x: np.concatenate(x).astype(float), *columns)
@@ -139,8 +140,15 @@ def measure(algorithm: algos.Algorithm, seeds: int, *, vmapped: bool, eval_episo
         "steps": steps.tolist(),
         "seconds": np.round(seconds, 2).reshape(len(groups), -1).tolist(),
         "returns": np.round(returns, 2).tolist(),
-        **{name: np.round(values, 6).tolist() for name, values in history.items()},
+        **{name: np.where(np.isfinite(x), np.round(x, 6), None).tolist() for name, x in history.items()},
     }
+
+
+def write(result: dict, path: Path) -> None:
+    """Writes a result file; a killed run leaves no half of one."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(result) + "\n")
+    unfinished.replace(path)
 
 
 def plot(axes, x: np.ndarray, returns: np.ndarray, colour: str, label: str | None = None) -> None:
@@ -200,7 +208,7 @@ def main(argv: list[str]) -> None:
         if path.exists() and not flags.FLAGS.rerun:
             continue
         result = run_case(CASES[name])
-        path.write_text(json.dumps(result) + "\n")
+        write(result, path)
         print(
             f"{name}: IQM {result['final_iqm']} after {result['total_steps']:,} steps, {result['run_s']} s", flush=True
         )

@@ -5,12 +5,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from onejit import algos, envs
 from onejit.algos import actor_critic, mdpo, mdpo_off_policy, policy_gradient, sac
+from onejit.algos.config import ConfigError
 from onejit.algos.networks import Gaussian
 from onejit.algos.q_networks import apply_ensemble
 
+KEY = jax.random.key(9)
 SMALL = {"num_envs": 8, "num_steps": 8, "num_minibatches": 2, "update_epochs": 2, "hidden_sizes": (8,)}
 
 
@@ -29,7 +32,7 @@ def test_policy_and_value_network_take_their_own_steps():
     config = mdpo.Config(**SMALL, policy_steps=3)
     algorithm = mdpo.make(envs.make("probe/observation"), config)
     state, _ = jax.jit(algorithm.step)(jax.jit(algorithm.init)(jax.random.key(0)))
-    counts = [each[1][0].count for each in state.learner.opt_state]
+    counts = [int(each[1][0].count) for each in state.learner.opt_state]
     assert counts == [3, 4]  # 3 full-batch steps of the policy; 2 passes of 2 minibatches of the value network
     # Adam's moments are zero for the parameters that a pass does not train: it never moves them.
     policy_size = sum(leaf.size for leaf in jax.tree.leaves(state.learner.params["policy"]))
@@ -58,6 +61,22 @@ def test_the_divergence_is_that_of_the_new_policy_from_the_old_one():
     p, q = distrax.Normal(new.mean, jnp.exp(new.log_std)), distrax.Normal(old.mean, jnp.exp(old.log_std))
     np.testing.assert_allclose(metrics["losses/kl"], p.kl_divergence(q)[:, 0], rtol=1e-5)
     assert jnp.abs(metrics["losses/kl"] - q.kl_divergence(p)[:, 0]).min() > 0.5
+
+
+@pytest.mark.parametrize("policy_steps", [1, 3])
+def test_the_divergence_starts_from_zero_in_every_iteration(policy_steps):
+    """The old distribution belongs to the samples, in their order, and to the normaliser that they were drawn with."""
+    config = mdpo.Config(**SMALL, policy_steps=policy_steps, normalize_obs=True, learning_rate=1e-2)
+    algorithm = mdpo.make(envs.make("gymnax/Pendulum-v1"), config)
+    step, state = jax.jit(algorithm.step), jax.jit(algorithm.init)(jax.random.key(0))
+    for _ in range(3):
+        state, metrics = step(state)
+        # measured before the last of the policy's steps: before the first, the divergence is 0
+        if policy_steps == 1:
+            assert abs(metrics["losses/kl"]) < 1e-6
+            assert metrics["losses/ratio_deviation"] < 1e-5
+        else:
+            assert metrics["losses/kl"] > 1e-6
 
 
 def off_policy_case(**config):
@@ -121,17 +140,68 @@ def test_the_old_actor_is_copied_at_its_interval():
     batches = jax.tree.map(lambda x: x[None], batch)
     step = jax.jit(lambda learner, key: mdpo_off_policy.update(learner, batches, key, networks=networks, config=config))
 
-    def kernel(params):
-        return np.asarray(jax.tree.leaves(params["actor"])[0])
+    def flat(params):
+        return np.asarray(ravel_pytree(params["actor"])[0])
 
     copied = []
     for i in range(7):
-        before = kernel(learner.params)
+        before = flat(learner.params)
         learner, _ = step(learner, jax.random.key(i))
-        copied.append(bool((kernel(learner.targets) == before).all()))
-        assert (kernel(learner.targets) != kernel(learner.params)).any()
+        copied.append(bool((flat(learner.targets) == before).all()))
+        assert (flat(learner.targets) != flat(learner.params)).any()
     # Two environment steps in an iteration: intervals of 6 begin with iterations 0, 3 and 6.
     assert copied == [True, False, False, True, False, False, True]
+
+
+def test_a_bad_batch_changes_nothing_where_a_copy_is_due():
+    _, learner, networks, config, batch = off_policy_case(old_actor_interval=6)
+    step = jax.jit(lambda learner, batch: mdpo_off_policy.update(learner, batch, KEY, networks=networks, config=config))
+    batches = jax.tree.map(lambda x: x[None], batch)
+    for _ in range(3):
+        learner, _ = step(learner, batches)
+    after, _ = step(learner, batches._replace(reward=batches.reward.at[0, 3].set(jnp.nan)))  # iteration 3
+    assert after.fault[0] > 0
+    for name in ("params", "targets", "opt_state"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(learner, name))
+
+
+def test_weights_and_interval_are_traced():
+    env = envs.make("gymnax/Pendulum-v1")
+    sizes = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "learning_starts": 8, "batch_size": 8}
+    config = mdpo_off_policy.Config(**sizes, num_envs=4, buffer_size=400)
+    algorithm = mdpo_off_policy.make(env, config)
+    changes = [
+        {"kappa": 0.9, "lam": 0.1, "tsallis_q": 0.5, "old_actor_interval": 8},
+        {"kappa": 2.0, "lam": 0.3, "tsallis_q": 1.0, "old_actor_interval": 12},
+    ]
+
+    def run(key, config):
+        return algos.train(algorithm, key, config=config, num_iterations=6)[0].learner.params["actor"]
+
+    configs = [config.replace(**change).as_leaves() for change in changes]
+    many = jax.jit(jax.vmap(run, in_axes=(None, 0)))(KEY, jax.tree.map(lambda *x: jnp.stack(x), *configs))
+    single = jax.jit(run)
+    for i, each in enumerate(configs):
+        one = single(jax.random.clone(KEY), each)
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-5), many, one)
+    assert single._cache_size() == 1
+    assert any(float(jnp.abs(leaf[0] - leaf[1]).max()) > 1e-4 for leaf in jax.tree.leaves(many))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: mdpo.Config(step_size=0.1, min_step_size=0.2), "min_step_size=0.2: must be at most step_size = 0.1"),
+        (lambda: mdpo_off_policy.Config(kappa=0.1, lam=0.2), "lam=0.2: must be at most kappa = 0.1"),
+        (lambda: mdpo_off_policy.Config(old_actor_interval=1), "old_actor_interval=1: must be above the 1 "),
+        (lambda: mdpo_off_policy.Config(tsallis_q=1.5), "tsallis_q=1.5: .* at most 1"),
+    ],
+)
+def test_what_would_be_another_algorithm_is_refused(make, message):
+    config = make()
+    module = mdpo if isinstance(config, mdpo.Config) else mdpo_off_policy
+    with pytest.raises(ConfigError, match=message):
+        module.make(envs.make("gymnax/Pendulum-v1"), config)
 
 
 def test_target_uses_the_entropy_of_the_convention():

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import checkpoint, fast_sac, fast_td3, guard, mdpo_off_policy, off_policy, replay, sac, td3
+from onejit.algos import (
+    checkpoint,
+    collection,
+    fast_sac,
+    fast_td3,
+    guard,
+    mdpo_off_policy,
+    off_policy,
+    replay,
+    sac,
+    td3,
+)
 from onejit.algos.config import ConfigError
 from onejit.algos.q_networks import apply_ensemble
 from onejit.envs.base import Step
@@ -42,14 +53,14 @@ SETUPS = {
     "sac": Setup(sac, sac.Config(**SMALL, initial_alpha=0.1)),
     "sac discrete": Setup(sac, sac.Config(**SMALL, initial_alpha=0.1, n_step=2), continuous=False),
     "mdpo": Setup(mdpo_off_policy, mdpo_off_policy.Config(**SMALL, kappa=0.3, lam=0.1, tsallis_q=0.8)),
-    "fast_td3": Setup(fast_td3, fast_td3.Config(**SMALL, **ATOMS, max_noise=1.5, n_step=2)),
+    "fast_td3": Setup(fast_td3, fast_td3.Config(**SMALL, **ATOMS, min_noise=0.5, max_noise=3.0, n_step=2)),
     "fast_sac": Setup(fast_sac, fast_sac.Config(**SMALL, **ATOMS, initial_alpha=0.3, target_entropy=0.5)),
 }
 # The states of each probe, counted from its first, in which the two actions differ and which are visited.
 DECISIONS = {"action": [0], "delay": [0], "observation": [0, 1], "truncation": [0], "termination": [0]}
 
 
-def trained(setup, iterations=700, num_seeds=5):
+def trained(setup, iterations=700, num_seeds=8):
     """Trains on all probes with several seeds; returns the environment, the states and the actions `[S, states]`."""
     env = envs.make("probe/all", continuous=setup.continuous)
     algorithm = setup.module.make(env, setup.config)
@@ -74,9 +85,9 @@ def test_solves_the_probes(name):
     for probe, states in DECISIONS.items():
         places = env.first_state[probe] + np.array(states)
         solved = (action[:, places] == best_action[places]).all(axis=1)
-        # A deterministic actor that has saturated on the wrong side of 0 feels no gradient across the threshold: one
-        # seed of five may be stuck. What is wrong by design fails in all of them, as the next test shows.
-        assert solved.sum() >= 4, f"{name} fails probe/{probe}: {solved}"
+        # A deterministic actor that has saturated on the wrong side of 0 feels no gradient across the threshold: some
+        # seeds are stuck, of 16 of FastTD3 two. What is wrong by design fails in all of them, as the next test shows.
+        assert solved.sum() >= 5, f"{name} fails probe/{probe}: {solved}"
 
 
 @pytest.mark.parametrize("mistake", ["truncation is termination", "bootstraps from the reset observation"])
@@ -87,9 +98,9 @@ def test_the_probe_of_truncation_fails_when_truncation_is_wrong(mistake, monkeyp
             off_policy.losses, "n_step_return", lambda r, te, tr, *, gamma: right(r, te | tr, tr, gamma=gamma)
         )
     else:
-        write = off_policy.write
+        write = collection.write
         # what a wrapper that resets by itself and hides the final observation would store
-        monkeypatch.setattr(off_policy, "write", lambda ring, row: write(ring, row._replace(next_obs=reset_obs(row))))
+        monkeypatch.setattr(collection, "write", lambda ring, row: write(ring, row._replace(next_obs=reset_obs(row))))
 
         def reset_obs(row):
             start = jnp.asarray(envs.make("probe/all").table.start)
@@ -115,7 +126,7 @@ def test_q_values_equal_their_closed_form(name):
             return apply_ensemble(networks.critic, params["critic"], observations, action)[0]
         return fast_td3.mean_q(networks, params["critic"], observations, action, setup.config)[0]
 
-    # Of the five seeds the middle one: a policy that is stuck has another value.
+    # The middle one of the seeds: a policy that is stuck has another value.
     q = np.median(jax.vmap(first_q)(state.learner.params), axis=0)
     # The last state of "termination" is only ever seen as a final observation: its value is never learned.
     seen = np.arange(len(values)) != env.first_state["termination"] + 2
@@ -188,7 +199,7 @@ class Poisoned:
 
     def step(self, key, state, action):
         mark, time = state
-        bad = (mark > 0.75) & (time >= self.start)
+        bad = (mark > 0.5) & (time >= self.start)
         reward = jnp.where(bad & (self.quantity == "reward"), self.value, 1.0)
         obs = jnp.where(bad & (self.quantity == "observation"), self.value, jnp.stack([mark, time / 100.0]))
         return (mark, time + 1), Step(obs, reward, jnp.bool_(False), jnp.bool_(False), {})
@@ -200,8 +211,8 @@ def test_a_bad_transition_is_never_written_and_spoils_nothing(quantity, value):
     algorithm = td3.make(Poisoned(quantity, value, start=7), config)
     step = jax.jit(algorithm.step)
     state = jax.jit(algorithm.init)(jax.random.key(0))  # steps 0 to 4
-    marks = np.asarray(state.env_state.env_state[0])
-    bad = marks > 0.75
+    marks = np.asarray(state.collection.env_state.env_state[0])
+    bad = marks > 0.5
     assert 0 < bad.sum() < 8
     for _ in range(2):
         state, _ = step(state)
@@ -214,8 +225,8 @@ def test_a_bad_transition_is_never_written_and_spoils_nothing(quantity, value):
     assert guard.describe(state.learner.fault) == expected
     for name in ("params", "targets", "opt_state", "obs_statistics"):
         jax.tree.map(np.testing.assert_array_equal, getattr(state.learner, name), getattr(good, name))
-    rows = jax.tree.map(lambda x: x[: int(state.replay.size)], state.replay.rows)
-    assert state.replay.size == 10
+    rows = jax.tree.map(lambda x: x[: int(state.collection.replay.size)], state.collection.replay.rows)
+    assert state.collection.replay.size == 10
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rows))
     # The last good transition stands again, flagged, in the bad lanes; the others go on.
     np.testing.assert_allclose(rows.obs[7:, bad], np.repeat(rows.obs[6:7, bad], 3, axis=0))
@@ -229,7 +240,7 @@ def test_n_step_samples_equal_a_loop():
     config = td3.Config(**SMALL, n_step=3, reward_scale=2.0).replace(batch_size=500)
     rng = np.random.default_rng(0)
     steps, lanes, capacity = 40, 4, 25
-    rows = off_policy.Transition(
+    rows = collection.Transition(
         obs=rng.normal(size=(steps, lanes, 2)).astype(np.float32),
         action=rng.uniform(-1, 1, size=(steps, lanes, 1)).astype(np.float32),
         reward=rng.normal(size=(steps, lanes)).astype(np.float32),
@@ -238,7 +249,7 @@ def test_n_step_samples_equal_a_loop():
         next_obs=rng.normal(size=(steps, lanes, 2)).astype(np.float32),
     )
     ring = replay.init(jax.tree.map(lambda x: jnp.asarray(x[0]), rows), capacity)
-    add = jax.jit(off_policy.write)
+    add = jax.jit(collection.write)
     for t in range(steps):
         ring = add(ring, jax.tree.map(lambda x, t=t: jnp.asarray(x[t]), rows))
     learner = algos.td3.Learner({}, {}, {}, (), jnp.int32(0), guard.init())
@@ -262,7 +273,7 @@ def test_n_step_samples_equal_a_loop():
 def test_a_step_does_not_copy_the_replay():
     algorithm = td3.make(envs.make("gymnax/Pendulum-v1"), td3.Config(buffer_size=2_000_000, actor_hidden_sizes=(8,)))
     state = jax.eval_shape(algorithm.init, jax.random.key(0))
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.replay.rows))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.collection.replay.rows))
     memory = jax.jit(algorithm.step, donate_argnums=0).lower(state).compile().memory_analysis()
     assert size > 60e6
     assert memory.temp_size_in_bytes < 0.2 * size
@@ -271,7 +282,7 @@ def test_a_step_does_not_copy_the_replay():
 
 INVALID = [
     ("policy_delay", 3, "must divide num_updates = 2, or be a multiple of it"),
-    ("buffer_size", 10, "at least num_envs·n_step = 16"),
+    ("buffer_size", 10, "at least num_envs·1 = 16"),
     ("buffer_size", 2**31, "below 2\\^31"),
     ("buffer_size", 2**31 - 1, "would take .* GiB, the device has .* GiB"),
     ("total_steps", 500, "at least learning_starts and one step, 528"),

@@ -102,10 +102,10 @@ def test_exploration_of_fast_td3_is_redrawn_when_an_episode_ends():
     )
     algorithm = fast_td3.make(env, config)
     state, step = jax.jit(algorithm.init)(jax.random.key(0)), jax.jit(algorithm.step)
-    scales = [np.asarray(state.exploration)]
+    scales = [np.asarray(state.collection.exploration)]
     for _ in range(6):
         state, _ = step(state)
-        scales.append(np.asarray(state.exploration))
+        scales.append(np.asarray(state.collection.exploration))
     scales = np.stack(scales)
     # One step in init, so that the fifth step of each episode is in iterations 3 and 8.
     changed = (scales[1:] != scales[:-1]).all(axis=1)

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 
 from onejit import losses
 
@@ -58,40 +60,40 @@ def test_target_by_hand():
     close((value, slope), (4.88, 0.0), rtol=1e-6)
 
 
-def test_the_exact_iteration_on_a_small_mdp_needs_a_memory_that_is_long_enough():
-    """With exact Q-functions the policy converges to the soft-optimal one; with a short memory it does not."""
+@pytest.mark.parametrize("corrected", [True, False])
+def test_with_exact_q_functions_a_short_memory_needs_the_weight_correction(corrected):
+    """Without it the policy converges to the soft-optimal one for a long memory only; with it for any, here."""
     rng = np.random.default_rng(3)
     states, actions, gamma, lam, tau = 4, 3, 0.9, 2.0, 0.1
     transition = rng.dirichlet(np.full(states, 0.3), size=(states, actions))
     reward = rng.normal(size=(states, actions))
     eta, beta = 1 / (lam + tau), lam / (lam + tau)
 
-    def entropy(logits):
-        return np.asarray(losses.categorical_entropy(jnp.asarray(logits, jnp.float32)), float)
-
     def softmax(logits):
-        return np.asarray(jax.nn.softmax(jnp.asarray(logits, jnp.float32)), float)
+        return scipy.special.softmax(logits, axis=-1)
 
     def exact_q(logits):
         # Q = r + γ·P·(π·Q + τ·H(π)), solved: the entropy of the first step is left out, as in staq_target.
         policy = softmax(logits)
         matrix = np.einsum("sat,tb->satb", transition, policy).reshape(states * actions, -1)
-        constant = reward.ravel() + gamma * (transition @ (tau * entropy(logits))).ravel()
+        entropy = scipy.stats.entropy(policy, axis=-1)
+        constant = reward.ravel() + gamma * (transition @ (tau * entropy)).ravel()
         return np.linalg.solve(np.eye(states * actions) - gamma * matrix, constant).reshape(states, actions)
 
     soft_q = np.zeros((states, actions))
-    for _ in range(2_000):  # soft value iteration: V = τ·log Σ exp(Q/τ)
-        soft_q = reward + gamma * transition @ (tau * np.logaddexp.reduce(soft_q / tau, axis=1))
+    for _ in range(1_000):  # soft value iteration: V = τ·log Σ exp(Q/τ)
+        soft_q = reward + gamma * transition @ (tau * scipy.special.logsumexp(soft_q / tau, axis=1))
     best = softmax(soft_q / tau)
 
-    def distance(memory, iterations=600):
+    def distance(memory, iterations=500):
         stack, logits, distances = np.zeros((memory, states, actions)), np.zeros((states, actions)), []
         for k in range(iterations):
             stack = np.concatenate([exact_q(logits)[None], stack[:-1]])
             coefficients = losses.staq_coefficients(min(k + 1, memory), memory=memory, eta=eta, beta=beta)
-            logits = np.tensordot(np.asarray(coefficients, float), stack, axes=1)
+            scale = 1.0 if corrected else 1.0 - beta**memory
+            logits = np.tensordot(np.asarray(coefficients, float) * scale, stack, axes=1)
             distances.append(np.abs(softmax(logits) - best).max())
         return max(distances[-50:])
 
     assert distance(memory=200) < 1e-3
-    assert distance(memory=1) > 0.05
+    assert distance(memory=5) < 1e-3 if corrected else distance(memory=5) > 0.1

@@ -1,0 +1,206 @@
+"""StaQ: it solves the probes, its cached logits are those of the whole stack, it resumes and compiles as a whole."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from onejit import algos, envs
+from onejit.algos import checkpoint, guard, staq
+from onejit.algos.config import ConfigError
+
+SMALL = staq.Config(
+    num_envs=4,
+    num_steps=4,
+    memory=3,
+    buffer_size=4 * 20,
+    learning_starts=16,
+    batch_size=8,
+    hidden_sizes=(8,),
+    total_steps=16 * 20,
+    anneal_fraction=0.25,
+)
+PROBE_CONFIG = staq.Config(
+    gamma=0.9,
+    learning_rate=2e-3,
+    kl_weight=2.0,
+    entropy_start=1.0,
+    entropy_end=0.05,
+    reward_scale=1.0,
+    memory=30,
+    num_envs=16,
+    num_steps=16,
+    buffer_size=8192,
+    batch_size=128,
+    hidden_sizes=(32,),
+    target_interval=50,
+    total_steps=256 * 120,
+)
+# The states of each probe, counted from its first, in which the two actions differ and which are visited.
+DECISIONS = {"action": [0], "delay": [0], "observation": [0, 1], "truncation": [0], "termination": [0]}
+
+
+def trained():
+    env = envs.make("probe/all")
+    algorithm = staq.make(env, PROBE_CONFIG)
+    run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=120, log_every=120)[0])
+    state = run(jax.random.key(0))
+    assert guard.describe(state.learner.fault) is None
+    return env, algorithm, state
+
+
+def test_solves_the_probes_and_its_values_are_right():
+    env, algorithm, state = trained()
+    observations = jnp.eye(env.observation_space.shape[0])
+    action = np.asarray(algorithm.act(state, observations, jax.random.key(1), True))
+    values, best_action = env.solve(0.9)
+    for probe, states in DECISIONS.items():
+        places = env.first_state[probe] + np.array(states)
+        np.testing.assert_array_equal(action[places], best_action[places], err_msg=f"fails probe/{probe}")
+    networks = staq.make_networks(env, PROBE_CONFIG)
+    q = staq.mean_q(networks, state.learner.params, observations)
+    visited = np.ones(len(values), bool)
+    visited[[env.first_state["delay"] + 1, env.first_state["termination"] + 2]] = False
+    # the entropy weight is 0.05/log 2 at the end, and adds a little to the values
+    np.testing.assert_allclose(np.asarray(q).max(axis=1)[visited], values[visited], rtol=0.05, atol=0.3)
+
+
+def test_the_probe_of_truncation_fails_when_truncation_is_termination(monkeypatch):
+    sample = staq.sample
+
+    def wrong(ring, next_logits, key, config):
+        rows = ring.rows._replace(terminated=ring.rows.terminated | ring.rows.truncated)
+        return sample(ring._replace(rows=rows), next_logits, key, config)
+
+    monkeypatch.setattr(staq, "sample", wrong)
+    env, algorithm, state = trained()
+    place = env.first_state["truncation"]
+    observation = jnp.eye(env.observation_space.shape[0])[place]
+    assert algorithm.act(state, observation, jax.random.key(1), True) != env.solve(0.9)[1][place]
+
+
+def test_cached_logits_are_those_of_the_whole_stack():
+    """While the entropy weight is annealed (5 iterations), after, and after the stack and the replay have wrapped."""
+    algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL)
+    networks = staq.make_networks(algorithm.env, SMALL)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    step = jax.jit(algorithm.step)
+
+    @jax.jit
+    def whole_stack(state):
+        obs = state.collection.replay.rows.next_obs
+        flat = obs.reshape(-1, *obs.shape[2:])
+        logits = staq.stack_logits(state.learner, flat, networks=networks, config=state.config)
+        return logits.reshape(state.next_logits.shape)
+
+    coefs = []
+    for _ in range(12):
+        state, metrics = step(state)
+        size = int(state.collection.replay.size)
+        expected = np.asarray(whole_stack(state))[:size]
+        np.testing.assert_allclose(np.asarray(state.next_logits)[:size], expected, rtol=1e-4, atol=1e-4)
+        assert np.abs(expected).max() > 1e-3
+        coefs.append(float(metrics["charts/entropy_coef"]))
+    assert size == 20
+    assert len(set(coefs)) == 6  # annealed in iterations 0 to 4, then constant
+    assert coefs[-1] == pytest.approx(0.4 / np.log(2))
+
+
+def test_exactly_memory_networks_count():
+    algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL)
+    networks = staq.make_networks(algorithm.env, SMALL)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    step, history = jax.jit(algorithm.step), []
+    for _ in range(8):
+        state, _ = step(state)
+        history.append(state.learner.params)
+    assert {leaf.shape[:2] for leaf in jax.tree.leaves(state.learner.stack)} == {(3, 2)}
+    obs = jax.random.normal(jax.random.key(1), (5, 4))
+    eta, beta = (float(x) for x in staq.mirror_descent(state.learner.iteration, 2, state.config))
+    q = [np.asarray(staq.mean_q(networks, params, obs), float) for params in history[:-4:-1]]
+    expected = sum(eta * beta**i / (1 - beta**3) * each for i, each in enumerate(q))
+    actual = staq.stack_logits(state.learner, obs, networks=networks, config=state.config)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_policy_is_uniform():
+    algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    obs = jax.random.normal(jax.random.key(1), (5, 4))
+    networks = staq.make_networks(algorithm.env, SMALL)
+    assert not np.any(staq.stack_logits(state.learner, obs, networks=networks, config=state.config))
+    actions = algorithm.act(state, jnp.zeros((2000, 4)), jax.random.key(2), False)
+    assert abs(float(actions.mean()) - 0.5) < 0.05
+
+
+def assert_bitwise_equal(a, b):
+    def data(x):
+        return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(data(x), data(y)), a, b)
+
+
+def test_resume_is_exact_with_stack_and_replay_included(tmp_path):
+    algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL)
+    states = [jax.jit(algorithm.init)(jax.random.key(3))]
+    step = jax.jit(algorithm.step).lower(states[0]).compile()
+    for _ in range(4):
+        states.append(step(states[-1])[0])
+    path = checkpoint.save(tmp_path, 2, states[2], {"iteration": 2, "eval_return": 0.0})
+    state = checkpoint.restore(path, jax.eval_shape(algorithm.init, jax.random.key(0)))
+    assert_bitwise_equal(state, states[2])
+    for _ in range(2):
+        state, _ = step(state)
+    assert_bitwise_equal(state, states[4])
+
+
+def test_vmapped_seeds_equal_single_runs():
+    algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL)
+
+    def run(key):
+        return algos.train(algorithm, key, num_iterations=3)[0].learner.stack
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    many, single = jax.jit(jax.vmap(run))(keys), jax.jit(run)
+    for i in range(2):
+        one = single(jax.random.clone(keys)[i])
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-5), many, one)
+    assert max(float(jnp.abs(leaf[0] - leaf[1]).max()) for leaf in jax.tree.leaves(many)) > 0.1
+
+
+@pytest.mark.parametrize("env_id", ["gymnax/Breakout-MinAtar", "brax/inverted_pendulum"])
+def test_the_whole_training_lowers_for_tpu_and_cuda(env_id):
+    algorithm = staq.make(envs.make(env_id), SMALL.replace(memory=300))
+    run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=2, evaluate=algos.evaluator(algorithm)))
+    lowered = run.trace(jax.random.key(0)).lower(lowering_platforms=("tpu", "cuda"))
+    assert "stablehlo.while" in lowered.as_text()
+
+
+def test_a_stack_of_300_runs():
+    algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL.replace(memory=300))
+    state, metrics = jax.jit(algorithm.step)(jax.jit(algorithm.init)(jax.random.key(0)))
+    assert np.isfinite(metrics["losses/critic_loss"])
+    assert jax.tree.leaves(state.learner.stack)[0].shape[0] == 300
+
+
+@pytest.mark.parametrize(
+    "field, value, allowed",
+    [
+        ("memory", 0, "at least 1"),
+        ("memory", 10**9, "the stack of networks would take"),
+        ("buffer_size", 8, "must hold an iteration, num_envs·num_steps = 16"),
+        ("epsilon", 1.5, "at most 1"),
+        ("kl_weight", -1.0, "at least 0"),
+        ("num_critics", 0, "at least 1"),
+        ("entropy_end", 0.0, "above 0"),
+    ],
+)
+def test_invalid_values_are_refused(field, value, allowed):
+    with pytest.raises(ConfigError, match=allowed) as caught:
+        staq.make(envs.make("gymnax/CartPole-v1"), SMALL.replace(**{field: value}))
+    assert caught.value.field == field
+
+
+def test_a_grid_that_is_too_fine_is_refused():
+    with pytest.raises(ConfigError, match="are too many"):
+        staq.make(envs.make("brax/humanoid"), SMALL.replace(bins=5))
