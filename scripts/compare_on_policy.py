@@ -23,7 +23,7 @@ from onejit import algos, envs
 from onejit.algos import plotting
 
 RESULTS = Path(__file__).parents[1] / "results"
-ENVS = ("brax/halfcheetah", "brax/hopper", "brax/inverted_double_pendulum")
+ENVS = ("brax/hopper", "brax/inverted_double_pendulum", "brax/walker2d")
 SHALLOW, DEEP = (64, 64), (256, 256, 128, 128, 64, 64)
 VARIANTS = {
     "ppo_3": ("ppo", SHALLOW),

@@ -13,7 +13,6 @@ from onejit.algos.config import ConfigError
 from onejit.algos.networks import Gaussian
 from onejit.algos.q_networks import apply_ensemble
 
-KEY = jax.random.key(9)
 SMALL = {"num_envs": 8, "num_steps": 8, "num_minibatches": 2, "update_epochs": 2, "hidden_sizes": (8,)}
 
 
@@ -23,9 +22,6 @@ def test_step_size_falls_over_total_steps_and_stops_at_its_bound():
     history = jax.jit(lambda k: algos.train(algorithm, k, num_iterations=6))(jax.random.key(0))[1]
     # 4 iterations of 64 steps are total_steps: 2·(1, 3/4, 1/2, 1/4, 0, 0), and 0.1 at least
     np.testing.assert_allclose(history["charts/step_size"], [2.0, 1.5, 1.0, 0.5, 0.1, 0.1], rtol=1e-6)
-    fixed = mdpo.make(envs.make("probe/value"), config.replace(anneal_step_size=False))
-    history = jax.jit(lambda k: algos.train(fixed, k, num_iterations=6))(jax.random.key(0))[1]
-    np.testing.assert_allclose(history["charts/step_size"], 2.0)
 
 
 def test_policy_and_value_network_take_their_own_steps():
@@ -66,11 +62,14 @@ def test_the_divergence_is_that_of_the_new_policy_from_the_old_one():
 @pytest.mark.parametrize("policy_steps", [1, 3])
 def test_the_divergence_starts_from_zero_in_every_iteration(policy_steps):
     """The old distribution belongs to the samples, in their order, and to the normaliser that they were drawn with."""
-    config = mdpo.Config(**SMALL, policy_steps=policy_steps, normalize_obs=True, learning_rate=1e-2)
+    config = mdpo.Config(
+        **SMALL, policy_steps=policy_steps, normalize_obs=True, learning_rate=1e-2, anneal_step_size=False
+    )
     algorithm = mdpo.make(envs.make("gymnax/Pendulum-v1"), config)
     step, state = jax.jit(algorithm.step), jax.jit(algorithm.init)(jax.random.key(0))
     for _ in range(3):
         state, metrics = step(state)
+        assert metrics["charts/step_size"] == 1.0
         # measured before the last of the policy's steps: before the first, the divergence is 0
         if policy_steps == 1:
             assert abs(metrics["losses/kl"]) < 1e-6
@@ -155,7 +154,11 @@ def test_the_old_actor_is_copied_at_its_interval():
 
 def test_a_bad_batch_changes_nothing_where_a_copy_is_due():
     _, learner, networks, config, batch = off_policy_case(old_actor_interval=6)
-    step = jax.jit(lambda learner, batch: mdpo_off_policy.update(learner, batch, KEY, networks=networks, config=config))
+    step = jax.jit(
+        lambda learner, batch: mdpo_off_policy.update(
+            learner, batch, jax.random.key(9), networks=networks, config=config
+        )
+    )
     batches = jax.tree.map(lambda x: x[None], batch)
     for _ in range(3):
         learner, _ = step(learner, batches)
@@ -179,10 +182,10 @@ def test_weights_and_interval_are_traced():
         return algos.train(algorithm, key, config=config, num_iterations=6)[0].learner.params["actor"]
 
     configs = [config.replace(**change).as_leaves() for change in changes]
-    many = jax.jit(jax.vmap(run, in_axes=(None, 0)))(KEY, jax.tree.map(lambda *x: jnp.stack(x), *configs))
+    many = jax.jit(jax.vmap(run, in_axes=(None, 0)))(jax.random.key(9), jax.tree.map(lambda *x: jnp.stack(x), *configs))
     single = jax.jit(run)
     for i, each in enumerate(configs):
-        one = single(jax.random.clone(KEY), each)
+        one = single(jax.random.key(9), each)
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-5), many, one)
     assert single._cache_size() == 1
     assert any(float(jnp.abs(leaf[0] - leaf[1]).max()) > 1e-4 for leaf in jax.tree.leaves(many))
@@ -221,7 +224,7 @@ def test_target_uses_the_entropy_of_the_convention():
 
         def loss(params, target=target, networks=networks, batch=batch):
             q = apply_ensemble(networks.critic, params, batch.obs, batch.action)
-            return 0.5 * jnp.sum(jnp.mean((q - target) ** 2, axis=1))
+            return 0.5 * jnp.sum(jnp.mean((q - target[None]) ** 2, axis=1))
 
         expected = jax.grad(loss)(learner.params["critic"])
         after, _ = mdpo_off_policy.critic_update(

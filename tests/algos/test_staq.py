@@ -40,6 +40,15 @@ PROBE_CONFIG = staq.Config(
 DECISIONS = {"action": [0], "delay": [0], "observation": [0, 1], "truncation": [0], "termination": [0]}
 
 
+@pytest.fixture(scope="module")
+def small():
+    """The algorithm, its network, and its init and step, compiled once."""
+    algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL)
+    init = jax.jit(algorithm.init)
+    step = jax.jit(algorithm.step).lower(jax.eval_shape(init, jax.random.key(0))).compile()
+    return algorithm, staq.make_networks(algorithm.env, SMALL), init, step
+
+
 def trained():
     env = envs.make("probe/all")
     algorithm = staq.make(env, PROBE_CONFIG)
@@ -79,12 +88,10 @@ def test_the_probe_of_truncation_fails_when_truncation_is_termination(monkeypatc
     assert algorithm.act(state, observation, jax.random.key(1), True) != env.solve(0.9)[1][place]
 
 
-def test_cached_logits_are_those_of_the_whole_stack():
+def test_cached_logits_are_those_of_the_whole_stack(small):
     """While the entropy weight is annealed (5 iterations), after, and after the stack and the replay have wrapped."""
-    algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL)
-    networks = staq.make_networks(algorithm.env, SMALL)
-    state = jax.jit(algorithm.init)(jax.random.key(0))
-    step = jax.jit(algorithm.step)
+    _, networks, init, step = small
+    state = init(jax.random.key(0))
 
     @jax.jit
     def whole_stack(state):
@@ -106,11 +113,9 @@ def test_cached_logits_are_those_of_the_whole_stack():
     assert coefs[-1] == pytest.approx(0.4 / np.log(2))
 
 
-def test_exactly_memory_networks_count():
-    algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL)
-    networks = staq.make_networks(algorithm.env, SMALL)
-    state = jax.jit(algorithm.init)(jax.random.key(0))
-    step, history = jax.jit(algorithm.step), []
+def test_exactly_memory_networks_count(small):
+    _, networks, init, step = small
+    state, history = init(jax.random.key(0)), []
     for _ in range(8):
         state, _ = step(state)
         history.append(state.learner.params)
@@ -123,11 +128,10 @@ def test_exactly_memory_networks_count():
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_first_policy_is_uniform():
-    algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL)
-    state = jax.jit(algorithm.init)(jax.random.key(0))
+def test_the_first_policy_is_uniform(small):
+    algorithm, networks, init, _ = small
+    state = init(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (5, 4))
-    networks = staq.make_networks(algorithm.env, SMALL)
     assert not np.any(staq.stack_logits(state.learner, obs, networks=networks, config=state.config))
     actions = algorithm.act(state, jnp.zeros((2000, 4)), jax.random.key(2), False)
     assert abs(float(actions.mean()) - 0.5) < 0.05
@@ -140,10 +144,9 @@ def assert_bitwise_equal(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(data(x), data(y)), a, b)
 
 
-def test_resume_is_exact_with_stack_and_replay_included(tmp_path):
-    algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL)
-    states = [jax.jit(algorithm.init)(jax.random.key(3))]
-    step = jax.jit(algorithm.step).lower(states[0]).compile()
+def test_resume_is_exact_with_stack_and_replay_included(small, tmp_path):
+    algorithm, _, init, step = small
+    states = [init(jax.random.key(3))]
     for _ in range(4):
         states.append(step(states[-1])[0])
     path = checkpoint.save(tmp_path, 2, states[2], {"iteration": 2, "eval_return": 0.0})
@@ -155,7 +158,7 @@ def test_resume_is_exact_with_stack_and_replay_included(tmp_path):
 
 
 def test_vmapped_seeds_equal_single_runs():
-    algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL)
+    algorithm = staq.make(envs.make("probe/delay"), SMALL)
 
     def run(key):
         return algos.train(algorithm, key, num_iterations=3)[0].learner.stack
