@@ -13,7 +13,7 @@ from . import guard, normalize, rollout
 from .base import Metrics
 from .collection import DTYPES, ReplayConfig
 from .config import ConfigError, configclass, static, traced
-from .networks import ACTIVATIONS, INITIALISERS
+from .networks import ACTIVATIONS, INITIALISERS, sample_obs
 
 
 @configclass
@@ -113,11 +113,6 @@ def learner_of(
         iteration=jnp.int32(0),
         fault=guard.init(),
     )
-
-
-def sample_obs(env: Environment) -> Any:
-    """Zeros like one observation."""
-    return jax.tree.map(lambda space: jnp.zeros(space.shape, space.dtype), env.observation_space)
 
 
 def normalize_obs(learner: Learner, obs: Any) -> Any:

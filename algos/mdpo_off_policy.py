@@ -22,7 +22,7 @@ from . import actor_critic, guard, off_policy, sac
 from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
 from .config import ConfigError, configclass, require_at_most, static, traced
-from .networks import Gaussian, sample_gaussian
+from .networks import Gaussian, sample_gaussian, sample_obs
 from .q_networks import Networks, apply_ensemble, init_ensemble
 from .sac import make_networks, make_policy
 from .td3 import require_continuous
@@ -62,7 +62,7 @@ class Config(OffPolicyConfig):
 
 def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config) -> Learner:
     """Fresh parameters, two critics and their targets, the old actor, optimisers and statistics."""
-    obs = actor_critic.sample_obs(env)
+    obs = sample_obs(env)
     actor_key, critic_key = jax.random.split(key)
     params = {
         "actor": networks.actor.init(actor_key, obs),

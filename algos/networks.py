@@ -256,6 +256,11 @@ def critic_obs(obs: Any) -> chex.Array:
     return obs.get("privileged_state", obs["state"]) if isinstance(obs, dict) else obs
 
 
+def sample_obs(env: Environment) -> Any:
+    """Zeros like one observation."""
+    return jax.tree.map(lambda space: jnp.zeros(space.shape, space.dtype), env.observation_space)
+
+
 class Networks(NamedTuple):
     """What an actor-critic algorithm needs of its networks.
 

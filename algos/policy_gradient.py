@@ -16,7 +16,7 @@ from ..envs.vector import RESETS
 from . import guard, memory, normalize, rollout
 from .base import Metrics
 from .config import BaseConfig, ConfigError, configclass, static, traced
-from .networks import ACTIVATIONS, CONTINUOUS_HEADS, INITIALISERS, Networks
+from .networks import ACTIVATIONS, CONTINUOUS_HEADS, INITIALISERS, Networks, sample_obs
 from .rollout import Transition
 
 
@@ -137,7 +137,7 @@ Loss = Callable[..., tuple[chex.Array, Metrics]]
 
 def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: OnPolicyConfig) -> Learner:
     """Fresh parameters, optimiser and statistics for an environment."""
-    obs = jax.tree.map(lambda space: jnp.zeros(space.shape, space.dtype), env.observation_space)
+    obs = sample_obs(env)
     policy_key, value_key = jax.random.split(key)
     params = {"policy": networks.policy.init(policy_key, obs), "value": networks.value.init(value_key, obs)}
     return Learner(

@@ -59,6 +59,24 @@ _GO1 = {
 _LEAP = {**_FAST_TD3_PUBLISHED, "gamma": 0.99, "policy_noise": 0.2, "clipped_double_q": False}
 _JOYSTICK = {**_FAST_TD3_PUBLISHED, "total_steps": 100_000 * 1024}
 
+# As released (2026): 1000 iterations of 5000 steps; classic control, and MinAtar (arXiv 2506.13862).
+_STAQ_PUBLISHED = {
+    "learning_rate": 1e-4,
+    "memory": 300,
+    "num_envs": 20,
+    "num_steps": 250,
+    "total_steps": 5_000_000,
+    "hidden_sizes": (256, 256),
+}
+_STAQ_MINATAR = {
+    **_STAQ_PUBLISHED,
+    "reward_scale": 200.0,
+    "anneal_fraction": 0.2,
+    "hidden_sizes": (128,),
+}
+# The same on a laptop: fewer steps, smaller networks, a larger learning rate.
+_STAQ_SMALL = {"memory": 300, "total_steps": 300_000}
+
 # As released with holosoma for the G1 robot (2026-01).
 _FAST_SAC_PUBLISHED = {
     "num_envs": 4096,
@@ -111,6 +129,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "td3": {"gymnax/Pendulum-v1": _PENDULUM},
     "sac": {"gymnax/Pendulum-v1": _PENDULUM},
     "mdpo_off_policy": {"gymnax/Pendulum-v1": _PENDULUM},
+    "staq": {
+        "gymnax/CartPole-v1": _STAQ_SMALL,
+        "gymnax/Acrobot-v1": _STAQ_SMALL,
+        "gymnax/MountainCar-v0": _STAQ_PUBLISHED,
+        "gymnax/Asterix-MinAtar": _STAQ_MINATAR,
+        "gymnax/Breakout-MinAtar": _STAQ_MINATAR,
+        "gymnax/Freeway-MinAtar": _STAQ_MINATAR,
+        "gymnax/SpaceInvaders-MinAtar": _STAQ_MINATAR,
+    },
     "fast_td3": {
         "gymnax/Pendulum-v1": _FAST_PENDULUM,
         "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},

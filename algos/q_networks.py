@@ -77,15 +77,17 @@ class ActionCritic(nn.Module):
 
 
 class DiscreteCritic(nn.Module):
-    """Q(s, ·) of all n actions, `[..., n]`. Sees the privileged part of a dict observation."""
+    """Q(s, ·) of all n actions, `[..., n]`. Sees the privileged part of a dict observation, unless told otherwise."""
 
     torso: nn.Module
     size: int
     initialiser: str = "uniform"
+    privileged: bool = True
 
     @nn.compact
     def __call__(self, obs: Any) -> chex.Array:
-        return dense(self.size, self.initialiser)(self.torso(critic_obs(obs)).astype(jnp.float32))
+        obs = critic_obs(obs) if self.privileged else actor_obs(obs)
+        return dense(self.size, self.initialiser)(self.torso(obs).astype(jnp.float32))
 
 
 class Networks(NamedTuple):

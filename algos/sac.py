@@ -21,7 +21,7 @@ from . import actor_critic, off_policy
 from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
 from .config import configclass, traced
-from .networks import Gaussian, actor_obs, critic_obs, make_head, sample_gaussian
+from .networks import Gaussian, actor_obs, critic_obs, make_head, sample_gaussian, sample_obs
 from .off_policy import Policy
 from .q_networks import (
     CategoricalActor,
@@ -64,7 +64,7 @@ def make_networks(env: Environment, config: Config) -> Networks:
 
 def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config) -> Learner:
     """Fresh parameters, two critics and their targets, temperature, optimisers and statistics."""
-    obs = actor_critic.sample_obs(env)
+    obs = sample_obs(env)
     inputs = (obs,) if isinstance(env.action_space, Discrete) else (obs, jnp.zeros(env.action_space.shape))
     actor_key, critic_key = jax.random.split(key)
     params = {

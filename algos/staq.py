@@ -5,15 +5,17 @@ is learned but the next Q-function. One `step` is one iteration of mirror descen
 environments with the present policy, updates_per_step gradient steps of Q for each environment step, and a copy of Q
 on the stack. The stack is a ring of parameters of a fixed size, so that growing it changes no shape; entries not yet
 filled have weight 0. Policy evaluation needs the logits of the present policy, which does not change within an
-iteration, at every successor in the replay: they are kept beside it and advanced by the recursion that the stack
-stands for, of which only the newest and the outgoing Q-function are evaluated. While the entropy weight is annealed
-the weights of all entries change, and the logits are computed anew with the whole stack.
+iteration, at every successor in the replay: they are cached and advanced by the recursion that the stack stands for,
+of which only the newest and the outgoing Q-function are evaluated. While the entropy weight is annealed the weights of
+all entries change, and the logits are computed anew with the whole stack (`q_stack.refresh`).
 
-Environments with a Box of actions are cut into a grid of `bins` values per dimension.
+Environments with a Box of actions are cut into a grid of `bins` values per dimension; actions are then numbers of the
+grid, also those of `act`, and `algorithm.env` is the environment that takes them.
 
 Differs from the released code in that exactly `memory` networks are kept (it keeps one more, while its weights are for
 `memory`), in that the target is the expectation over the successor's actions and not one sample, in that minibatches
-are drawn with replacement, and in that frames of MinAtar are not transposed. The first policy is uniform, as there.
+are drawn with replacement, in that the output layer does not start at zero, and in that frames of MinAtar are not
+transposed. The first policy is uniform, as there.
 """
 
 from functools import partial
@@ -28,16 +30,15 @@ import optax
 
 from .. import losses
 from ..envs import Box, Discretized, Environment
-from . import guard, memory, replay, rollout
+from . import guard, memory, q_stack, replay, rollout
 from .base import Algorithm, Metrics
 from .collection import Carry, ReplayConfig, faults_of, make_collector
 from .config import ConfigError, configclass, static, traced
-from .networks import ACTIVATIONS, INITIALISERS, critic_obs, make_torso
+from .networks import ACTIVATIONS, INITIALISERS, actor_obs, make_torso, sample_obs
 from .q_networks import DiscreteCritic, apply_ensemble, init_ensemble
+from .q_stack import Stack, Weights
 
-__all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "push", "stack_logits", "update"]
-
-_CHUNK = 256  # observations that the whole stack is evaluated on at once
+__all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "policy_logits", "update"]
 
 
 @configclass
@@ -47,7 +48,7 @@ class Config(ReplayConfig):
     learning_rate: float = traced(1e-3, "Step size of Adam.", above=0)
     tau: float = traced(1.0, "Weight of the new parameters in the target network; 1 copies.", above=0, high=1)
     target_interval: int = traced(200, "Gradient steps after which the target network follows.", low=1)
-    kl_weight: float = traced(20.0, "λ, weight of the divergence from the previous policy.", low=0)
+    kl_weight: float = traced(20.0, "λ, weight of the divergence from the previous policy.", low=0, high=1e4)
     entropy_start: float = traced(2.0, "Weight of the entropy at the start, times log n for n actions.", above=0)
     entropy_end: float = traced(0.4, "The same at the end of the annealing.", above=0)
     anneal_fraction: float = traced(0.1, "Part of total_steps over which it falls linearly.", low=0, high=1)
@@ -72,6 +73,8 @@ class Config(ReplayConfig):
           ConfigError: names the field, its value and what is allowed.
         """
         super().validate(env)
+        if not isinstance(env.action_space, Box) and env.action_space.n < 2:
+            raise ConfigError("env.action_space", env.action_space, "must have at least two actions")
         if self.buffer_size < self.num_envs * self.num_steps:
             allowed = f"must hold an iteration, num_envs·num_steps = {self.num_envs * self.num_steps}"
             raise ConfigError("buffer_size", self.buffer_size, allowed)
@@ -109,46 +112,60 @@ class Learner(NamedTuple):
       params: of the Q-functions that are learned, an ensemble, leaves `[C, ...]`.
       targets: their slowly following copy.
       opt_state: the optimiser's state.
-      stack: the last Q-functions as a ring, leaves `[memory, C, ...]`.
+      stack: the last Q-functions, which are the policy.
       updates: gradient steps so far, int32.
-      iteration: iterations so far, int32; entry `iteration % memory` of the stack is written next.
+      iteration: iterations so far, int32.
       fault: the first non-finite number that was met, see `guard`.
     """
 
     params: Any
     targets: Any
     opt_state: Any
-    stack: Any
+    stack: Stack
     updates: chex.Array
     iteration: chex.Array
     fault: chex.Array
 
 
 class State(NamedTuple):
-    """Everything that a run carries; next_logits are the policy's at the replay's successors, `[capacity, N, n]`."""
+    """Everything that a run carries; the cache holds the previous policy's logits at the replay's successors."""
 
     config: Any
     learner: Learner
     collection: Carry
-    next_logits: chex.Array
+    cache: q_stack.Cache
     key: chex.PRNGKey
 
 
+def discretized(env: Environment, config: Config) -> Environment:
+    """The environment, cut into a grid if its actions are a Box.
+
+    Raises:
+      ConfigError: the grid is too fine.
+    """
+    if not isinstance(env.action_space, Box):
+        return env
+    try:
+        return Discretized(env, config.bins)
+    except ValueError as error:
+        raise ConfigError("bins", config.bins, str(error)) from error
+
+
 def make_networks(env: Environment, config: Config) -> nn.Module:
-    """A Q-function of all actions, as the config says."""
-    layers = make_torso(critic_obs(env.observation_space), config.hidden_sizes, config.activation, config.initialiser)
-    return DiscreteCritic(layers, env.action_space.n, config.initialiser)
+    """A Q-function of all actions, as the config says. It is the policy: it does not see privileged observations."""
+    env = discretized(env, config)
+    layers = make_torso(actor_obs(env.observation_space), config.hidden_sizes, config.activation, config.initialiser)
+    return DiscreteCritic(layers, env.action_space.n, config.initialiser, privileged=False)
 
 
 def init_learner(key: chex.PRNGKey, *, env: Environment, networks: nn.Module, config: Config) -> Learner:
     """Fresh parameters and optimiser, and an empty stack."""
-    obs = jax.tree.map(lambda space: jnp.zeros(space.shape, space.dtype), env.observation_space)
-    params = init_ensemble(networks, key, config.num_critics, obs)
+    params = init_ensemble(networks, key, config.num_critics, sample_obs(env))
     return Learner(
         params=params,
         targets=jax.tree.map(jnp.copy, params),
         opt_state=optax.adam(config.learning_rate).init(params),
-        stack=jax.tree.map(lambda x: jnp.zeros((config.memory, *x.shape), x.dtype), params),
+        stack=q_stack.init(params, config.memory),
         updates=jnp.int32(0),
         iteration=jnp.int32(0),
         fault=guard.init(),
@@ -162,30 +179,24 @@ def entropy_coef(iteration: chex.Array, num_actions: int, config: Config) -> che
     return (config.entropy_start + progress * (config.entropy_end - config.entropy_start)) / np.log(num_actions)
 
 
-def mirror_descent(iteration: chex.Array, num_actions: int, config: Config) -> tuple[chex.Array, chex.Array]:
-    """η and β of an iteration: 1/(λ + τ) and λ/(λ + τ)."""
+def mirror_descent(iteration: chex.Array, num_actions: int, config: Config) -> Weights:
+    """η = 1/(λ + τ) and β = λ/(λ + τ) of an iteration."""
     eta = 1.0 / (config.kl_weight + entropy_coef(iteration, num_actions, config))
-    return eta, config.kl_weight * eta
+    return Weights(eta, config.kl_weight * eta)
 
 
-def stack_logits(learner: Learner, obs: Any, *, networks: nn.Module, config: Config) -> chex.Array:
-    """The policy's logits by the whole stack: observations `[B, ...]` to `[B, n]`."""
-    stacked = jax.vmap(lambda params: mean_q(networks, params, obs))(learner.stack)
-    eta, beta = mirror_descent(learner.iteration, stacked.shape[-1], config)
-    by_age = losses.staq_coefficients(learner.iteration, memory=config.memory, eta=eta, beta=beta)
-    age = (learner.iteration - 1 - jnp.arange(config.memory)) % config.memory
-    return losses.staq_logits(stacked, by_age[age])
-
-
-def mean_q(networks: nn.Module, params: Any, obs: Any) -> chex.Array:
-    """The mean over an ensemble, observations `[B, ...]` to `[B, n]`."""
-    return jnp.mean(apply_ensemble(networks, params, obs), axis=0)
+def policy_logits(learner: Learner, obs: Any, *, networks: nn.Module, num_actions: int, config: Config) -> chex.Array:
+    """The present policy's logits: observations `[..., *shape]` to `[..., n]`."""
+    weights = mirror_descent(learner.iteration, num_actions, config)
+    return q_stack.logits(learner.stack, weights, obs, networks)
 
 
 def update(
     learner: Learner, batch: Batch, key: chex.PRNGKey | None = None, *, networks: nn.Module, config: Config
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the Q-functions towards the soft value of the present policy.
+
+    If a number in the loss, the gradients or what would be written is not finite, nothing changes but `learner.fault`.
 
     Args:
       learner: what is to be updated.
@@ -198,8 +209,13 @@ def update(
       (learner, metrics).
     """
     del key
+    new, metrics = _gradient_step(learner, batch, networks, config)
+    return _guarded(learner, new, metrics), metrics
+
+
+def _gradient_step(learner, batch, networks, config):
     probs = jax.nn.softmax(batch.next_logits)
-    next_q = jnp.sum(probs * mean_q(networks, learner.targets, batch.next_obs), axis=-1)
+    next_q = jnp.sum(probs * q_stack.mean_q(networks, learner.targets, batch.next_obs), axis=-1)
     entropy = losses.categorical_entropy(batch.next_logits)
     coef = entropy_coef(learner.iteration, batch.next_logits.shape[-1], config)
     target = losses.staq_target(batch.reward, batch.discount, next_q, entropy, entropy_coef=coef)
@@ -220,33 +236,14 @@ def update(
     return learner._replace(params=params, targets=targets, opt_state=opt_state, updates=updates), metrics
 
 
-def push(learner: Learner, *, config: Config) -> Learner:
-    """Puts a copy of the Q-functions on the stack, in the place of the oldest, and begins the next iteration."""
-    place = learner.iteration % config.memory
-    stack = jax.tree.map(lambda pool, x: pool.at[place].set(x), learner.stack, learner.params)
-    return learner._replace(stack=stack, iteration=learner.iteration + 1)
-
-
-def advance_logits(
-    logits: chex.Array, obs: Any, learner: Learner, *, networks: nn.Module, config: Config
-) -> chex.Array:
-    """The next policy's logits from the present one's, where η and β stay: for a learner that is about to be pushed.
-
-    ξ' = β·ξ + η·Q_k + η·β^M/(1 − β^M)·(Q_k − Q_{k−M}), the last term being what leaves the stack. Observations
-    `[B, ...]` and logits `[B, n]` to `[B, n]`.
-    """
-    oldest = jax.tree.map(lambda pool: pool[learner.iteration % config.memory], learner.stack)
-    new_q, old_q = mean_q(networks, learner.params, obs), mean_q(networks, oldest, obs)
-    old_q = jnp.where(learner.iteration >= config.memory, old_q, 0.0)
-    eta, beta = mirror_descent(learner.iteration, logits.shape[-1], config)
-    correction = jnp.power(beta, config.memory) / (1.0 - jnp.power(beta, config.memory))
-    return beta * logits + eta * new_q + eta * correction * (new_q - old_q)
-
-
-def _over_rows(function, *rows):
-    """Applies a function of `[N, ...]` arrays to `[R, N, ...]` ones, some rows at a time."""
-    num_rows, num_envs = jax.tree.leaves(rows)[0].shape[:2]
-    return jax.lax.map(lambda x: function(*x), rows, batch_size=max(1, min(num_rows, _CHUNK // num_envs)))
+def _guarded(old, new, metrics):
+    """`new` if there was no fault, also none before, else `old` with the fault; both have the same stack."""
+    written = (metrics["losses/critic_grad_norm"], metrics["losses/entropy"], new.params, new.targets, new.opt_state)
+    found = guard.in_update(metrics["losses/critic_loss"], written, old.iteration)
+    fault = guard.first(old.fault, found)
+    learned = ("params", "targets", "opt_state", "updates")
+    kept = guard.keep(guard.ok(fault), *({name: getattr(x, name) for name in learned} for x in (new, old)))
+    return old._replace(**kept, fault=fault)
 
 
 def make(env: Environment, config: Config | None = None, networks: nn.Module | None = None) -> Algorithm:
@@ -262,19 +259,13 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
     """
     config = config or Config()
     config.validate(env)
-    if isinstance(env.action_space, Box):
-        try:
-            env = Discretized(env, config.bins)
-        except ValueError as error:
-            raise ConfigError("bins", config.bins, str(error)) from error
+    env = discretized(env, config)
     networks = networks or make_networks(env, config)
+    capacity, num_actions = config.buffer_size // config.num_envs, env.action_space.n
     learner_shape = jax.eval_shape(partial(init_learner, env=env, networks=networks, config=config), jax.random.key(0))
-    memory.require("memory", config.memory, memory.tree_bytes(learner_shape), "the stack of networks")
-    collector, default_config, num_actions = make_collector(env, config), config, env.action_space.n
-    capacity = config.buffer_size // config.num_envs
-
-    def logits_of(learner, obs, config):
-        return stack_logits(learner, obs, networks=networks, config=config)
+    needed = memory.tree_bytes(learner_shape) + 4.0 * config.buffer_size * num_actions
+    memory.require("memory", config.memory, needed, f"the stack, and logits of {num_actions:,} actions in the replay,")
+    collector, default_config = make_collector(env, config), config
 
     def init(key: chex.PRNGKey, config: Config | None = None) -> State:
         config = config or default_config
@@ -284,9 +275,10 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
         carry, seen = collector.start(collector_key, config)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
         learner = learner._replace(fault=faults_of(learner, seen))
-        # The first policy is uniform: the stack is empty.
-        next_logits = jnp.zeros((capacity, config.num_envs, num_actions), jnp.float32)
-        return State(config, learner, carry, next_logits, key)
+        return State(config, learner, carry, q_stack.empty_cache(capacity, config.num_envs, num_actions), key)
+
+    def logits_of(learner, obs, config):
+        return policy_logits(learner, obs, networks=networks, num_actions=num_actions, config=config)
 
     def explore(learner, config, key, obs):
         random_key, sample_key, choice_key = jax.random.split(key, 3)
@@ -294,30 +286,12 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
         other = jax.random.randint(random_key, action.shape, 0, num_actions)
         return jnp.where(jax.random.uniform(choice_key, action.shape) < config.epsilon, other, action).astype(jnp.int32)
 
-    def with_new_rows(next_logits, learner, carry, config):
-        """The logits at the successors that this iteration has collected."""
-        rows = (carry.replay.cursor - config.num_steps + jnp.arange(config.num_steps)) % capacity
-        obs = jax.tree.map(lambda x: x[rows], carry.replay.rows.next_obs)
-        return next_logits.at[rows].set(_over_rows(lambda obs: logits_of(learner, obs, config), obs))
-
-    def for_next_policy(next_logits, before, learner, carry, config):
-        """The logits at all successors under the next policy; `before` is the learner before it was pushed."""
-        obs = carry.replay.rows.next_obs
-
-        def recursion():
-            one = partial(advance_logits, learner=before, networks=networks, config=config)
-            return _over_rows(one, next_logits, obs)
-
-        def anew():
-            return _over_rows(lambda obs: logits_of(learner, obs, config), obs)
-
-        same = mirror_descent(before.iteration, num_actions, config)[0]
-        same = same == mirror_descent(learner.iteration, num_actions, config)[0]
-        return jax.lax.cond(same, recursion, anew)
-
     def step(state: State) -> tuple[State, Metrics]:
         key, collect_key, update_key = jax.random.split(state.key, 3)
         config, learner = state.config, state.learner
+        weights = mirror_descent(learner.iteration, num_actions, config)
+        old_obs = state.collection.replay.rows.next_obs
+        cache = q_stack.refresh(state.cache, learner.stack, weights, old_obs, networks)
 
         # Collect with the present policy.
         def select_action(key, exploration, obs):
@@ -325,40 +299,34 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
             return explore(learner, config, key, obs)
 
         carry, seen = collector.collect(select_action, config, state.collection, collect_key, config.num_steps)
-        next_logits = with_new_rows(state.next_logits, learner, carry, config)
+        rows = (carry.replay.cursor - config.num_steps + jnp.arange(config.num_steps)) % capacity
+        cache = q_stack.add_rows(cache, learner.stack, rows, carry.replay.rows.next_obs, networks)
 
         # Evaluate it.
+        names = []  # of the metrics, which travel as one vector
+
         def gradient_step(learner, key_data):
             (sample_key,) = rollout.unpack_keys(key_data, update_key)
-            batch = sample(carry.replay, next_logits, sample_key, config)
-            learner, metrics = update(learner, batch, networks=networks, config=config)
+            batch = sample(carry.replay, cache.logits, sample_key, config)
+            learner, metrics = _gradient_step(learner, batch, networks, config)
             names[:] = metrics
             return learner, jnp.stack(list(metrics.values()))
 
-        names = []  # of the metrics, which travel as one vector
         num_updates = config.num_envs * config.num_steps * config.updates_per_step
-        new, metrics = jax.lax.scan(gradient_step, learner, rollout.split_for_scan(update_key, num_updates, 1))
+        key_data = rollout.split_for_scan(update_key, num_updates, 1)
+        new, metrics = jax.lax.scan(gradient_step, learner, key_data)
         metrics = dict(zip(names, metrics.T, strict=True))
+        learner = _guarded(learner._replace(fault=faults_of(learner, seen)), new, metrics)
 
         # Improve it: the Q-functions go on the stack.
-        written = (metrics["losses/critic_grad_norm"], new.params, new.targets, new.opt_state)
-        fault = guard.first(
-            faults_of(learner, seen), guard.in_update(metrics["losses/critic_loss"], written, learner.iteration)
-        )
-        before, after = new, push(new, config=config)
-        next_logits = for_next_policy(next_logits, before, after, carry, config)
-        kept = guard.keep(guard.ok(fault), (after, next_logits), (learner, state.next_logits))
-        learner, next_logits = kept[0]._replace(fault=fault), kept[1]
+        stack = q_stack.push(learner.stack, learner.params, guard.ok(learner.fault))
+        learner = learner._replace(stack=stack, iteration=learner.iteration + 1)
         metrics = rollout.episode_metrics(*seen[3:]) | jax.tree.map(jnp.mean, metrics)
-        metrics["charts/entropy_coef"] = entropy_coef(before.iteration, num_actions, config)
-        return State(config, learner, carry, next_logits, key), metrics
+        metrics["charts/entropy_coef"] = entropy_coef(state.learner.iteration, num_actions, config)
+        return State(config, learner, carry, cache, key), metrics
 
     def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:
-        shape = jax.tree.leaves(env.observation_space)[0].shape
-        first = jax.tree.leaves(obs)[0]
-        lead = first.shape[: first.ndim - len(shape)]
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), obs)
-        logits = logits_of(state.learner, flat, state.config).reshape(*lead, num_actions)
+        logits = logits_of(state.learner, obs, state.config)
         action = jnp.argmax(logits, axis=-1) if deterministic else jax.random.categorical(key, logits)
         return action.astype(jnp.int32)
 

@@ -19,7 +19,7 @@ from . import actor_critic, off_policy
 from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
 from .config import ConfigError, configclass, static, traced
-from .networks import actor_obs
+from .networks import actor_obs, sample_obs
 from .off_policy import Policy
 from .q_networks import DeterministicActor, Networks, action_critic, apply_ensemble, init_ensemble, torso
 
@@ -64,7 +64,7 @@ def make_networks(env: Environment, config: Config) -> Networks:
 
 def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config) -> Learner:
     """Fresh parameters, two critics, targets of all, optimisers and statistics."""
-    obs, action = actor_critic.sample_obs(env), jnp.zeros(env.action_space.shape)
+    obs, action = sample_obs(env), jnp.zeros(env.action_space.shape)
     actor_key, critic_key = jax.random.split(key)
     params = {
         "actor": networks.actor.init(actor_key, obs),

@@ -52,4 +52,6 @@ class Discretized:
         return self.env.action_space.from_unit(2.0 * digits / (self.bins - 1) - 1.0)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "env" or name.startswith("__"):  # not there yet, in a copy that is being made
+            raise AttributeError(name)
         return getattr(self.env, name)

@@ -51,8 +51,10 @@ def staq_logits(q_stack: Array, coefficients: Array) -> Array:
 
     Source: arXiv 2506.13862.
     """
+    chex.assert_rank(coefficients, 1)
     chex.assert_equal_shape_prefix([q_stack, coefficients], 1)
-    return jnp.tensordot(coefficients, q_stack, axes=1)
+    # Q-values over the entropy weight: logits of thousands, of which a rounded product would lose whole nats.
+    return jnp.tensordot(coefficients, q_stack, axes=1, precision=jax.lax.Precision.HIGHEST)
 
 
 def staq_target(reward: Array, discount: Array, next_q: Array, next_entropy: Array, *, entropy_coef: Scalar) -> Array:

@@ -9,6 +9,7 @@ episodes that ended in the second half of the run.
 import importlib
 import json
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,6 +36,11 @@ COMMON = {
     "ANNEAL_LR": False,
     "NORMALIZE_ENV": False,
 }
+# In each file: what is replaced, by what, and how often it must be there.
+CHANGES = {
+    "wrappers.py": (('"positional"', '"spring"', 1),),
+    "ppo_continuous_action.py": (("256, kernel_init", "64, kernel_init", 4),),
+}
 CASES = {
     "ppo_cartpole": ("ppo.py", {**COMMON, "ENV_NAME": "CartPole-v1", "TOTAL_TIMESTEPS": 499_712}),
     "ppo_halfcheetah": ("ppo_continuous_action.py", {**COMMON, "ENV_NAME": "halfcheetah", "TOTAL_TIMESTEPS": 102_400}),
@@ -47,7 +53,10 @@ def load(checkout: Path, file: str) -> types.ModuleType:
     with tempfile.TemporaryDirectory() as folder:
         for name in ("wrappers.py", file):
             source = (checkout / "purejaxrl" / name).read_text()
-            source = source.replace("256, kernel_init", "64, kernel_init").replace('"positional"', '"spring"')
+            for old, new, count in CHANGES.get(name, ()):
+                if source.count(old) != count:
+                    sys.exit(f"{checkout / name}: expected {old!r} {count} times, found {source.count(old)}")
+                source = source.replace(old, new)
             (Path(folder) / name).write_text(source)
         sys.path.insert(0, folder)
         return importlib.import_module(file.removesuffix(".py"))
@@ -67,7 +76,12 @@ def main(name: str, seed: int, checkout: Path) -> None:
     returns = np.asarray(info["returned_episode_returns"][last])[np.asarray(info["returned_episode"][last])]
     steps = config["TOTAL_TIMESTEPS"]
     packages = ("jax", "jaxlib", "flax", "optax", "brax", "gymnax", "distrax")
-    versions = {"python": platform.python_version(), **{each: metadata.version(each) for each in packages}}
+    commit = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    versions = {
+        "purejaxrl": commit.stdout.strip(),
+        "python": platform.python_version(),
+        **{each: metadata.version(each) for each in packages},
+    }
     result = {
         "peer": "purejaxrl",
         "case": name,

@@ -59,6 +59,8 @@ CASES = {
     "mdpo_off_policy_pendulum": Case("mdpo_off_policy", "gymnax/Pendulum-v1", "Pendulum-v1"),
     "spo_cartpole": Case("spo", "gymnax/CartPole-v1", "CartPole-v1"),
     "mdpo_cartpole": Case("mdpo", "gymnax/CartPole-v1", "CartPole-v1"),
+    "staq_cartpole": Case("staq", "gymnax/CartPole-v1", "CartPole-v1", seeds=5),
+    "staq_acrobot": Case("staq", "gymnax/Acrobot-v1", "Acrobot-v1", seeds=5),
     "ppo_halfcheetah_race": _race("ppo"),
     "fast_td3_halfcheetah_race": _race("fast_td3"),
     "fast_sac_halfcheetah_race": _race("fast_sac"),

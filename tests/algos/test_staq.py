@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import checkpoint, guard, staq
+from onejit.algos import checkpoint, guard, q_stack, staq
 from onejit.algos.config import ConfigError
 
 SMALL = staq.Config(
     num_envs=4,
     num_steps=4,
     memory=3,
-    buffer_size=4 * 20,
+    buffer_size=4 * 22,  # writes of four rows straddle its end
     learning_starts=16,
     batch_size=8,
     hidden_sizes=(8,),
@@ -67,7 +67,7 @@ def test_solves_the_probes_and_its_values_are_right():
         places = env.first_state[probe] + np.array(states)
         np.testing.assert_array_equal(action[places], best_action[places], err_msg=f"fails probe/{probe}")
     networks = staq.make_networks(env, PROBE_CONFIG)
-    q = staq.mean_q(networks, state.learner.params, observations)
+    q = q_stack.mean_q(networks, state.learner.params, observations)
     visited = np.ones(len(values), bool)
     visited[[env.first_state["delay"] + 1, env.first_state["termination"] + 2]] = False
     # the entropy weight is 0.05/log 2 at the end, and adds a little to the values
@@ -88,29 +88,57 @@ def test_the_probe_of_truncation_fails_when_truncation_is_termination(monkeypatc
     assert algorithm.act(state, observation, jax.random.key(1), True) != env.solve(0.9)[1][place]
 
 
-def test_cached_logits_are_those_of_the_whole_stack(small):
+def expected_cache(before, after, networks):
+    """The logits of the policy of a step at all successors in the replay, by the whole stack."""
+    weights = staq.mirror_descent(before.learner.iteration, 2, after.config)
+    obs = after.collection.replay.rows.next_obs
+    return q_stack.logits(before.learner.stack, weights, obs, networks)
+
+
+def test_cached_logits_are_those_of_the_whole_stack(small, monkeypatch):
     """While the entropy weight is annealed (5 iterations), after, and after the stack and the replay have wrapped."""
-    _, networks, init, step = small
-    state = init(jax.random.key(0))
-
-    @jax.jit
-    def whole_stack(state):
-        obs = state.collection.replay.rows.next_obs
-        flat = obs.reshape(-1, *obs.shape[2:])
-        logits = staq.stack_logits(state.learner, flat, networks=networks, config=state.config)
-        return logits.reshape(state.next_logits.shape)
-
-    coefs = []
+    algorithm, networks, init, _ = small
+    monkeypatch.setattr(q_stack, "_CHUNK", 6 * 10)  # 10 of 88 entries at once by the whole stack: a remainder
+    step = jax.jit(algorithm.step)
+    whole_stack = jax.jit(lambda before, after: expected_cache(before, after, networks))
+    state, coefs = init(jax.random.key(0)), []
     for _ in range(12):
+        before = state
         state, metrics = step(state)
         size = int(state.collection.replay.size)
-        expected = np.asarray(whole_stack(state))[:size]
-        np.testing.assert_allclose(np.asarray(state.next_logits)[:size], expected, rtol=1e-4, atol=1e-4)
-        assert np.abs(expected).max() > 1e-3
+        expected = np.asarray(whole_stack(before, state))[:size]
+        np.testing.assert_allclose(np.asarray(state.cache.logits)[:size], expected, rtol=1e-4, atol=1e-4)
         coefs.append(float(metrics["charts/entropy_coef"]))
-    assert size == 20
+    assert np.abs(expected).max() > 1e-3
+    assert size == 22
     assert len(set(coefs)) == 6  # annealed in iterations 0 to 4, then constant
     assert coefs[-1] == pytest.approx(0.4 / np.log(2))
+
+    # The recursion sees the newest and the outgoing Q-function only: others may be anything.
+    newest = (state.learner.stack.pushed - 1) % 3
+    spoilt = jax.tree.map(
+        lambda x: jnp.where((jnp.arange(3) == newest).reshape(3, *[1] * (x.ndim - 1)), x, 1e3),
+        state.learner.stack.params,
+    )
+    weights = staq.mirror_descent(state.learner.iteration, 2, state.config)
+    obs = state.collection.replay.rows.next_obs
+    one, other = (
+        q_stack.refresh(state.cache, state.learner.stack._replace(params=params), weights, obs, networks).logits
+        for params in (state.learner.stack.params, spoilt)
+    )
+    np.testing.assert_array_equal(one, other)
+
+    # Another weight of the divergence makes another policy of the same stack: the cache is made anew.
+    before = state._replace(config=state.config.replace(kl_weight=jnp.float32(5.0)))
+    state, _ = step(before)
+    expected = whole_stack(before, state)
+    np.testing.assert_allclose(state.cache.logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_choice_between_recursion_and_whole_stack_stays_one_under_vmap(small):
+    algorithm, _, _, _ = small
+    states = jax.eval_shape(jax.vmap(algorithm.init), jax.random.split(jax.random.key(0), 2))
+    assert "cond[" in str(jax.make_jaxpr(jax.vmap(algorithm.step))(states))
 
 
 def test_exactly_memory_networks_count(small):
@@ -119,12 +147,12 @@ def test_exactly_memory_networks_count(small):
     for _ in range(8):
         state, _ = step(state)
         history.append(state.learner.params)
-    assert {leaf.shape[:2] for leaf in jax.tree.leaves(state.learner.stack)} == {(3, 2)}
+    assert {leaf.shape[:2] for leaf in jax.tree.leaves(state.learner.stack.params)} == {(3, 2)}
     obs = jax.random.normal(jax.random.key(1), (5, 4))
     eta, beta = (float(x) for x in staq.mirror_descent(state.learner.iteration, 2, state.config))
-    q = [np.asarray(staq.mean_q(networks, params, obs), float) for params in history[:-4:-1]]
+    q = [np.asarray(q_stack.mean_q(networks, params, obs), float) for params in history[:-4:-1]]
     expected = sum(eta * beta**i / (1 - beta**3) * each for i, each in enumerate(q))
-    actual = staq.stack_logits(state.learner, obs, networks=networks, config=state.config)
+    actual = staq.policy_logits(state.learner, obs, networks=networks, num_actions=2, config=state.config)
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -132,7 +160,8 @@ def test_the_first_policy_is_uniform(small):
     algorithm, networks, init, _ = small
     state = init(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (5, 4))
-    assert not np.any(staq.stack_logits(state.learner, obs, networks=networks, config=state.config))
+    options = {"networks": networks, "num_actions": 2, "config": state.config}
+    assert not np.any(staq.policy_logits(state.learner, obs, **options))
     actions = algorithm.act(state, jnp.zeros((2000, 4)), jax.random.key(2), False)
     assert abs(float(actions.mean()) - 0.5) < 0.05
 
@@ -147,21 +176,21 @@ def assert_bitwise_equal(a, b):
 def test_resume_is_exact_with_stack_and_replay_included(small, tmp_path):
     algorithm, _, init, step = small
     states = [init(jax.random.key(3))]
-    for _ in range(4):
+    for _ in range(9):  # the annealing ends with the fifth, and the stack holds three
         states.append(step(states[-1])[0])
-    path = checkpoint.save(tmp_path, 2, states[2], {"iteration": 2, "eval_return": 0.0})
+    path = checkpoint.save(tmp_path, 7, states[7], {"iteration": 7, "eval_return": 0.0})
     state = checkpoint.restore(path, jax.eval_shape(algorithm.init, jax.random.key(0)))
-    assert_bitwise_equal(state, states[2])
+    assert_bitwise_equal(state, states[7])
     for _ in range(2):
         state, _ = step(state)
-    assert_bitwise_equal(state, states[4])
+    assert_bitwise_equal(state, states[9])
 
 
 def test_vmapped_seeds_equal_single_runs():
     algorithm = staq.make(envs.make("probe/delay"), SMALL)
 
     def run(key):
-        return algos.train(algorithm, key, num_iterations=3)[0].learner.stack
+        return algos.train(algorithm, key, num_iterations=8)[0].learner.stack.params
 
     keys = jax.random.split(jax.random.key(0), 2)
     many, single = jax.jit(jax.vmap(run))(keys), jax.jit(run)
@@ -183,14 +212,14 @@ def test_a_stack_of_300_runs():
     algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL.replace(memory=300))
     state, metrics = jax.jit(algorithm.step)(jax.jit(algorithm.init)(jax.random.key(0)))
     assert np.isfinite(metrics["losses/critic_loss"])
-    assert jax.tree.leaves(state.learner.stack)[0].shape[0] == 300
+    assert q_stack.size(state.learner.stack) == 300
 
 
 @pytest.mark.parametrize(
     "field, value, allowed",
     [
         ("memory", 0, "at least 1"),
-        ("memory", 10**9, "the stack of networks would take"),
+        ("memory", 10**9, "the stack, and logits of 2 actions in the replay, would take"),
         ("buffer_size", 8, "must hold an iteration, num_envs·num_steps = 16"),
         ("epsilon", 1.5, "at most 1"),
         ("kl_weight", -1.0, "at least 0"),
@@ -207,3 +236,36 @@ def test_invalid_values_are_refused(field, value, allowed):
 def test_a_grid_that_is_too_fine_is_refused():
     with pytest.raises(ConfigError, match="are too many"):
         staq.make(envs.make("brax/humanoid"), SMALL.replace(bins=5))
+    with pytest.raises(ConfigError, match="logits of 131,072 actions in the replay, would take"):
+        staq.make(envs.make("brax/humanoid"), SMALL.replace(buffer_size=10**6))
+
+
+def test_a_bad_transition_spoils_nothing(small):
+    algorithm, networks, init, step = small
+    state, _ = step(init(jax.random.key(0)))
+    batch = staq.sample(state.collection.replay, state.cache.logits, jax.random.key(1), state.config)
+    bad = batch._replace(reward=batch.reward.at[0].set(jnp.inf))
+    after, _ = staq.update(state.learner, bad, networks=networks, config=state.config)
+    assert guard.describe(after.fault) == "non-finite loss in iteration 1"
+    assert_bitwise_equal(after._replace(fault=state.learner.fault), state.learner)
+    rewards = state.collection.replay.rows.reward
+    replay = state.collection.replay._replace(
+        rows=state.collection.replay.rows._replace(reward=jnp.full_like(rewards, jnp.nan))
+    )
+    spoilt, _ = step(state._replace(collection=state.collection._replace(replay=replay)))
+    assert guard.describe(spoilt.learner.fault) == "non-finite loss in iteration 1"
+    for name in ("params", "targets", "opt_state"):
+        assert_bitwise_equal(getattr(spoilt.learner, name), getattr(state.learner, name))
+    assert_bitwise_equal(spoilt.learner.stack.params, state.learner.stack.params)
+
+
+def test_the_policy_does_not_see_privileged_observations():
+    class Privileged:
+        observation_space = {"state": envs.Box(-1.0, 1.0, (2,)), "privileged_state": envs.Box(-1.0, 1.0, (3,))}
+        action_space = envs.Box(-1.0, 1.0, (2,))
+
+    config = SMALL.replace(bins=3)
+    networks = staq.make_networks(Privileged(), config)
+    params = networks.init(jax.random.key(0), {"state": jnp.zeros(2), "privileged_state": jnp.zeros(3)})
+    q = networks.apply(params, {"state": jnp.ones((5, 2))})
+    assert q.shape == (5, 9)

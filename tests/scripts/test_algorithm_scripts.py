@@ -27,6 +27,7 @@ OFF_POLICY = [
 ]
 SCRIPT_FLAGS = {
     **dict.fromkeys(["spo", "mdpo"], ON_POLICY),
+    "staq": [*COMMON, "--num_steps=4", "--learning_starts=16", "--batch_size=8", "--buffer_size=400", "--memory=3"],
     **dict.fromkeys(["td3", "sac", "fast_td3", "fast_sac", "mdpo_off_policy"], OFF_POLICY),
 }
 

@@ -40,7 +40,10 @@ def test_both_sides_of_the_comparison_know_the_same_cases_and_steps(monkeypatch)
         for script in ("bench_train", "bench_rejax")
     )
     assert theirs == ours
-    assert set(load("bench_peers").CASES) == set(ours)
+    peers = load("bench_peers")
+    assert set(peers.CASES) == set(ours)
+    purejaxrl = {name: config["TOTAL_TIMESTEPS"] for name, (_, config) in load("bench_purejaxrl").CASES.items()}
+    assert purejaxrl == {name: ours[name][0] for name in peers.PUREJAXRL_CASES}
 
 
 def test_an_unknown_case_is_refused():
