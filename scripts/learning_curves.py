@@ -23,6 +23,7 @@ from onejit.algos import plotting, presets, runner, training
 
 RESULTS = Path(__file__).parents[1] / "results"
 ROWS = 20
+NAMES = {"fast_td3": "FastTD3", "fast_sac": "FastSAC", "mdpo_off_policy": "MDPO off-policy", "staq": "StaQ"}
 
 
 class Case(NamedTuple):
@@ -65,6 +66,11 @@ CASES = {
     "fast_td3_halfcheetah_race": _race("fast_td3"),
     "fast_sac_halfcheetah_race": _race("fast_sac"),
 }
+
+
+def name_of(result: dict) -> str:
+    """The algorithm's name in figures."""
+    return NAMES.get(result["algorithm"], result["algorithm"].upper())
 
 
 def iqm(values: np.ndarray) -> float:
@@ -169,7 +175,7 @@ def draw_race(results: list[dict], path: Path) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     for i, result in enumerate(results):
         returns = np.array(result["returns"]).T
-        plot(left, np.array(result["steps"]), returns, f"C{i}", result["algorithm"])
+        plot(left, np.array(result["steps"]), returns, f"C{i}", name_of(result))
         plot(right, np.mean(result["seconds"], axis=0), returns, f"C{i}")
     left.set(xlabel="environment steps", ylabel="return")
     right.set(xlabel="seconds of training, one seed, without compilation")
@@ -193,7 +199,7 @@ def draw(results: list[dict], path: Path) -> None:
     for axes, result in zip(panels, results, strict=False):
         steps, returns = np.array(result["steps"]), np.array(result["returns"]).T
         plot(axes, steps, returns, "C0")
-        axes.set_title(f"{result['algorithm'].upper()} on {result['title']}", fontsize=10)
+        axes.set_title(f"{name_of(result)} on {result['title']}", fontsize=10)
         axes.set(xlabel="environment steps", ylabel="return")
         axes.locator_params(axis="x", nbins=5)
         axes.grid(alpha=0.3)

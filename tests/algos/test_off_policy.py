@@ -79,8 +79,9 @@ def trained(setup, iterations=700, num_seeds=8):
 
 
 @pytest.mark.parametrize("name", SETUPS)
-def test_solves_the_probes(name):
-    env, _, action = trained(SETUPS[name])
+def test_solves_the_probes_with_the_right_values(name):
+    has_closed_form = name in ("td3", "fast_td3")  # no entropy in the values
+    env, state, action = trained(SETUPS[name], iterations=1500 if has_closed_form else 700)
     best_action = env.solve(0.9)[1]
     for probe, states in DECISIONS.items():
         places = env.first_state[probe] + np.array(states)
@@ -88,6 +89,8 @@ def test_solves_the_probes(name):
         # A deterministic actor that has saturated on the wrong side of 0 feels no gradient across the threshold: some
         # seeds are stuck, of 16 of FastTD3 two. What is wrong by design fails in all of them, as the next test shows.
         assert solved.sum() >= 5, f"{name} fails probe/{probe}: {solved}"
+    if has_closed_form:
+        assert_values_equal_their_closed_form(name, env, state)
 
 
 @pytest.mark.parametrize("mistake", ["truncation is termination", "bootstraps from the reset observation"])
@@ -112,11 +115,8 @@ def test_the_probe_of_truncation_fails_when_truncation_is_wrong(mistake, monkeyp
     assert (action[:, place] != env.solve(0.9)[1][place]).all()
 
 
-@pytest.mark.parametrize("name", ["td3", "fast_td3"])
-def test_q_values_equal_their_closed_form(name):
-    setup = SETUPS[name]
-    env, state, _ = trained(setup, iterations=1500)
-    values = env.solve(0.9)[0]
+def assert_values_equal_their_closed_form(name, env, state):
+    setup, values = SETUPS[name], env.solve(0.9)[0]
     networks = setup.module.make_networks(env, setup.config)
     observations = jnp.eye(len(values))
 

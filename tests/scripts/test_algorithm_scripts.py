@@ -25,10 +25,18 @@ OFF_POLICY = [
     "--actor_hidden_sizes=8",
     "--critic_hidden_sizes=8",
 ]
+# One script of each loop; the others differ in the module that they name.
 SCRIPT_FLAGS = {
-    **dict.fromkeys(["spo", "mdpo"], ON_POLICY),
+    "mdpo": ON_POLICY,
+    "td3": OFF_POLICY,
     "staq": [*COMMON, "--num_steps=4", "--learning_starts=16", "--batch_size=8", "--buffer_size=400", "--memory=3"],
-    **dict.fromkeys(["td3", "sac", "fast_td3", "fast_sac", "mdpo_off_policy"], OFF_POLICY),
+}
+OWN_FLAGS = {
+    "spo": "eps",
+    "sac": "target_entropy",
+    "fast_td3": "max_noise",
+    "fast_sac": "num_atoms",
+    "mdpo_off_policy": "kappa",
 }
 
 
@@ -52,6 +60,12 @@ def test_leaves_a_run_folder_and_resumes(name, monkeypatch, tmp_path):
         more = (folder / "metrics.jsonl").read_text().splitlines()
         assert more[: len(rows)] == rows
         assert json.loads(more[-1])["step"] == 240
+
+
+@pytest.mark.parametrize("name", OWN_FLAGS)
+def test_help_explains_the_hyperparameters_of_the_algorithm(name, monkeypatch, capsys):
+    assert run(monkeypatch, name, "--help") == 0
+    assert f"--{OWN_FLAGS[name]}: " in capsys.readouterr().out
 
 
 def test_td3_refuses_discrete_actions_in_one_line(monkeypatch, capsys):
