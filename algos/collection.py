@@ -18,7 +18,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @configclass
 class ReplayConfig(BaseConfig):
-    """What the algorithms that learn from a replay have in common."""
+    """What the algorithms that learn from a replay have in common; each says its rows_per_step, an int."""
 
     learning_rate: float = traced(3e-4, "Step size of Adam.", above=0)
     gamma: float = traced(0.99, "Discount per environment step.", low=0, high=1)
@@ -63,11 +63,6 @@ class ReplayConfig(BaseConfig):
     def prefill_rows(self) -> int:
         """Vector steps of random actions in `init`."""
         return max(self.window, -(-self.learning_starts // self.num_envs))
-
-    @property
-    def rows_per_step(self) -> int:
-        """Vector steps in one `step`."""
-        raise NotImplementedError
 
 
 class Transition(NamedTuple):

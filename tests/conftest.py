@@ -1,6 +1,46 @@
-"""Settings of the whole suite: implicit broadcasting between ranks and reuse of a random key are errors."""
+"""Settings of the whole suite: implicit broadcasting between ranks and reuse of a random key are errors.
+
+Fixtures are functions that several folders' tests call.
+"""
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from onejit.algos import checkpoint
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+def _assert_bitwise_equal(a, b):
+    def data(x):
+        return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(data(x), data(y)), a, b)
+
+
+@pytest.fixture(scope="session")
+def assert_bitwise_equal():
+    """(a, b): two pytrees of arrays, keys too, are the same bit for bit."""
+    return _assert_bitwise_equal
+
+
+@pytest.fixture
+def assert_resume_is_exact(tmp_path):
+    """(algorithm, init, step, iterations): so many, saved and restored, and two more equal never having stopped."""
+
+    def check(algorithm, init, step, iterations):
+        states = [init(jax.random.key(3))]
+        for _ in range(iterations + 2):
+            states.append(step(states[-1])[0])
+        saved = {"iteration": iterations, "eval_return": 0.0}
+        path = checkpoint.save(tmp_path, iterations, states[iterations], saved)
+        state = checkpoint.restore(path, jax.eval_shape(algorithm.init, jax.random.key(0)))
+        _assert_bitwise_equal(state, states[iterations])
+        for _ in range(2):
+            state, _ = step(state)
+        _assert_bitwise_equal(state, states[-1])
+
+    return check

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import checkpoint, guard, q_stack, staq
+from onejit.algos import guard, q_stack, staq
 from onejit.algos.config import ConfigError
 
 SMALL = staq.Config(
@@ -166,24 +166,9 @@ def test_the_first_policy_is_uniform(small):
     assert abs(float(actions.mean()) - 0.5) < 0.05
 
 
-def assert_bitwise_equal(a, b):
-    def data(x):
-        return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-
-    jax.tree.map(lambda x, y: np.testing.assert_array_equal(data(x), data(y)), a, b)
-
-
-def test_resume_is_exact_with_stack_and_replay_included(small, tmp_path):
+def test_resume_is_exact_with_stack_and_replay_included(small, assert_resume_is_exact):
     algorithm, _, init, step = small
-    states = [init(jax.random.key(3))]
-    for _ in range(9):  # the annealing ends with the fifth, and the stack holds three
-        states.append(step(states[-1])[0])
-    path = checkpoint.save(tmp_path, 7, states[7], {"iteration": 7, "eval_return": 0.0})
-    state = checkpoint.restore(path, jax.eval_shape(algorithm.init, jax.random.key(0)))
-    assert_bitwise_equal(state, states[7])
-    for _ in range(2):
-        state, _ = step(state)
-    assert_bitwise_equal(state, states[9])
+    assert_resume_is_exact(algorithm, init, step, 7)  # the annealing ends with the fifth, and the stack holds three
 
 
 def test_vmapped_seeds_equal_single_runs():
@@ -240,7 +225,7 @@ def test_a_grid_that_is_too_fine_is_refused():
         staq.make(envs.make("brax/humanoid"), SMALL.replace(buffer_size=10**6))
 
 
-def test_a_bad_transition_spoils_nothing(small):
+def test_a_bad_transition_spoils_nothing(small, assert_bitwise_equal):
     algorithm, networks, init, step = small
     state, _ = step(init(jax.random.key(0)))
     batch = staq.sample(state.collection.replay, state.cache.logits, jax.random.key(1), state.config)
