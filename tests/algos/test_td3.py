@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from onejit import envs
+from onejit import algos, envs
 from onejit.algos import fast_td3, td3
 
 CONFIG = td3.Config(actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), batch_size=32)
@@ -111,3 +111,45 @@ def test_exploration_of_fast_td3_is_redrawn_when_an_episode_ends():
     changed = (scales[1:] != scales[:-1]).all(axis=1)
     np.testing.assert_array_equal(changed, [False, False, False, True, False, False])
     assert (scales >= 0.001).all() and (scales <= 0.4).all() and len(np.unique(scales[0])) == 8
+
+
+class Privileged:
+    """Shows the policy noise and the critic a number, which is the reward."""
+
+    observation_space = {"state": envs.Box(-1.0, 1.0, (2,)), "privileged_state": envs.Box(0.0, 1.0, (3,))}
+    action_space = envs.Box(-1.0, 1.0, (1,))
+
+    def reset(self, key):
+        number_key, noise_key = jax.random.split(key)
+        number, noise = jax.random.uniform(number_key), jax.random.uniform(noise_key, (2,))
+        return number, {"state": noise, "privileged_state": jnp.full(3, number)}
+
+    def step(self, key, state, action):
+        _, obs = self.reset(key)
+        return state, envs.Step(obs, state, jnp.bool_(True), jnp.bool_(False), {})
+
+
+def test_the_critics_of_fast_td3_see_privileged_observations_and_the_actor_does_not():
+    config = fast_td3.Config(
+        num_envs=32,
+        batch_size=128,
+        learning_starts=640,
+        buffer_size=6400,
+        total_steps=32_000,
+        v_min=-0.5,
+        v_max=1.5,
+        num_atoms=21,
+        learning_rate=3e-3,
+        actor_hidden_sizes=(8,),
+        critic_hidden_sizes=(16,),
+        normalize_obs=False,
+    )
+    algorithm = fast_td3.make(Privileged(), config)
+    state = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=400, log_every=400)[0])(jax.random.key(0))
+    networks = fast_td3.make_networks(Privileged(), config)
+    numbers = jnp.linspace(0.1, 0.9, 5)
+    obs = {"state": jnp.full((5, 2), 0.5), "privileged_state": jnp.broadcast_to(numbers[:, None], (5, 3))}
+    action = algorithm.act(state, obs, jax.random.key(1), True)
+    np.testing.assert_array_equal(action, jnp.broadcast_to(action[:1], action.shape))
+    q = fast_td3.mean_q(networks, state.learner.params["critic"], obs, action, config)
+    np.testing.assert_allclose(q.mean(axis=0), numbers, atol=0.1)  # one step long: the value is the number
