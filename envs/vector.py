@@ -162,7 +162,7 @@ class VectorEnv:
             entry, place = self.env.reset(refresh_key), state.bank_cursor // _REFRESH_INTERVAL
             return jax.tree.map(lambda pool, x: pool.at[place].set(x), state.bank, entry)
 
-        # Most steps need neither: a reset of its own at each of them costs a sixth of the time of Brax's halfcheetah.
+        # Most steps need neither, and a reset of its own is a good part of a step of a robot.
         bank = jax.lax.cond(state.bank_cursor % _REFRESH_INTERVAL == 0, refreshed, lambda: state.bank)
         started = jax.lax.cond(
             jnp.any(done), lambda: _where_done(done, self._draw(bank, choice_key), stepped), lambda: stepped
