@@ -12,6 +12,7 @@ from .. import losses
 from .q_networks import apply_ensemble
 
 _CHUNK = 32_768  # observations times networks that are evaluated at once: bounds the memory of the activations
+_BLOCK = 32  # Q-functions that are evaluated at once: the stack is not evaluated beyond the block that is being filled
 
 
 class Stack(NamedTuple):
@@ -46,6 +47,11 @@ def size(stack: Stack) -> int:
     return jax.tree.leaves(stack.params)[0].shape[0]
 
 
+def block_size(stack: Stack) -> int:
+    """Q-functions that are evaluated at once."""
+    return min(size(stack), _BLOCK)
+
+
 def push(stack: Stack, params: Any, ok: chex.Array | bool = True) -> Stack:
     """Puts an ensemble in the place of the oldest; where not `ok`, leaves the stack as it is, without copying it."""
     place = stack.pushed % size(stack)
@@ -62,11 +68,22 @@ def mean_q(networks: nn.Module, params: Any, obs: Any) -> chex.Array:
 
 def logits(stack: Stack, weights: Weights, obs: Any, networks: nn.Module) -> chex.Array:
     """The policy's logits by the whole stack: observations `[..., *shape]` to `[..., n]`."""
-    memory = size(stack)
-    stacked = jax.vmap(lambda params: mean_q(networks, params, obs))(stack.params)
+    memory, block = size(stack), block_size(stack)
     by_age = losses.staq_coefficients(stack.pushed, memory=memory, eta=weights.eta, beta=weights.beta)
-    age = (stack.pushed - 1 - jnp.arange(memory)) % memory
-    return losses.staq_logits(stacked, by_age[age])
+    coefficients = by_age[(stack.pushed - 1 - jnp.arange(memory)) % memory]
+
+    def add_block(i, total):
+        start = jnp.minimum(i * block, memory - block)  # the last block overlaps the one before
+        entries, coefs = jax.tree.map(
+            lambda x: jax.lax.dynamic_slice_in_dim(x, start, block), (stack.params, coefficients)
+        )
+        coefs = jnp.where(start + jnp.arange(block) < i * block, 0.0, coefs)
+        q = jax.vmap(lambda params: mean_q(networks, params, obs))(entries)
+        return total + losses.staq_logits(q, coefs)
+
+    out = jax.eval_shape(lambda: mean_q(networks, stack.outgoing, obs))
+    filled = _largest(jnp.minimum(stack.pushed, memory))
+    return jax.lax.fori_loop(0, -(-filled // block), add_block, jnp.zeros(out.shape, out.dtype))
 
 
 def advanced(stack: Stack, weights: Weights, old_logits: chex.Array, obs: Any, networks: nn.Module) -> chex.Array:
@@ -95,17 +112,27 @@ def empty_cache(capacity: int, num_envs: int, num_actions: int) -> Cache:
     return Cache(jnp.zeros((capacity, num_envs, num_actions), jnp.float32), Weights(never, never))
 
 
-def refresh(cache: Cache, stack: Stack, weights: Weights, next_obs: Any, networks: nn.Module) -> Cache:
-    """The cache after a push: by the recursion if the weights are still the same, else with the whole stack."""
-    ensemble = jax.tree.leaves(stack.outgoing)[0].shape[0]
+def refresh(
+    cache: Cache, stack: Stack, weights: Weights, next_obs: Any, num_rows: chex.Array, networks: nn.Module
+) -> Cache:
+    """The cache after a push: by the recursion if the weights are still the same, else with the whole stack.
+
+    Only the first `num_rows` rows are computed, those that have been written; under vmap, as many as in any.
+    """
+    ensemble = _ensemble_size(stack)
+    num_rows = _largest(num_rows)
 
     def recursion():
-        return over_rows(
-            lambda old, obs: advanced(stack, weights, old, obs, networks), 2 * ensemble, cache.logits, next_obs
-        )
+        def advance(old, obs):
+            return advanced(stack, weights, old, obs, networks)
+
+        return over_rows(advance, 2 * ensemble, num_rows, cache.logits, next_obs)
 
     def anew():
-        return over_rows(lambda obs: logits(stack, weights, obs, networks), size(stack) * ensemble, next_obs)
+        def whole(obs):
+            return logits(stack, weights, obs, networks)
+
+        return over_rows(whole, block_size(stack) * ensemble, num_rows, next_obs)
 
     same = (cache.weights.eta == weights.eta) & (cache.weights.beta == weights.beta)
     return Cache(jax.lax.cond(_in_all(same), recursion, anew), weights)
@@ -113,26 +140,22 @@ def refresh(cache: Cache, stack: Stack, weights: Weights, next_obs: Any, network
 
 def add_rows(cache: Cache, stack: Stack, rows: chex.Array, next_obs: Any, networks: nn.Module) -> Cache:
     """Fills in the rows `[R]` of the replay that were written since."""
-    num_networks = size(stack) * jax.tree.leaves(stack.outgoing)[0].shape[0]
+
+    def whole(obs):
+        return logits(stack, cache.weights, obs, networks)
+
     obs = jax.tree.map(lambda x: x[rows], next_obs)
-    new = over_rows(lambda obs: logits(stack, cache.weights, obs, networks), num_networks, obs)
+    new = over_rows(whole, block_size(stack) * _ensemble_size(stack), len(rows), obs)
     return cache._replace(logits=cache.logits.at[rows].set(new))
 
 
-@jax.custom_batching.custom_vmap
-def _in_all(flag):
-    """The flag; under vmap, whether it holds in all: one flag, so that a `cond` stays one."""
-    return flag
+def over_rows(
+    function: Callable[..., chex.Array], num_networks: int, num_rows: chex.Array | int, *rows: Any
+) -> chex.Array:
+    """A function of `[B, ...]` arrays applied to `[R, N, ...]` ones, in chunks that suit so many networks.
 
-
-@_in_all.def_vmap
-def _in_all_batched(axis_size, in_batched, flag):
-    del axis_size, in_batched
-    return jnp.all(flag), False
-
-
-def over_rows(function: Callable[..., chex.Array], num_networks: int, *rows: Any) -> chex.Array:
-    """A function of `[B, ...]` arrays applied to `[R, N, ...]` ones, in chunks that suit so many networks."""
+    Rows from `num_rows` on are not computed (but for the rest of a chunk), and are 0.
+    """
     lead = jax.tree.leaves(rows)[0].shape[:2]
     total = lead[0] * lead[1]
     flat = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:]), rows)
@@ -144,5 +167,28 @@ def over_rows(function: Callable[..., chex.Array], num_networks: int, *rows: Any
         return jax.lax.dynamic_update_slice_in_dim(out, function(*part), start, axis=0)
 
     first = jax.eval_shape(function, *jax.tree.map(lambda x: x[:chunk], flat))
-    out = jax.lax.fori_loop(0, -(-total // chunk), one, jnp.zeros((total, *first.shape[1:]), first.dtype))
+    zeros = jnp.zeros((total, *first.shape[1:]), first.dtype)
+    out = jax.lax.fori_loop(0, -(-num_rows * lead[1] // chunk), one, zeros)
     return out.reshape(*lead, *first.shape[1:])
+
+
+def _shared(reduce):
+    """A scalar as it is; under vmap `reduce` over all, one scalar, so that a `cond` or a loop's bound stays one."""
+
+    @jax.custom_batching.custom_vmap
+    def shared(x):
+        return x
+
+    @shared.def_vmap
+    def batched(axis_size, in_batched, x):
+        del axis_size, in_batched
+        return reduce(x), False
+
+    return shared
+
+
+_in_all, _largest = _shared(jnp.all), _shared(jnp.max)
+
+
+def _ensemble_size(stack):
+    return jax.tree.leaves(stack.outgoing)[0].shape[0]

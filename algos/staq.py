@@ -290,8 +290,8 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
         key, collect_key, update_key = jax.random.split(state.key, 3)
         config, learner = state.config, state.learner
         weights = mirror_descent(learner.iteration, num_actions, config)
-        old_obs = state.collection.replay.rows.next_obs
-        cache = q_stack.refresh(state.cache, learner.stack, weights, old_obs, networks)
+        ring = state.collection.replay
+        cache = q_stack.refresh(state.cache, learner.stack, weights, ring.rows.next_obs, ring.size, networks)
 
         # Collect with the present policy.
         def select_action(key, exploration, obs):

@@ -98,7 +98,8 @@ def expected_cache(before, after, networks):
 def test_cached_logits_are_those_of_the_whole_stack(small, monkeypatch):
     """While the entropy weight is annealed (5 iterations), after, and after the stack and the replay have wrapped."""
     algorithm, networks, init, _ = small
-    monkeypatch.setattr(q_stack, "_CHUNK", 6 * 10)  # 10 of 88 entries at once by the whole stack: a remainder
+    monkeypatch.setattr(q_stack, "_BLOCK", 2)  # of 3 Q-functions: a remainder
+    monkeypatch.setattr(q_stack, "_CHUNK", 4 * 10)  # 10 of 88 entries at once by the whole stack: a remainder
     step = jax.jit(algorithm.step)
     whole_stack = jax.jit(lambda before, after: expected_cache(before, after, networks))
     state, coefs = init(jax.random.key(0)), []
@@ -123,7 +124,7 @@ def test_cached_logits_are_those_of_the_whole_stack(small, monkeypatch):
     weights = staq.mirror_descent(state.learner.iteration, 2, state.config)
     obs = state.collection.replay.rows.next_obs
     one, other = (
-        q_stack.refresh(state.cache, state.learner.stack._replace(params=params), weights, obs, networks).logits
+        q_stack.refresh(state.cache, state.learner.stack._replace(params=params), weights, obs, 22, networks).logits
         for params in (state.learner.stack.params, spoilt)
     )
     np.testing.assert_array_equal(one, other)
