@@ -60,8 +60,24 @@ CASES = {
     "mdpo_off_policy_pendulum": Case("mdpo_off_policy", "gymnax/Pendulum-v1", "Pendulum-v1"),
     "spo_cartpole": Case("spo", "gymnax/CartPole-v1", "CartPole-v1"),
     "mdpo_cartpole": Case("mdpo", "gymnax/CartPole-v1", "CartPole-v1"),
-    "staq_cartpole": Case("staq", "gymnax/CartPole-v1", "CartPole-v1", seeds=5),
-    "staq_acrobot": Case("staq", "gymnax/Acrobot-v1", "Acrobot-v1", seeds=5),
+    "staq_cartpole": Case("staq", "gymnax/CartPole-v1", "CartPole-v1", seeds=5, vmapped=False),
+    "staq_acrobot": Case("staq", "gymnax/Acrobot-v1", "Acrobot-v1", seeds=5, vmapped=False),
+    "staq_breakout": Case(
+        "staq",
+        "gymnax/Breakout-MinAtar",
+        "Breakout-MinAtar",
+        seeds=3,
+        vmapped=False,
+        changes={
+            "memory": 30,
+            "num_envs": 16,
+            "num_steps": 64,
+            "batch_size": 64,
+            "learning_rate": 3e-4,
+            "total_steps": 300_000,
+            "anneal_fraction": 0.1,
+        },
+    ),
     "ppo_halfcheetah_race": _race("ppo"),
     "fast_td3_halfcheetah_race": _race("fast_td3"),
     "fast_sac_halfcheetah_race": _race("fast_sac"),
@@ -92,7 +108,9 @@ def run_case(case: Case) -> dict:
     }
 
 
-def measure(algorithm: algos.Algorithm, seeds: int, *, vmapped: bool, eval_episodes: int, metrics=()) -> dict:
+def measure(
+    algorithm: algos.Algorithm, seeds: int, *, vmapped: bool, eval_episodes: int, metrics=(), rows: int = ROWS
+) -> dict:
     """Trains with each seed; returns the settings, the evaluated returns, and the seconds of training without them.
 
     Args:
@@ -101,9 +119,10 @@ def measure(algorithm: algos.Algorithm, seeds: int, *, vmapped: bool, eval_episo
       vmapped: whether they run together, or one after the other.
       eval_episodes: of each evaluation; with 0, returns are those of the training's own episodes.
       metrics: names of further metrics to keep, averaged over the iterations of a row.
+      rows: how many points a curve has, about.
     """
     iterations = algorithm.iterations(algorithm.config.total_steps)
-    every = max(1, iterations // ROWS)
+    every = max(1, iterations // rows)
     evaluator = algos.evaluator(algorithm, num_episodes=max(1, eval_episodes))
     keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(np.arange(seeds))
     groups = [keys] if vmapped else list(keys)  # of (key of the training, key of the evaluation)
@@ -121,7 +140,7 @@ def measure(algorithm: algos.Algorithm, seeds: int, *, vmapped: bool, eval_episo
     for group in groups:
         start = time.perf_counter()
         state = jax.block_until_ready(init(group))
-        elapsed, rows = time.perf_counter() - start, []
+        elapsed, points = time.perf_counter() - start, []
         for _ in range(iterations // every):
             start = time.perf_counter()
             state, row = jax.block_until_ready(step(state))
@@ -129,8 +148,8 @@ def measure(algorithm: algos.Algorithm, seeds: int, *, vmapped: bool, eval_episo
             seconds.append(elapsed)
             returns = evaluate(state, group) if eval_episodes else row["charts/episodic_return"]
             jax.block_until_ready(returns)
-            rows.append({"return": returns} | {name: row[name] for name in metrics})
-        columns.append(jax.tree.map(lambda *x: np.stack(x, axis=-1).reshape(-1, len(x)), *jax.device_get(rows)))
+            points.append({"return": returns} | {name: row[name] for name in metrics})
+        columns.append(jax.tree.map(lambda *x: np.stack(x, axis=-1).reshape(-1, len(x)), *jax.device_get(points)))
     history = jax.tree.map(lambda *x: np.concatenate(x).astype(float), *columns)
     returns = history.pop("return")
     steps = algorithm.steps_after(every * (np.arange(returns.shape[1]) + 1))
