@@ -20,6 +20,8 @@ class Algorithm(NamedTuple):
       config: the Config it was made with; its static fields hold for every State.
       steps_per_iteration: environment steps that one `step` takes.
       initial_steps: environment steps that `init` takes, to fill a replay.
+      logits: `logits(state, obs) -> [..., n]` for n discrete actions, of which `act` takes the largest when it is
+        deterministic; None for continuous ones.
     """
 
     init: Callable[..., State]
@@ -29,6 +31,7 @@ class Algorithm(NamedTuple):
     config: Any
     steps_per_iteration: int
     initial_steps: int = 0
+    logits: Callable[[State, Any], Any] | None = None
 
     def steps_after(self, iterations: int) -> int:
         """Environment steps of `init` and so many calls of `step`."""

@@ -63,11 +63,13 @@ class Policy(NamedTuple):
       act: (params, obs, key, deterministic) -> actions.
       exploration: (key, num_envs, config) -> what exploration carries for each environment, leaves `[N, ...]`; drawn
         anew for an environment when its episode ends.
+      logits: (params, obs) -> logits, for discrete actions.
     """
 
     explore: Callable[..., chex.Array]
     act: Callable[..., chex.Array]
     exploration: Callable[..., Any] = no_exploration
+    logits: Callable[..., chex.Array] | None = None
 
 
 def make(
@@ -140,7 +142,17 @@ def make(
     def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:
         return collector.to_env(policy.act(state.learner.params, normalize_obs(state.learner, obs), key, deterministic))
 
+    def logits(state: State, obs: Any) -> chex.Array:
+        return policy.logits(state.learner.params, normalize_obs(state.learner, obs))
+
     num_envs = config.num_envs
     return Algorithm(
-        init, step, act, env, config, config.rows_per_step * num_envs, initial_steps=config.prefill_rows * num_envs
+        init,
+        step,
+        act,
+        env,
+        config,
+        steps_per_iteration=config.rows_per_step * num_envs,
+        initial_steps=config.prefill_rows * num_envs,
+        logits=logits if policy.logits else None,
     )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 
-from ..envs import Environment, VectorEnv
+from ..envs import Discrete, Environment, VectorEnv
 from . import memory, rollout
 from .base import Algorithm, Metrics
 from .networks import Networks, make_actor_critic
@@ -63,7 +63,7 @@ def make(env: Environment, config: OnPolicyConfig, networks: Networks | None, up
         learner = state.learner
 
         def select_action(key, obs):
-            distribution = networks.policy.apply(learner.params["policy"], normalize_obs(learner, obs))
+            distribution = policy(learner, obs)
             action = head.sample(key, distribution)
             return action, head.log_prob(action, distribution)
 
@@ -73,8 +73,15 @@ def make(env: Environment, config: OnPolicyConfig, networks: Networks | None, up
         learner, metrics = update(learner, batch, update_key, networks=networks, config=state.config)
         return State(state.config, learner, env_state, obs, key), episodes | metrics
 
+    def policy(learner: Learner, obs: Any) -> Any:
+        return networks.policy.apply(learner.params["policy"], normalize_obs(learner, obs))
+
     def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:
-        distribution = networks.policy.apply(state.learner.params["policy"], normalize_obs(state.learner, obs))
+        distribution = policy(state.learner, obs)
         return head.to_env(head.mode(distribution) if deterministic else head.sample(key, distribution))
 
-    return Algorithm(init, step, act, env, config, config.num_envs * config.num_steps)
+    def logits(state: State, obs: Any) -> chex.Array:
+        return policy(state.learner, obs)
+
+    steps, discrete = config.num_envs * config.num_steps, isinstance(env.action_space, Discrete)
+    return Algorithm(init, step, act, env, config, steps, logits=logits if discrete else None)

@@ -72,7 +72,9 @@ def logits(stack: Stack, weights: Weights, obs: Any, networks: nn.Module) -> che
     by_age = losses.staq_coefficients(stack.pushed, memory=memory, eta=weights.eta, beta=weights.beta)
     coefficients = by_age[(stack.pushed - 1 - jnp.arange(memory)) % memory]
 
-    def add_block(i, total):
+    filled = _largest(jnp.minimum(stack.pushed, memory))
+
+    def add_block(total, i):
         start = jnp.minimum(i * block, memory - block)  # the last block overlaps the one before
         entries, coefs = jax.tree.map(
             lambda x: jax.lax.dynamic_slice_in_dim(x, start, block), (stack.params, coefficients)
@@ -81,9 +83,11 @@ def logits(stack: Stack, weights: Weights, obs: Any, networks: nn.Module) -> che
         q = jax.vmap(lambda params: mean_q(networks, params, obs))(entries)
         return total + losses.staq_logits(q, coefs)
 
+    def step(total, i):  # not a loop with a traced bound: gradients go through this
+        return jax.lax.cond(i * block < filled, add_block, lambda total, i: total, total, i), None
+
     out = jax.eval_shape(lambda: mean_q(networks, stack.outgoing, obs))
-    filled = _largest(jnp.minimum(stack.pushed, memory))
-    return jax.lax.fori_loop(0, -(-filled // block), add_block, jnp.zeros(out.shape, out.dtype))
+    return jax.lax.scan(step, jnp.zeros(out.shape, out.dtype), jnp.arange(-(-memory // block)))[0]
 
 
 def advanced(stack: Stack, weights: Weights, old_logits: chex.Array, obs: Any, networks: nn.Module) -> chex.Array:

@@ -178,18 +178,21 @@ def make_policy(env: Environment, networks: Networks) -> Policy:
     def stored(action, distribution):
         return jnp.tanh(action) if isinstance(distribution, Gaussian) else action
 
+    def actor(params, obs):
+        return networks.actor.apply(params["actor"], obs)
+
     def explore(params, exploration, obs, key):
         del exploration
-        distribution = networks.actor.apply(params["actor"], obs)
+        distribution = actor(params, obs)
         return stored(head.sample(key, distribution), distribution)
 
     def act(params, obs, key, deterministic):
         if not deterministic:
             return explore(params, (), obs, key)
-        distribution = networks.actor.apply(params["actor"], obs)
+        distribution = actor(params, obs)
         return stored(head.mode(distribution), distribution)
 
-    return Policy(explore, act)
+    return Policy(explore, act, logits=actor if isinstance(env.action_space, Discrete) else None)
 
 
 def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:

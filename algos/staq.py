@@ -325,13 +325,16 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
         metrics["charts/entropy_coef"] = entropy_coef(state.learner.iteration, num_actions, config)
         return State(config, learner, carry, cache, key), metrics
 
+    def logits(state: State, obs: Any) -> chex.Array:
+        return logits_of(state.learner, obs, state.config)
+
     def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:
-        logits = logits_of(state.learner, obs, state.config)
-        action = jnp.argmax(logits, axis=-1) if deterministic else jax.random.categorical(key, logits)
+        xi = logits(state, obs)
+        action = jnp.argmax(xi, axis=-1) if deterministic else jax.random.categorical(key, xi)
         return action.astype(jnp.int32)
 
     steps, initial_steps = config.num_envs * config.num_steps, config.prefill_rows * config.num_envs
-    return Algorithm(init, step, act, env, config, steps, initial_steps=initial_steps)
+    return Algorithm(init, step, act, env, config, steps, initial_steps=initial_steps, logits=logits)
 
 
 def sample(ring: replay.Replay, next_logits: chex.Array, key: chex.PRNGKey, config: Config) -> Batch:

@@ -7,20 +7,27 @@ keeps the true successor. A suite's package is imported when one of its environm
 from .base import Environment, Step
 from .checking import check
 from .discretize import Discretized
+from .observations import Adversary, Frames, FrameStack, NoisyObservations
 from .registry import env_ids, make, register
 from .spaces import Box, Discrete, Space
 from .vector import VectorEnv, VectorState, VectorStep
+from .wrapper import Wrapper
 
 __all__ = [
+    "Adversary",
     "Box",
     "Discrete",
     "Discretized",
     "Environment",
+    "FrameStack",
+    "Frames",
+    "NoisyObservations",
     "Space",
     "Step",
     "VectorEnv",
     "VectorState",
     "VectorStep",
+    "Wrapper",
     "check",
     "env_ids",
     "make",

@@ -1,15 +1,14 @@
 """Continuous actions cut into a grid, for algorithms that need a finite number of them."""
 
-from typing import Any
-
 import chex
 import jax.numpy as jnp
 
-from .base import Environment, EnvState, Observation, Step
+from .base import Environment, EnvState, Step
 from .spaces import Box, Discrete
+from .wrapper import Wrapper
 
 
-class Discretized:
+class Discretized(Wrapper):
     """An environment with a Box of actions, of which only a grid may be taken; all else is passed through.
 
     Action k stands for the digits of k in base `bins`, one for each dimension, the last one fastest; digit i is the
@@ -32,12 +31,8 @@ class Discretized:
         num_actions = bins ** space.shape[0]
         if num_actions >= 2**31:
             raise ValueError(f"bins={bins}: {bins}^{space.shape[0]} actions are too many")
-        self.env, self.bins = env, bins
-        self.observation_space, self.action_space = env.observation_space, Discrete(num_actions)
-
-    def reset(self, key: chex.PRNGKey) -> tuple[EnvState, Observation]:
-        """Starts an episode."""
-        return self.env.reset(key)
+        super().__init__(env)
+        self.action_space, self.bins = Discrete(num_actions), bins
 
     def step(self, key: chex.PRNGKey, state: EnvState, action: chex.Array) -> tuple[EnvState, Step]:
         """Advances by one step with the action that the number stands for."""
@@ -50,8 +45,3 @@ class Discretized:
         action, powers = jnp.broadcast_arrays(action[..., None], powers.reshape((1,) * action.ndim + (-1,)))
         digits = action // powers % self.bins
         return self.env.action_space.from_unit(2.0 * digits / (self.bins - 1) - 1.0)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "env" or name.startswith("__"):  # not there yet, in a copy that is being made
-            raise AttributeError(name)
-        return getattr(self.env, name)

@@ -32,6 +32,7 @@ from .mdpo import (
 from .ppo import approx_kl, clip_fraction, clipped_value_loss, ppo_clip_loss
 from .returns import gae, lambda_returns, n_step_return, vtrace
 from .sac import sac_actor_loss, sac_target, sac_temperature_loss
+from .smoothing import certified_probability, certified_return, clopper_pearson_lower, dkw_lower
 from .spo import ratio_deviation, spo_aligned_loss, spo_loss
 from .staq import staq_coefficients, staq_logits, staq_target
 from .td3 import target_policy_noise, td3_actor_loss, td3_critic_loss, td3_target
@@ -44,9 +45,13 @@ __all__ = [
     "categorical_log_prob",
     "categorical_mean",
     "categorical_projection",
+    "certified_probability",
+    "certified_return",
     "clip_fraction",
     "clipped_double_categorical",
     "clipped_value_loss",
+    "clopper_pearson_lower",
+    "dkw_lower",
     "gae",
     "gaussian_entropy",
     "gaussian_kl",

@@ -1,0 +1,32 @@
+"""What environments around another environment have in common."""
+
+from typing import Any
+
+import chex
+
+from .base import Environment, EnvState, Observation, Step
+
+
+class Wrapper:
+    """An environment around another one, of which it passes everything through; a subclass changes a part.
+
+    Args:
+      env: the inner environment.
+    """
+
+    def __init__(self, env: Environment):
+        self.env = env
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+
+    def reset(self, key: chex.PRNGKey) -> tuple[EnvState, Observation]:
+        """Starts an episode."""
+        return self.env.reset(key)
+
+    def step(self, key: chex.PRNGKey, state: EnvState, action: chex.Array) -> tuple[EnvState, Step]:
+        """Advances by one step."""
+        return self.env.step(key, state, action)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "env" or name.startswith("__"):  # not there yet, in a copy that is being made
+            raise AttributeError(name)
+        return getattr(self.env, name)
