@@ -70,3 +70,30 @@ def plot_curve(folder: Path, title: str) -> Path:
     path = folder / "curve.png"
     figure.savefig(path, dpi=130)
     return path
+
+
+def plot_certificates(path: Path, cells: list[dict], title: str) -> None:
+    """Draws certified lower bounds and attacked returns against the adversary's budget, a colour for each sigma.
+
+    Args:
+      path: of the picture.
+      cells: a dict for each sigma: "sigma"; "certified", at the budgets "experiment" → "budgets", where there is a
+        certificate; "attacked" and its standard error "attacked_sem", at the budgets "experiment" → "attack_budgets".
+      title: of the figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for i, cell in enumerate(cells):
+        style = {"color": f"C{i}"}
+        if "certified" in cell:
+            label = f"σ = {cell['sigma']:g}: certified"
+            axes.plot(cell["experiment"]["budgets"], cell["certified"], label=label, **style)
+        label = f"σ = {cell['sigma']:g}: attacked" if cell["sigma"] else "undefended: attacked"
+        attacked = (cell["experiment"]["attack_budgets"], cell["attacked"], cell["attacked_sem"])
+        axes.errorbar(*attacked, label=label, marker="o", markersize=4, linestyle=":", **style)
+    axes.set(xlabel="adversary's budget, L2 norm over an episode", ylabel="expected return", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best", frameon=False, fontsize=7)
+    figure.savefig(path, dpi=130)

@@ -3,7 +3,7 @@
 A smoothed policy acts on observations with Gaussian noise of standard deviation σ, one draw for each. An adversary
 adds perturbations to the observations before the noise, as it likes and knowing all that went before, as long as the
 square root of the sum of their squared L2 norms over the episode is at most its budget B. By the adaptive
-Neyman–Pearson lemma (Theorem 2 there), whatever has probability p without adversary has at least
+Neyman–Pearson lemma there, whatever has probability p without adversary has at least
 Φ(Φ⁻¹(p) − B/σ) with it, in episodes of any length.
 
 These functions are plain numpy and scipy in float64, not traced: they run once, after all episodes, and Φ⁻¹ near 1,
@@ -68,7 +68,7 @@ def dkw_lower(probability: np.ndarray, trials: int, *, alpha: float) -> np.ndarr
 def certified_probability(p_lower: np.ndarray, *, sigma: float, budget: np.ndarray) -> np.ndarray:
     """The least probability under attack: Φ(Φ⁻¹(p) − B/σ), for p `[...]` and budgets that broadcast with it.
 
-    Source: Kumar et al. (2022), arXiv 2106.11420, Theorem 2.
+    Source: Kumar et al. (2022), arXiv 2106.11420, the adaptive Neyman–Pearson lemma.
 
     Args:
       p_lower: a lower bound on the probability without adversary, in [0, 1].
@@ -108,7 +108,7 @@ def certified_return(
     near 1, with few thresholds; they must then be chosen without looking at the returns. To bound the probability of
     a success, pass 1.0 for each success and 0.0 for each failure, with thresholds=[1.0].
 
-    Source: Kumar et al. (2022), arXiv 2106.11420, section 4.
+    Source: Kumar et al. (2022), arXiv 2106.11420, the certificates of the total reward.
 
     Args:
       returns: of independent episodes with noise and without adversary, `[N]`.

@@ -1,0 +1,353 @@
+"""Smoothed policies (Kumar et al. 2022, arXiv 2106.11420): training under noise, certified returns, adaptive attacks.
+
+Any algorithm becomes a smoothed one by training in `smoothed(env, sigma)`, where each observation gets one draw of
+Gaussian noise. `certify` plays many episodes of what was learned and bounds from below the expected return under every
+adversary of a given budget; `attack` plays against one and shows how low it can push it. Between the two lies the
+truth. Both add the noise themselves: give them the environment without it. Budgets and sigma are in the units of the
+raw observation; running statistics of an algorithm normalise after the noise, and do not touch the certificate.
+
+The attack differs from the code released with the paper in the length of a gradient step, which is the remaining
+budget times 2/num_steps instead of a constant, so that num_steps steps always reach twice the budget, as many as
+there; and in that noise is drawn anew at each time step.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.progress import Progress
+
+from .. import losses
+from ..envs import Adversary, Discrete, Environment, FrameStack, NoisyObservations
+from ..envs.observations import stack_frames
+from .base import Algorithm, State
+from .evaluation import evaluate
+
+Policy = Callable[[chex.Array], chex.Array]
+
+
+class Certificate(NamedTuple):
+    """What `certify` found.
+
+    Attributes:
+      sigma: standard deviation of the noise.
+      budgets: of the adversary, `[n]`.
+      lower: bounds that hold for the expected return under attack, together with probability 1 − alpha, `[n]`.
+      returns: of the episodes without attack, `[num_episodes]`; successes as 1 and 0 with a success_threshold.
+      alpha: probability with which the bounds may fail.
+      bound: "clopper_pearson" or "dkw".
+    """
+
+    sigma: float
+    budgets: np.ndarray
+    lower: np.ndarray
+    returns: np.ndarray
+    alpha: float
+    bound: str
+
+
+class Attack(NamedTuple):
+    """What `attack` found: the worst of several strengths for each budget.
+
+    Attributes:
+      sigma: standard deviation of the policy's noise.
+      budgets: of the adversary, `[n]`.
+      returns: `[n, num_episodes]`, under the strength with the lowest mean.
+      strengths: that strength, `[n]`.
+    """
+
+    sigma: float
+    budgets: np.ndarray
+    returns: np.ndarray
+    strengths: np.ndarray
+
+
+def smoothed(
+    env: Environment,
+    sigma: float | chex.Array,
+    *,
+    num_frames: int = 1,
+    adversary: Adversary | None = None,
+    budget: float | chex.Array = 0.0,
+) -> Environment:
+    """The environment of a smoothed policy: one draw of noise per observation, then the last frames side by side.
+
+    Args:
+      env: a single environment with a Box of observations.
+      sigma: standard deviation of the noise.
+      num_frames: observations that the policy sees at once.
+      adversary: who perturbs before the noise, or None.
+      budget: its L2 norm over an episode.
+    """
+    noisy = NoisyObservations(env, sigma, adversary, budget)
+    return noisy if num_frames == 1 else FrameStack(noisy, num_frames)
+
+
+def policy_of(algorithm: Algorithm, state: State) -> Policy:
+    """What `attack` works on: observations to logits for discrete actions, to the deterministic action else."""
+    if algorithm.logits:
+        return partial(algorithm.logits, state)
+    key = jax.random.key(0)  # of a deterministic action
+    return lambda obs: algorithm.act(state, obs, key, True)
+
+
+def certify(
+    env: Environment,
+    act: Callable[[chex.Array, chex.PRNGKey], chex.Array],
+    sigma: float,
+    budgets: Sequence[float],
+    num_episodes: int = 10_000,
+    *,
+    num_frames: int = 1,
+    alpha: float = 0.05,
+    bound: str | None = None,
+    thresholds: Sequence[float] | None = None,
+    success_threshold: float | None = None,
+    minimum: float = 0.0,
+    max_steps: int = 10_000,
+    batch_size: int = 10_000,
+    seed: int = 0,
+) -> Certificate:
+    """Lower bounds on the expected return of a smoothed policy under any attack.
+
+    All episodes of a batch run in one compiled program; several batches show a progress bar.
+
+    Args:
+      env: a single environment, without noise.
+      act: (obs `[B, ...]`, key) -> actions `[B, ...]`; it sees noisy observations, stacked if num_frames is above 1.
+      sigma: standard deviation of the noise, above 0.
+      budgets: L2 norms of the adversary over an episode.
+      num_episodes: how many; the confidence gained is their number's.
+      num_frames: observations that the policy sees at once.
+      alpha: probability with which the bounds may fail, for all budgets together.
+      bound: see `losses.certified_return`; by default "clopper_pearson" if there are thresholds, else "dkw".
+      thresholds: of the return, fixed beforehand; CartPole's with its 200 steps are `range(1, 201)`.
+      success_threshold: certify the probability of a return of at least this much, instead of the return.
+      minimum: a return below which no episode can fall.
+      max_steps: steps of an episode, if it has no earlier end; the return is of these.
+      batch_size: episodes that run together.
+      seed: of the episodes.
+
+    Raises:
+      ValueError: what `losses.certified_return` refuses, before any episode where that can be known.
+    """
+    if success_threshold is not None:
+        if thresholds is not None or bound == "dkw":
+            raise ValueError("success_threshold: goes with neither thresholds nor bound='dkw'")
+        thresholds = (1.0,)
+    bound = bound or ("dkw" if thresholds is None else "clopper_pearson")
+    floor = 0.0 if success_threshold is not None else minimum
+    certified = partial(
+        losses.certified_return,
+        sigma=sigma,
+        budget=np.asarray(budgets, np.float64),
+        alpha=alpha,
+        bound=bound,
+        thresholds=thresholds,
+        minimum=floor,
+    )
+    _require_positive(num_episodes=num_episodes, batch_size=batch_size, max_steps=max_steps)
+    certified(np.full(num_episodes, floor))  # refuses what is wrong before the episodes are played
+    batch = min(num_episodes, batch_size)
+    noisy_env = smoothed(env, sigma, num_frames=num_frames)
+
+    @jax.jit
+    def play(key):
+        return evaluate(noisy_env, act, key, num_episodes=batch, max_steps=max_steps).returns
+
+    num_batches = -(-num_episodes // batch)
+    keys = jax.random.split(jax.random.key(seed), num_batches)
+    with Progress(transient=True, disable=num_batches == 1) as progress:
+        each = progress.track(keys, total=num_batches, description="certifying")
+        returns = np.concatenate([np.asarray(play(key)) for key in each])[:num_episodes]
+    if success_threshold is not None:
+        returns = (returns >= success_threshold).astype(np.float64)
+    return Certificate(float(sigma), np.asarray(budgets, np.float64), certified(returns), returns, alpha, bound)
+
+
+def targeted_adversary(
+    logits: Policy, sigma: chex.Array, gap: chex.Array, *, num_frames: int = 1, num_draws: int = 16, num_steps: int = 40
+) -> Adversary:
+    """The paper's attack on discrete actions: make the agent take the action that it finds worst, as cheaply as it can.
+
+    For each action whose logit lies more than `gap` below the best one, normalised gradient steps on the cross entropy
+    to that action, within the remaining budget, until the agent would take it. Of the actions that were reached, the
+    one with the lowest logit counts. Where none was, nothing is spent. Logits are means over draws of the noise; what
+    an action is worth is judged by the clean frames, what the agent will do by those that it has seen.
+
+    Args:
+      logits: observations `[..., *obs_shape]`, stacked if num_frames is above 1, to logits or Q-values `[..., n]`.
+      sigma: of the agent's noise; 0 for an agent without it.
+      gap: how much worse an action must be to be worth attacking for, in units of the logits.
+      num_frames: observations that the policy sees at once.
+      num_draws: of the noise.
+      num_steps: of the gradient.
+    """
+
+    def perturb(key, frames, obs, remaining):
+        noise = sigma * jax.random.normal(key, (num_draws, *obs.shape))
+
+        def mean_logits(history, delta):
+            present = obs + delta + noise
+            shown = jax.vmap(lambda frame: stack_frames(jnp.concatenate([history, frame[None]])))(present)
+            return jnp.mean(logits(shown), axis=0)
+
+        worth = mean_logits(frames.clean, jnp.zeros_like(obs))
+        candidate = worth < jnp.max(worth) - gap
+
+        def towards(target, wanted):
+            def loss(delta):
+                out = mean_logits(frames.seen, delta)
+                return -jax.nn.log_softmax(out)[target], jnp.argmax(out) == target
+
+            def unfinished(carry):
+                i, _, reached, _ = carry
+                return wanted & ~reached & (i <= num_steps)
+
+            def step(carry):
+                i, delta, _, _ = carry
+                grad, reached = jax.grad(loss, has_aux=True)(delta)
+                moved = _within(delta - 2.0 / num_steps * remaining * _unit(grad), remaining)
+                return i + 1, jnp.where(reached, delta, moved), reached, delta
+
+            start = (jnp.int32(0), jnp.zeros_like(obs), jnp.bool_(False), jnp.zeros_like(obs))
+            _, _, reached, delta = jax.lax.while_loop(unfinished, step, start)
+            return reached, delta
+
+        reached, deltas = jax.vmap(towards)(jnp.arange(len(worth)), candidate & (remaining > 0.0))
+        best = jnp.argmin(jnp.where(reached, worth, jnp.inf))
+        return jnp.where(jnp.any(reached), deltas[best], 0.0)
+
+    return Adversary(perturb, num_frames - 1)
+
+
+def deviation_adversary(
+    action: Policy, sigma: chex.Array, norm: chex.Array, *, num_frames: int = 1, num_draws: int = 16, num_steps: int = 40
+) -> Adversary:
+    """An attack on continuous actions: at each step, move the mean action as far as a perturbation of `norm` can.
+
+    Normalised gradient ascent on the squared distance between the mean action with and without the perturbation
+    (the maximal action difference of Zhang et al. 2020, arXiv 2003.08938), over draws of the noise. It spends `norm`
+    at each step until the budget is gone.
+
+    Args:
+      action: observations `[..., *obs_shape]`, stacked if num_frames is above 1, to actions `[..., d]`.
+      sigma: of the agent's noise; 0 for an agent without it.
+      norm: L2 norm of the perturbation of a step.
+      num_frames: observations that the policy sees at once.
+      num_draws: of the noise.
+      num_steps: of the gradient.
+    """
+
+    def perturb(key, frames, obs, remaining):
+        noise_key, start_key = jax.random.split(key)
+        noise = sigma * jax.random.normal(noise_key, (num_draws, *obs.shape))
+        radius = jnp.minimum(norm, remaining)
+
+        def mean_action(delta):
+            shown = jax.vmap(lambda frame: stack_frames(jnp.concatenate([frames.seen, frame[None]])))(
+                obs + delta + noise
+            )
+            return jnp.mean(action(shown), axis=0)
+
+        unperturbed = mean_action(jnp.zeros_like(obs))
+        distance = jax.grad(lambda delta: jnp.sum((mean_action(delta) - unperturbed) ** 2))
+
+        def step(_, delta):
+            return _within(delta + 2.0 / num_steps * radius * _unit(distance(delta)), radius)
+
+        # Not from 0, where the gradient vanishes.
+        start = 0.1 * radius * _unit(jax.random.normal(start_key, obs.shape))
+        delta = jax.lax.fori_loop(0, num_steps, step, start)
+        return radius * _unit(delta)
+
+    return Adversary(perturb, num_frames - 1)
+
+
+def attack(
+    env: Environment,
+    policy: Policy,
+    sigma: float,
+    budgets: Sequence[float],
+    num_episodes: int = 1000,
+    *,
+    strengths: Sequence[float] | None = None,
+    num_frames: int = 1,
+    num_draws: int = 16,
+    num_steps: int = 40,
+    max_steps: int = 10_000,
+    seed: int = 0,
+) -> Attack:
+    """Returns of a policy under adaptive attack, the worst of several strengths for each budget.
+
+    One compiled program plays all episodes of a budget and a strength.
+
+    Args:
+      env: a single environment, without noise.
+      policy: observations `[..., *obs_shape]` to logits `[..., n]`, of which the agent takes the largest, or to
+        continuous actions; see `policy_of`.
+      sigma: standard deviation of the agent's noise; 0 attacks one without it.
+      budgets: L2 norms over an episode.
+      num_episodes: of each budget and strength.
+      strengths: discrete actions: gaps of the `targeted_adversary`, by default 0, 1 and 2; continuous ones: fractions
+        of the budget that the `deviation_adversary` spends at a step, by default 0.1, 0.3 and 1.
+      num_frames: observations that the policy sees at once.
+      num_draws: of the noise, which the adversary averages over.
+      num_steps: of its gradient, at each time step.
+      max_steps: steps of an episode, if it has no earlier end.
+      seed: of the episodes; the same for all budgets.
+
+    Raises:
+      ValueError: sigma or a budget is negative, a number is below 1, or there are no strengths.
+    """
+    discrete = isinstance(env.action_space, Discrete)
+    strengths = ((0.0, 1.0, 2.0) if discrete else (0.1, 0.3, 1.0)) if strengths is None else tuple(strengths)
+    if not strengths:
+        raise ValueError("strengths: must not be empty")
+    _require_positive(num_episodes=num_episodes, num_draws=num_draws, num_steps=num_steps, max_steps=max_steps)
+    for name, value in (("sigma", sigma), *(("budgets", budget) for budget in budgets)):
+        if not 0.0 <= value < np.inf:
+            raise ValueError(f"{name}: must be finite and at least 0, got {value}")
+    # Without noise all draws are the same.
+    options = {"num_frames": num_frames, "num_draws": num_draws if sigma else 1, "num_steps": num_steps}
+
+    @jax.jit
+    def play(budget, strength, key):
+        if discrete:
+            adversary = targeted_adversary(policy, sigma, strength, **options)
+        else:
+            adversary = deviation_adversary(policy, sigma, strength * budget, **options)
+
+        def act(obs, key):
+            del key
+            out = policy(obs)
+            return jnp.argmax(out, axis=-1).astype(jnp.int32) if discrete else out
+
+        attacked = smoothed(env, sigma, num_frames=num_frames, adversary=adversary, budget=budget)
+        return evaluate(attacked, act, key, num_episodes=num_episodes, max_steps=max_steps).returns
+
+    worst = []
+    for budget in budgets:
+        played = [(np.asarray(play(budget, each, jax.random.key(seed))), each) for each in strengths]
+        worst.append(min(played, key=lambda pair: pair[0].mean()))
+    returns, chosen = (np.array(column) for column in zip(*worst, strict=True))
+    return Attack(float(sigma), np.asarray(budgets, np.float64), returns, chosen)
+
+
+def _unit(x: Any) -> chex.Array:
+    return x / jnp.maximum(jnp.sqrt(jnp.sum(x**2)), 1e-12)
+
+
+def _within(x: chex.Array, radius: chex.Array) -> chex.Array:
+    """The nearest point of a ball around 0."""
+    return x * jnp.minimum(1.0, radius / jnp.maximum(jnp.sqrt(jnp.sum(x**2)), 1e-12))
+
+
+def _require_positive(**numbers):
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{name}={value}: must be at least 1")

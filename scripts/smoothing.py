@@ -1,0 +1,207 @@
+"""Trains smoothed policies, certifies their return, attacks them, and draws what came out.
+
+`python scripts/smoothing.py --experiment=cartpole` runs one of the experiments below, a cell for each sigma, and writes
+results/smoothing/EXPERIMENT_SIGMA.json; what exists is not run again. From all cells of the experiment it draws
+EXPERIMENT.png beside them: certified lower bound and attacked return against budget. Sigma 0 is the undefended agent,
+which is attacked only. For a task of your own give --env, --algorithm, --sigmas, --budgets and --out.
+"""
+
+import ast
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import app, flags
+from learning_curves import write
+
+from onejit import algos, envs
+from onejit.algos import plotting, presets, runner, smoothing
+
+
+class Experiment(NamedTuple):
+    """What is trained, and how its return is certified and attacked.
+
+    Attributes:
+      env: the environment.
+      env_options: given to `envs.make`.
+      algorithm: its preset for the environment is taken.
+      changes: hyperparameters that replace those of the preset.
+      num_frames: observations that the policy sees at once.
+      sigmas: standard deviations of the noise, a policy for each.
+      budgets: of the certificate.
+      attack_budgets: of the attack.
+      strengths: of the attack, None for the default.
+      thresholds: of the return, None for a DKW bound.
+      success_threshold: certify the probability of a return of at least this much.
+      minimum: a return below which no episode can fall.
+    """
+
+    env: str
+    env_options: dict[str, Any] = {}
+    algorithm: str = "ppo"
+    changes: dict[str, Any] = {}
+    num_frames: int = 1
+    sigmas: tuple[float, ...] = (0.0, 0.2)
+    budgets: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    attack_budgets: tuple[float, ...] = (0.2, 0.6, 1.0)
+    strengths: tuple[float, ...] | None = None
+    thresholds: tuple[float, ...] | None = None
+    success_threshold: float | None = None
+    minimum: float = 0.0
+
+
+EXPERIMENTS = {
+    # As in the paper: episodes of 200 steps, five frames.
+    "cartpole": Experiment(
+        env="gymnax/CartPole-v1",
+        env_options={"max_steps_in_episode": 200},
+        changes={"total_steps": 3_000_000},
+        num_frames=5,
+        sigmas=(0.0, 0.2, 0.4, 0.6, 0.8),
+        thresholds=tuple(range(1, 201)),
+    ),
+}
+
+
+def train(experiment: Experiment, sigma: float, seed: int) -> tuple[algos.Algorithm, Any]:
+    """The algorithm, trained under noise, and its last state."""
+    module = getattr(algos, experiment.algorithm)
+    config = module.Config(**presets.get(experiment.algorithm, experiment.env) | experiment.changes)
+    env = smoothing.smoothed(make_env(experiment), sigma, num_frames=experiment.num_frames)
+    algorithm = module.make(env, config)
+    iterations = algorithm.iterations(config.total_steps)
+    state, _ = jax.jit(
+        lambda key: algos.train(algorithm, key, num_iterations=iterations, log_every=iterations)
+    )(jax.random.key(seed))
+    return algorithm, jax.block_until_ready(state)
+
+
+def make_env(experiment: Experiment) -> envs.Environment:
+    """The environment without noise."""
+    return envs.make(experiment.env, **experiment.env_options)
+
+
+def run(experiment: Experiment, sigma: float, seed: int, episodes: int, attack_episodes: int) -> dict[str, Any]:
+    """Trains, certifies and attacks; returns what the result file holds."""
+    env, start = make_env(experiment), time.perf_counter()
+    algorithm, state = train(experiment, sigma, seed)
+    trained = time.perf_counter()
+    result = {"sigma": sigma, "experiment": experiment._asdict(), "seed": seed}
+    if sigma > 0.0:
+        certificate = smoothing.certify(
+            env,
+            lambda obs, key: algorithm.act(state, obs, key, True),
+            sigma,
+            experiment.budgets,
+            episodes,
+            num_frames=experiment.num_frames,
+            thresholds=experiment.thresholds,
+            success_threshold=experiment.success_threshold,
+            minimum=experiment.minimum,
+            seed=seed,
+        )
+        result |= {
+            "episodes": episodes,
+            "alpha": certificate.alpha,
+            "bound": certificate.bound,
+            "mean_return": float(certificate.returns.mean()),
+            "certified": certificate.lower.tolist(),
+        }
+    certified = time.perf_counter()
+    attack = smoothing.attack(
+        env,
+        smoothing.policy_of(algorithm, state),
+        sigma,
+        experiment.attack_budgets,
+        attack_episodes,
+        strengths=experiment.strengths,
+        num_frames=experiment.num_frames,
+        seed=seed,
+    )
+    returns = attack.returns
+    if experiment.success_threshold is not None:
+        returns = (returns >= experiment.success_threshold).astype(float)
+    return result | {
+        "attack_episodes": attack_episodes,
+        "attacked": returns.mean(axis=1).tolist(),
+        "attacked_sem": (returns.std(axis=1, ddof=1) / np.sqrt(attack_episodes)).tolist(),
+        "strengths": attack.strengths.tolist(),
+        "train_s": round(trained - start, 1),
+        "certify_s": round(certified - trained, 1),
+        "attack_s": round(time.perf_counter() - certified, 1),
+        "command": shlex.join(["python", "scripts/smoothing.py", *sys.argv[1:]]),
+        "versions": runner.versions(),
+    }
+
+
+def chosen() -> tuple[str, Experiment]:
+    """The experiment that the flags name or describe, and its name."""
+    values = flags.FLAGS
+    if bool(values.env) == bool(values.experiment):
+        raise app.UsageError(f"give --env or --experiment, one of {', '.join(EXPERIMENTS)}")
+    experiment = EXPERIMENTS[values.experiment] if values.experiment else Experiment(values.env)
+    given = {
+        name: tuple(map(float, values[name].value))
+        for name in ("sigmas", "budgets", "attack_budgets", "strengths", "thresholds")
+        if values[name].value is not None
+    }
+    given |= {
+        name: values[name].value
+        for name in ("algorithm", "num_frames", "success_threshold", "minimum")
+        if values[name].value is not None
+    }
+    for name in ("env_options", "changes"):
+        pairs = [pair.partition("=") for pair in values[name].value]
+        if pairs:
+            given[name] = getattr(experiment, name) | {key: ast.literal_eval(value) for key, _, value in pairs}
+    return values.experiment or values.env.replace("/", "_"), experiment._replace(**given)
+
+
+def main(argv: list[str]) -> None:
+    """Runs what is missing, redraws the figure and prints a table."""
+    del argv
+    name, experiment = chosen()
+    folder = Path(flags.FLAGS.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    cells = []
+    for sigma in experiment.sigmas:
+        path = folder / f"{name}_{sigma:g}.json"
+        if not path.exists():
+            values = flags.FLAGS
+            write(run(experiment, sigma, values.seed, values.episodes, values.attack_episodes), path)
+        cell = json.loads(path.read_text())
+        cells.append(cell)
+        for row in ("certified", "attacked"):
+            if row in cell:
+                budgets = cell["experiment"]["budgets" if row == "certified" else "attack_budgets"]
+                points = ", ".join(f"{b:g}: {x:.4g}" for b, x in zip(budgets, cell[row], strict=True))
+                print(f"sigma {sigma:g}, {row}, by budget: {points}", flush=True)
+    plotting.plot_certificates(folder / f"{name}.png", cells, title=experiment.env)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_enum("experiment", None, list(EXPERIMENTS), "Which experiment to run; flags below replace its parts.")
+    flags.DEFINE_string("env", None, "An environment of your own choice, suite/name.")
+    flags.DEFINE_list("env_options", [], "Options of the environment, name=value.")
+    flags.DEFINE_string("algorithm", None, "Who is trained: ppo (default), spo, mdpo, sac, staq, td3, ...")
+    flags.DEFINE_list("changes", [], "Hyperparameters that replace the preset's, name=value.")
+    flags.DEFINE_integer("num_frames", None, "Observations that the policy sees at once.", lower_bound=1)
+    flags.DEFINE_list("sigmas", None, "Standard deviations of the noise; 0 is the undefended agent.")
+    flags.DEFINE_list("budgets", None, "Budgets of the certificate, L2 norms over an episode.")
+    flags.DEFINE_list("attack_budgets", None, "Budgets of the attack.")
+    flags.DEFINE_list("strengths", None, "Of the attack, see onejit.algos.smoothing.attack.")
+    flags.DEFINE_list("thresholds", None, "Thresholds of the return, for Clopper-Pearson bounds instead of DKW.")
+    flags.DEFINE_float("success_threshold", None, "Certify the probability of a return of at least this much.")
+    flags.DEFINE_float("minimum", None, "A return below which no episode can fall.")
+    flags.DEFINE_integer("episodes", 10_000, "Episodes of the certificate.")
+    flags.DEFINE_integer("attack_episodes", 200, "Episodes of each attack.")
+    flags.DEFINE_integer("seed", 0, "Of training, certificate and attack.")
+    flags.DEFINE_string(
+        "out", str(Path(__file__).parents[1] / "results" / "smoothing"), "Folder of the result files and the figure."
+    )
+    app.run(main)
