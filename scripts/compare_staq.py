@@ -54,7 +54,7 @@ def draw(results: list[dict], path: Path) -> None:
         axes.locator_params(axis="x", nbins=4)
         panels[-1].plot(np.full(len(result["seeds"]), i), oscillation(result), "o", color=f"C{i}", alpha=0.6)
     panels[0].set_ylabel("return of the greedy policy")
-    panels[-1].set(title="oscillation in the second half", xticks=range(len(results)))
+    panels[-1].set(title="oscillation", xticks=range(len(results)))
     panels[-1].set_xticklabels([result["title"].removeprefix("StaQ, ") for result in results])
     for axes in panels:
         axes.grid(alpha=0.3)

@@ -65,6 +65,38 @@ EXPERIMENTS = {
         sigmas=(0.0, 0.2, 0.4, 0.6, 0.8),
         thresholds=tuple(range(1, 201)),
     ),
+    # Success is to reach the goal within a thousand steps. The noise is three times the range of the velocity.
+    "mountain_car": Experiment(
+        env="gymnax/MountainCar-v0",
+        env_options={"max_steps_in_episode": 1000},
+        changes={
+            "learning_rate": 1e-3,
+            "gamma": 0.999,
+            "gae_lambda": 0.98,
+            "ent_coef": 0.01,
+            "num_envs": 256,
+            "num_steps": 128,
+            "num_minibatches": 8,
+            "normalize_obs": True,
+            "normalize_reward": True,
+            "total_steps": 5_000_000,
+        },
+        num_frames=15,
+        sigmas=(0.0, 0.2, 0.4),
+        success_threshold=-999.0,
+        minimum=-1000.0,
+    ),
+    # A robot whose reward, one for each step that the pole stands, has a known minimum.
+    "inverted_pendulum": Experiment(
+        env="brax/inverted_pendulum",
+        env_options={"episode_length": 250},
+        changes={"num_steps": 64, "num_minibatches": 8, "normalize_obs": True, "gae_lambda": 0.9, "total_steps": 1_000_000},
+        num_frames=5,
+        sigmas=(0.0, 0.1, 0.2),
+        budgets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5),
+        attack_budgets=(0.1, 0.3, 0.5),
+        thresholds=tuple(range(1, 251)),
+    ),
 }
 
 
