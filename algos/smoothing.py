@@ -192,9 +192,7 @@ def targeted_adversary(
         noise = sigma * jax.random.normal(key, (num_draws, *obs.shape))
 
         def mean_logits(history, delta):
-            present = obs + delta + noise
-            shown = jax.vmap(lambda frame: stack_frames(jnp.concatenate([history, frame[None]])))(present)
-            return jnp.mean(logits(shown), axis=0)
+            return jnp.mean(logits(_shown(history, obs + delta, noise)), axis=0)
 
         worth = mean_logits(frames.clean, jnp.zeros_like(obs))
         candidate = worth < jnp.max(worth) - gap
@@ -249,10 +247,7 @@ def deviation_adversary(
         radius = jnp.minimum(norm, remaining)
 
         def mean_action(delta):
-            shown = jax.vmap(lambda frame: stack_frames(jnp.concatenate([frames.seen, frame[None]])))(
-                obs + delta + noise
-            )
-            return jnp.mean(action(shown), axis=0)
+            return jnp.mean(action(_shown(frames.seen, obs + delta, noise)), axis=0)
 
         unperturbed = mean_action(jnp.zeros_like(obs))
         distance = jax.grad(lambda delta: jnp.sum((mean_action(delta) - unperturbed) ** 2))
@@ -293,7 +288,7 @@ def attack(
       sigma: standard deviation of the agent's noise; 0 attacks one without it.
       budgets: L2 norms over an episode.
       num_episodes: of each budget and strength.
-      strengths: discrete actions: gaps of the `targeted_adversary`, by default 0, 1 and 2; continuous ones: fractions
+      strengths: discrete actions: gaps of the `targeted_adversary`, by default 0, 2 and 6; continuous ones: fractions
         of the budget that the `deviation_adversary` spends at a step, by default 0.1, 0.3 and 1.
       num_frames: observations that the policy sees at once.
       num_draws: of the noise, which the adversary averages over.
@@ -305,7 +300,7 @@ def attack(
       ValueError: sigma or a budget is negative, a number is below 1, or there are no strengths.
     """
     discrete = isinstance(env.action_space, Discrete)
-    strengths = ((0.0, 1.0, 2.0) if discrete else (0.1, 0.3, 1.0)) if strengths is None else tuple(strengths)
+    strengths = ((0.0, 2.0, 6.0) if discrete else (0.1, 0.3, 1.0)) if strengths is None else tuple(strengths)
     if not strengths:
         raise ValueError("strengths: must not be empty")
     _require_positive(num_episodes=num_episodes, num_draws=num_draws, num_steps=num_steps, max_steps=max_steps)
@@ -336,6 +331,11 @@ def attack(
         worst.append(min(played, key=lambda pair: pair[0].mean()))
     returns, chosen = (np.array(column) for column in zip(*worst, strict=True))
     return Attack(float(sigma), np.asarray(budgets, np.float64), returns, chosen)
+
+
+def _shown(history, obs, noise):
+    """What the policy sees after frames `[k, *shape]`, for each draw of noise `[draws, *shape]`."""
+    return jax.vmap(lambda draw: stack_frames(jnp.concatenate([history, (obs + draw)[None]])))(noise)
 
 
 def _unit(x: Any) -> chex.Array:

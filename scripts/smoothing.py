@@ -189,8 +189,11 @@ def chosen() -> tuple[str, Experiment]:
     }
     for name in ("env_options", "changes"):
         pairs = [pair.partition("=") for pair in values[name].value]
-        if pairs:
-            given[name] = getattr(experiment, name) | {key: ast.literal_eval(value) for key, _, value in pairs}
+        given[name] = getattr(experiment, name) | {key: ast.literal_eval(value) for key, _, value in pairs}
+    name = given.get("algorithm", experiment.algorithm)
+    known = [each for each in algos.__all__ if hasattr(getattr(algos, each), "Config")]
+    if name not in known:
+        raise app.UsageError(f"algorithm={name}: must be one of {', '.join(known)}")
     return values.experiment or values.env.replace("/", "_"), experiment._replace(**given)
 
 
@@ -219,9 +222,9 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_enum("experiment", None, list(EXPERIMENTS), "Which experiment to run; flags below replace its parts.")
     flags.DEFINE_string("env", None, "An environment of your own choice, suite/name.")
-    flags.DEFINE_list("env_options", [], "Options of the environment, name=value.")
+    flags.DEFINE_multi_string("env_options", [], "An option of the environment, name=value; may be repeated.")
     flags.DEFINE_string("algorithm", None, "Who is trained: ppo (default), spo, mdpo, sac, staq, td3, ...")
-    flags.DEFINE_list("changes", [], "Hyperparameters that replace the preset's, name=value.")
+    flags.DEFINE_multi_string("changes", [], "A hyperparameter that replaces the preset's, name=value; may be repeated.")
     flags.DEFINE_integer("num_frames", None, "Observations that the policy sees at once.", lower_bound=1)
     flags.DEFINE_list("sigmas", None, "Standard deviations of the noise; 0 is the undefended agent.")
     flags.DEFINE_list("budgets", None, "Budgets of the certificate, L2 norms over an episode.")

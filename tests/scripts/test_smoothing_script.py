@@ -1,0 +1,37 @@
+"""scripts/smoothing.py: one command trains, certifies, attacks and draws; cells are made once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "smoothing.py"
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_one_command_from_training_to_figure(tmp_path):
+    command = ["--env=gymnax/CartPole-v1", "--env_options=max_steps_in_episode=8", "--sigmas=0,0.2", "--num_frames=2"]
+    command += ["--changes=total_steps=2048", "--changes=hidden_sizes=(8,)", "--budgets=0,0.2", "--attack_budgets=0.2"]
+    command += ["--strengths=0", "--episodes=50", "--attack_episodes=4", f"--out={tmp_path}"]
+    first = run(*command)
+    assert first.returncode == 0, first.stderr
+    undefended, defended = (json.loads((tmp_path / f"gymnax_CartPole-v1_{sigma}.json").read_text()) for sigma in (0, 0.2))
+    assert "certified" not in undefended
+    assert defended["mean_return"] == 8.0
+    # p = 1 in all of 50 episodes: 8·(1 − √(ln 20 / 100)) = 8·0.826918 at budget 0
+    assert abs(defended["certified"][0] - 8 * 0.826918) < 1e-4
+    assert defended["certified"][1] < defended["certified"][0]
+    assert len(defended["attacked"]) == len(defended["strengths"]) == 1
+    assert (tmp_path / "gymnax_CartPole-v1.png").stat().st_size > 1000
+    again = run(*command)
+    assert again.stdout == first.stdout
+
+
+def test_wrong_input_is_refused():
+    assert "give --env or --experiment" in run().stderr
+    result = run("--env=gymnax/Pendulum-v1", "--algorithm=dqn", "--sigmas=0.1")
+    assert result.returncode != 0
+    assert "algorithm=dqn: must be one of" in result.stderr
