@@ -7,7 +7,7 @@ keeps the true successor. A suite's package is imported when one of its environm
 from .base import Environment, Step
 from .checking import check
 from .discretize import Discretized
-from .observations import Adversary, Frames, FrameStack, NoisyObservations
+from .observations import Adversary, Flattened, Frames, FrameStack, NoisyObservations
 from .registry import env_ids, make, register
 from .spaces import Box, Discrete, Space
 from .vector import VectorEnv, VectorState, VectorStep
@@ -19,6 +19,7 @@ __all__ = [
     "Discrete",
     "Discretized",
     "Environment",
+    "Flattened",
     "FrameStack",
     "Frames",
     "NoisyObservations",

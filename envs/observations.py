@@ -1,4 +1,4 @@
-"""Wrappers of what an agent sees: Gaussian noise with an adversary before it, and stacked frames.
+"""Wrappers of what an agent sees: Gaussian noise with an adversary before it, stacked frames, and vectors.
 
 `FrameStack(NoisyObservations(env, sigma), 5)` is the environment of a smoothed policy (Kumar et al. 2022, arXiv
 2106.11420): noise is drawn once for each raw observation, and a frame in the stack keeps its draw. The certificate of
@@ -156,6 +156,32 @@ class FrameStack(Wrapper):
         env_state, result = self.env.step(key, state[0], action)
         frames = jnp.concatenate([state[1], result.obs[None]])[1:]
         return (env_state, frames), result._replace(obs=stack_frames(frames))
+
+
+class Flattened(Wrapper):
+    """Shows observations as vectors, for networks of fully connected layers: `[...]` becomes `[product of ...]`.
+
+    Args:
+      env: a single environment with a Box of observations.
+
+    Raises:
+      ValueError: observations are not a single Box.
+    """
+
+    def __init__(self, env: Environment):
+        super().__init__(env)
+        space = _box(env)
+        self.observation_space = Box(space.low.ravel(), space.high.ravel())
+
+    def reset(self, key: chex.PRNGKey):
+        """Starts an episode."""
+        state, obs = self.env.reset(key)
+        return state, jnp.ravel(obs)
+
+    def step(self, key: chex.PRNGKey, state: Any, action: chex.Array):
+        """Advances by one step."""
+        state, result = self.env.step(key, state, action)
+        return state, result._replace(obs=jnp.ravel(result.obs))
 
 
 def stack_frames(frames: chex.Array) -> chex.Array:

@@ -75,6 +75,16 @@ def test_pictures_are_stacked_by_channels():
     np.testing.assert_array_equal(obs[..., channels:], inner)
 
 
+def test_flattened_observations_are_the_same_numbers():
+    inner = envs.make("gymnax/Breakout-MinAtar")
+    env = envs.Flattened(inner)
+    assert env.observation_space.shape == (np.prod(inner.observation_space.shape),)
+    _, obs = env.reset(jax.random.key(0))
+    _, picture = inner.reset(jax.random.key(0))
+    np.testing.assert_array_equal(obs, np.ravel(picture))
+    envs.check(env)
+
+
 def test_wrapped_environments_keep_the_contract():
     env = envs.make("gymnax/CartPole-v1")
     always = Adversary(lambda key, frames, obs, remaining: 0.1 * jnp.ones_like(obs), num_frames=2)
