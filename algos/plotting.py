@@ -83,7 +83,7 @@ def plot_certificates(path: Path, cells: list[dict], title: str) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(8.0, 4.0), layout="constrained")
     axes = figure.subplots()
     for i, cell in enumerate(cells):
         style = {"color": f"C{i}"}
@@ -95,5 +95,5 @@ def plot_certificates(path: Path, cells: list[dict], title: str) -> None:
         axes.errorbar(*attacked, label=label, marker="o", markersize=4, linestyle=":", **style)
     axes.set(xlabel="adversary's budget, L2 norm over an episode", ylabel="expected return", title=title)
     axes.grid(alpha=0.3)
-    axes.legend(loc="best", frameon=False, fontsize=7)
-    figure.savefig(path, dpi=130)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
