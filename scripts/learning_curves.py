@@ -85,7 +85,7 @@ CASES = {
         seeds=3,
         vmapped=False,
         env_options={"episode_length": 250},
-        changes={"bins": 3, "total_steps": 100_000},
+        changes={"bins": 3, "num_steps": 16, "memory": 200, "buffer_size": 20_000, "total_steps": 150_000},
         eval_episodes=16,
     ),
     "ppo_halfcheetah_race": _race("ppo"),
