@@ -78,7 +78,8 @@ def plot_certificates(path: Path, cells: list[dict], title: str) -> None:
     Args:
       path: of the picture.
       cells: a dict for each sigma: "sigma"; "certified", at the budgets "experiment" → "budgets", where there is a
-        certificate; "attacked" and its standard error "attacked_sem", at the budgets "experiment" → "attack_budgets".
+        certificate; "attacked" and its standard error "attacked_sem", at the budgets "experiment" → "attack_budgets";
+        "experiment" → "success_threshold", if these are probabilities.
       title: of the figure.
     """
     from matplotlib.figure import Figure
@@ -93,7 +94,9 @@ def plot_certificates(path: Path, cells: list[dict], title: str) -> None:
         label = f"σ = {cell['sigma']:g}: attacked" if cell["sigma"] else "undefended: attacked"
         attacked = (cell["experiment"]["attack_budgets"], cell["attacked"], cell["attacked_sem"])
         axes.errorbar(*attacked, label=label, marker="o", markersize=4, linestyle=":", **style)
-    axes.set(xlabel="adversary's budget, L2 norm over an episode", ylabel="expected return", title=title)
+    success = cells[0]["experiment"]["success_threshold"] is not None
+    what = "probability of success" if success else "expected return"
+    axes.set(xlabel="adversary's budget, L2 norm over an episode", ylabel=what, title=title)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)

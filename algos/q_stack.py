@@ -87,7 +87,8 @@ def logits(stack: Stack, weights: Weights, obs: Any, networks: nn.Module) -> che
         return jax.lax.cond(i * block < filled, add_block, lambda total, i: total, total, i), None
 
     out = jax.eval_shape(lambda: mean_q(networks, stack.outgoing, obs))
-    return jax.lax.scan(step, jnp.zeros(out.shape, out.dtype), jnp.arange(-(-memory // block)))[0]
+    dtype = jnp.result_type(out.dtype, coefficients.dtype)
+    return jax.lax.scan(step, jnp.zeros(out.shape, dtype), jnp.arange(-(-memory // block)))[0]
 
 
 def advanced(stack: Stack, weights: Weights, old_logits: chex.Array, obs: Any, networks: nn.Module) -> chex.Array:
@@ -186,7 +187,7 @@ def _shared(reduce):
     @shared.def_vmap
     def batched(axis_size, in_batched, x):
         del axis_size, in_batched
-        return reduce(x), False
+        return shared(reduce(x)), False  # again shared, for one vmap in another
 
     return shared
 

@@ -37,7 +37,7 @@ class Certificate(NamedTuple):
       sigma: standard deviation of the noise.
       budgets: of the adversary, `[n]`.
       lower: bounds that hold for the expected return under attack, together with probability 1 − alpha, `[n]`.
-      returns: of the episodes without attack, `[num_episodes]`; successes as 1 and 0 with a success_threshold.
+      returns: of the episodes without attack, `[num_episodes]`; 1 and 0 with a success_threshold.
       alpha: probability with which the bounds may fail.
       bound: "clopper_pearson" or "dkw".
     """
@@ -56,7 +56,7 @@ class Attack(NamedTuple):
     Attributes:
       sigma: standard deviation of the policy's noise.
       budgets: of the adversary, `[n]`.
-      returns: `[n, num_episodes]`, under the strength with the lowest mean.
+      returns: `[n, num_episodes]`, under the strength with the lowest mean; 1 and 0 with a success_threshold.
       strengths: that strength, `[n]`.
     """
 
@@ -95,6 +95,41 @@ def policy_of(algorithm: Algorithm, state: State) -> Policy:
     return lambda obs: algorithm.act(state, obs, key, True)
 
 
+def certifier(
+    sigma: float,
+    budgets: Sequence[float],
+    num_episodes: int,
+    *,
+    alpha: float = 0.05,
+    bound: str | None = None,
+    thresholds: Sequence[float] | None = None,
+    success_threshold: float | None = None,
+    minimum: float = 0.0,
+) -> Callable[[np.ndarray], Certificate]:
+    """Checks what `certify` is asked for; returns the function of the returns that it then applies.
+
+    Raises:
+      ValueError: what `losses.certified_return` refuses whatever the returns are, or what does not go together.
+    """
+    if success_threshold is not None:
+        if thresholds is not None or bound == "dkw" or minimum:
+            raise ValueError("success_threshold: goes with none of thresholds, bound='dkw' and minimum")
+        thresholds = (1.0,)
+    chosen = bound or ("dkw" if thresholds is None else "clopper_pearson")
+    budgets = np.asarray(budgets, np.float64)
+    options = {"alpha": alpha, "bound": chosen, "thresholds": thresholds, "minimum": minimum}
+    lower = partial(losses.certified_return, sigma=sigma, budget=budgets, **options)
+    _require_positive(num_episodes=num_episodes)
+    lower(np.full(num_episodes, minimum))  # refuses what is wrong before any episode is played
+
+    def certificate(returns):
+        if success_threshold is not None:
+            returns = _successes(returns, success_threshold)
+        return Certificate(float(sigma), budgets, lower(returns), returns, alpha, chosen)
+
+    return certificate
+
+
 def certify(
     env: Environment,
     act: Callable[[chex.Array, chex.PRNGKey], chex.Array],
@@ -103,14 +138,10 @@ def certify(
     num_episodes: int = 10_000,
     *,
     num_frames: int = 1,
-    alpha: float = 0.05,
-    bound: str | None = None,
-    thresholds: Sequence[float] | None = None,
-    success_threshold: float | None = None,
-    minimum: float = 0.0,
     max_steps: int = 10_000,
     batch_size: int = 10_000,
     seed: int = 0,
+    **options,
 ) -> Certificate:
     """Lower bounds on the expected return of a smoothed policy under any attack.
 
@@ -121,52 +152,38 @@ def certify(
       act: (obs `[B, ...]`, key) -> actions `[B, ...]`; it sees noisy observations, stacked if num_frames is above 1.
       sigma: standard deviation of the noise, above 0.
       budgets: L2 norms of the adversary over an episode.
-      num_episodes: how many; the confidence gained is their number's.
+      num_episodes: how many.
       num_frames: observations that the policy sees at once.
-      alpha: probability with which the bounds may fail, for all budgets together.
-      bound: see `losses.certified_return`; by default "clopper_pearson" if there are thresholds, else "dkw".
-      thresholds: of the return, fixed beforehand; CartPole's with its 200 steps are `range(1, 201)`.
-      success_threshold: certify the probability of a return of at least this much, instead of the return.
-      minimum: a return below which no episode can fall.
       max_steps: steps of an episode, if it has no earlier end; the return is of these.
       batch_size: episodes that run together.
-      seed: of the episodes.
+      seed: of the episodes, which have nothing in common with a training from the same seed.
+      **options: of the certificate:
+        alpha: probability with which the bounds may fail, for all budgets together; 0.05.
+        bound: see `losses.certified_return`; by default "clopper_pearson" if there are thresholds, else "dkw".
+        thresholds: of the return, fixed beforehand; CartPole's with its 200 steps are `range(1, 201)`.
+        success_threshold: certify the probability of a return of at least this much, instead of the return.
+        minimum: a return below which no episode can fall; 0.
 
     Raises:
-      ValueError: what `losses.certified_return` refuses, before any episode where that can be known.
+      ValueError: what `losses.certified_return` refuses, before any episode where that can be known; or act's actions
+        are not of the environment's action space.
     """
-    if success_threshold is not None:
-        if thresholds is not None or bound == "dkw":
-            raise ValueError("success_threshold: goes with neither thresholds nor bound='dkw'")
-        thresholds = (1.0,)
-    bound = bound or ("dkw" if thresholds is None else "clopper_pearson")
-    floor = 0.0 if success_threshold is not None else minimum
-    certified = partial(
-        losses.certified_return,
-        sigma=sigma,
-        budget=np.asarray(budgets, np.float64),
-        alpha=alpha,
-        bound=bound,
-        thresholds=thresholds,
-        minimum=floor,
-    )
-    _require_positive(num_episodes=num_episodes, batch_size=batch_size, max_steps=max_steps)
-    certified(np.full(num_episodes, floor))  # refuses what is wrong before the episodes are played
+    certificate = certifier(sigma, budgets, num_episodes, **options)
+    _require_positive(batch_size=batch_size, max_steps=max_steps)
     batch = min(num_episodes, batch_size)
     noisy_env = smoothed(env, sigma, num_frames=num_frames)
+    _require_actions(noisy_env, act)
 
     @jax.jit
     def play(key):
         return evaluate(noisy_env, act, key, num_episodes=batch, max_steps=max_steps).returns
 
     num_batches = -(-num_episodes // batch)
-    keys = jax.random.split(jax.random.key(seed), num_batches)
+    keys = jax.random.split(_key(seed, 0), num_batches)
     with Progress(transient=True, disable=num_batches == 1) as progress:
         each = progress.track(keys, total=num_batches, description="certifying")
         returns = np.concatenate([np.asarray(play(key)) for key in each])[:num_episodes]
-    if success_threshold is not None:
-        returns = (returns >= success_threshold).astype(np.float64)
-    return Certificate(float(sigma), np.asarray(budgets, np.float64), certified(returns), returns, alpha, bound)
+    return certificate(returns)
 
 
 def targeted_adversary(
@@ -271,6 +288,7 @@ def attack(
     num_episodes: int = 1000,
     *,
     strengths: Sequence[float] | None = None,
+    success_threshold: float | None = None,
     num_frames: int = 1,
     num_draws: int = 16,
     num_steps: int = 40,
@@ -288,8 +306,10 @@ def attack(
       sigma: standard deviation of the agent's noise; 0 attacks one without it.
       budgets: L2 norms over an episode.
       num_episodes: of each budget and strength.
-      strengths: discrete actions: gaps of the `targeted_adversary`, by default 0, 2 and 6; continuous ones: fractions
-        of the budget that the `deviation_adversary` spends at a step, by default 0.1, 0.3 and 1.
+      strengths: discrete actions: gaps of the `targeted_adversary`, by default 1, 6 and 20, which suits the logits of a
+        policy gradient; continuous ones: fractions of the budget that the `deviation_adversary` spends at a step, by
+        default 0.1, 0.3 and 1.
+      success_threshold: count returns of at least this much as 1 and others as 0.
       num_frames: observations that the policy sees at once.
       num_draws: of the noise, which the adversary averages over.
       num_steps: of its gradient, at each time step.
@@ -297,16 +317,20 @@ def attack(
       seed: of the episodes; the same for all budgets.
 
     Raises:
-      ValueError: sigma or a budget is negative, a number is below 1, or there are no strengths.
+      ValueError: sigma or a budget is negative, a number is below 1, there are no strengths, or the policy's actions
+        are not of the environment's action space.
     """
     discrete = isinstance(env.action_space, Discrete)
-    strengths = ((0.0, 2.0, 6.0) if discrete else (0.1, 0.3, 1.0)) if strengths is None else tuple(strengths)
-    if not strengths:
-        raise ValueError("strengths: must not be empty")
+    strengths = ((1.0, 6.0, 20.0) if discrete else (0.1, 0.3, 1.0)) if strengths is None else tuple(strengths)
+    require_attack(sigma, budgets, strengths)
     _require_positive(num_episodes=num_episodes, num_draws=num_draws, num_steps=num_steps, max_steps=max_steps)
-    for name, value in (("sigma", sigma), *(("budgets", budget) for budget in budgets)):
-        if not 0.0 <= value < np.inf:
-            raise ValueError(f"{name}: must be finite and at least 0, got {value}")
+
+    def act(obs, key):
+        del key
+        out = policy(obs)
+        return jnp.argmax(out, axis=-1).astype(jnp.int32) if discrete else out
+
+    _require_actions(smoothed(env, sigma, num_frames=num_frames), act)
     # Without noise all draws are the same.
     options = {"num_frames": num_frames, "num_draws": num_draws if sigma else 1, "num_steps": num_steps}
 
@@ -317,20 +341,49 @@ def attack(
         else:
             adversary = deviation_adversary(policy, sigma, strength * budget, **options)
 
-        def act(obs, key):
-            del key
-            out = policy(obs)
-            return jnp.argmax(out, axis=-1).astype(jnp.int32) if discrete else out
-
         attacked = smoothed(env, sigma, num_frames=num_frames, adversary=adversary, budget=budget)
         return evaluate(attacked, act, key, num_episodes=num_episodes, max_steps=max_steps).returns
 
+    def outcome(budget, strength):
+        returns = np.asarray(play(budget, strength, _key(seed, 1)))
+        return returns if success_threshold is None else _successes(returns, success_threshold)
+
     worst = []
     for budget in budgets:
-        played = [(np.asarray(play(budget, each, jax.random.key(seed))), each) for each in strengths]
+        played = [(outcome(budget, strength), strength) for strength in strengths]
         worst.append(min(played, key=lambda pair: pair[0].mean()))
     returns, chosen = (np.array(column) for column in zip(*worst, strict=True))
     return Attack(float(sigma), np.asarray(budgets, np.float64), returns, chosen)
+
+
+def require_attack(sigma: float, budgets: Sequence[float], strengths: Sequence[float] | None) -> None:
+    """Raises ValueError for what `attack` refuses of these."""
+    if strengths is not None and not len(strengths):
+        raise ValueError("strengths: must not be empty")
+    for name, value in (("sigma", sigma), *(("budgets", budget) for budget in budgets)):
+        if not 0.0 <= value < np.inf:
+            raise ValueError(f"{name}: must be finite and at least 0, got {value}")
+
+
+def _key(seed, purpose):
+    """A key that no training has: `split(key(seed), 1)` begins as `split(key(seed), 2)` does."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 0x5300714E), purpose)
+
+
+def _successes(returns, threshold):
+    return (returns >= threshold).astype(np.float64)
+
+
+def _require_actions(env, act):
+    def first_action(key):
+        return act(env.reset(key)[1][None], key)
+
+    action, space = jax.eval_shape(first_action, jax.random.key(0)), env.action_space
+    if action.shape != (1, *space.shape) or jnp.issubdtype(action.dtype, jnp.integer) != isinstance(space, Discrete):
+        raise ValueError(
+            f"the policy's actions are {action.dtype}{list(action.shape[1:])}, the environment's {space}; for an "
+            "algorithm that cuts actions into a grid give envs.Discretized(env, bins)"
+        )
 
 
 def _shown(history, obs, noise):

@@ -105,6 +105,10 @@ class NoisyObservations(Wrapper):
         state, obs = self._observe(key, state._replace(env_state=env_state), result.obs)
         return state, result._replace(obs=obs)
 
+    def inner_state(self, state: NoisyState) -> Any:
+        """The inner environment's state in that of this one."""
+        return state.env_state
+
     def _observe(self, key, state, obs):
         """The state after the observation, and what the agent sees of it."""
         noise_key, attack_key = jax.random.split(key)
@@ -156,6 +160,10 @@ class FrameStack(Wrapper):
         env_state, result = self.env.step(key, state[0], action)
         frames = jnp.concatenate([state[1], result.obs[None]])[1:]
         return (env_state, frames), result._replace(obs=stack_frames(frames))
+
+    def inner_state(self, state: tuple[Any, chex.Array]) -> Any:
+        """The inner environment's state in that of this one."""
+        return state[0]
 
 
 class Flattened(Wrapper):

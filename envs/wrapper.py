@@ -10,6 +10,9 @@ from .base import Environment, EnvState, Observation, Step
 class Wrapper:
     """An environment around another one, of which it passes everything through; a subclass changes a part.
 
+    A subclass with a state of its own says in `inner_state` where in it that of the inner environment is, so that it
+    can be drawn.
+
     Args:
       env: the inner environment.
     """
@@ -29,4 +32,13 @@ class Wrapper:
     def __getattr__(self, name: str) -> Any:
         if name == "env" or name.startswith("__"):  # not there yet, in a copy that is being made
             raise AttributeError(name)
-        return getattr(self.env, name)
+        inner = getattr(self.env, name)
+        if name == "qpos":
+            return lambda state: inner(self.inner_state(state))
+        if name == "render_html":
+            return lambda states: inner([self.inner_state(state) for state in states])
+        return inner
+
+    def inner_state(self, state: EnvState) -> EnvState:
+        """The inner environment's state in that of this one."""
+        return state

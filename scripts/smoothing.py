@@ -12,6 +12,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from absl import app, flags
 from learning_curves import write
 
 from onejit import algos, envs
-from onejit.algos import plotting, presets, runner, smoothing
+from onejit.algos import guard, plotting, presets, runner, smoothing
 
 
 class Experiment(NamedTuple):
@@ -67,7 +68,7 @@ EXPERIMENTS = {
         sigmas=(0.0, 0.2, 0.4, 0.6, 0.8),
         thresholds=tuple(range(1, 201)),
     ),
-    # Success is to reach the goal within a thousand steps. The noise is three times the range of the velocity.
+    # Success is to reach the goal in less than a thousand steps. The noise is three times the range of the velocity.
     "mountain_car": Experiment(
         env="gymnax/MountainCar-v0",
         env_options={"max_steps_in_episode": 1000},
@@ -86,7 +87,6 @@ EXPERIMENTS = {
         num_frames=15,
         sigmas=(0.0, 0.2, 0.4),
         success_threshold=-999.0,
-        minimum=-1000.0,
     ),
     # In place of the paper's Atari games, with 250 steps as there. One attack each: they cost most of the time.
     "freeway": Experiment(
@@ -123,31 +123,39 @@ EXPERIMENTS = {
 }
 
 
-def train(experiment: Experiment, sigma: float, seed: int) -> tuple[algos.Algorithm, Any]:
-    """The algorithm, trained under noise, and its last state."""
+class TrainingFault(RuntimeError):
+    """A number was not finite in the training; the message says which and where."""
+
+
+def prepare(experiment: Experiment) -> tuple[ModuleType, Any, envs.Environment]:
+    """The algorithm, its config, and the environment without noise."""
     module = getattr(algos, experiment.algorithm)
     config = module.Config(**presets.get(experiment.algorithm, experiment.env) | experiment.changes)
-    env = smoothing.smoothed(make_env(experiment), sigma, num_frames=experiment.num_frames)
-    algorithm = module.make(env, config)
-    iterations = algorithm.iterations(config.total_steps)
-    state, _ = jax.jit(
-        lambda key: algos.train(algorithm, key, num_iterations=iterations, log_every=iterations)
-    )(jax.random.key(seed))
-    return algorithm, jax.block_until_ready(state)
-
-
-def make_env(experiment: Experiment) -> envs.Environment:
-    """The environment without noise."""
     env = envs.make(experiment.env, **experiment.env_options)
-    return envs.Flattened(env) if experiment.flatten else env
+    env = envs.Flattened(env) if experiment.flatten else env
+    # An algorithm that cuts actions into a grid is certified and attacked on that grid.
+    return module, config, module.discretized(env, config) if hasattr(module, "discretized") else env
+
+
+def train(algorithm: algos.Algorithm, seed: int) -> Any:
+    """The last state of a whole run."""
+    iterations = algorithm.iterations(int(algorithm.config.total_steps))
+    whole_run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=iterations, log_every=iterations)[0])
+    state = jax.block_until_ready(whole_run(jax.random.key(seed)))
+    fault = guard.describe(state.learner.fault)
+    if fault:
+        raise TrainingFault(fault)
+    return state
 
 
 def run(experiment: Experiment, sigma: float, seed: int, episodes: int, attack_episodes: int) -> dict[str, Any]:
     """Trains, certifies and attacks; returns what the result file holds."""
-    env, start = make_env(experiment), time.perf_counter()
-    algorithm, state = train(experiment, sigma, seed)
+    module, config, env = prepare(experiment)
+    start, num_frames = time.perf_counter(), experiment.num_frames
+    algorithm = module.make(smoothing.smoothed(env, sigma, num_frames=num_frames), config)
+    state = train(algorithm, seed)
     trained = time.perf_counter()
-    result = {"sigma": sigma, "experiment": experiment._asdict(), "seed": seed}
+    result = {**description(experiment, seed, episodes, attack_episodes), "sigma": sigma}
     if sigma > 0.0:
         certificate = smoothing.certify(
             env,
@@ -155,14 +163,11 @@ def run(experiment: Experiment, sigma: float, seed: int, episodes: int, attack_e
             sigma,
             experiment.budgets,
             episodes,
-            num_frames=experiment.num_frames,
-            thresholds=experiment.thresholds,
-            success_threshold=experiment.success_threshold,
-            minimum=experiment.minimum,
+            num_frames=num_frames,
             seed=seed,
+            **certificate_options(experiment),
         )
         result |= {
-            "episodes": episodes,
             "alpha": certificate.alpha,
             "bound": certificate.bound,
             "mean_return": float(certificate.returns.mean()),
@@ -176,16 +181,13 @@ def run(experiment: Experiment, sigma: float, seed: int, episodes: int, attack_e
         experiment.attack_budgets,
         attack_episodes,
         strengths=experiment.strengths,
-        num_frames=experiment.num_frames,
+        success_threshold=experiment.success_threshold,
+        num_frames=num_frames,
         seed=seed,
     )
-    returns = attack.returns
-    if experiment.success_threshold is not None:
-        returns = (returns >= experiment.success_threshold).astype(float)
     return result | {
-        "attack_episodes": attack_episodes,
-        "attacked": returns.mean(axis=1).tolist(),
-        "attacked_sem": (returns.std(axis=1, ddof=1) / np.sqrt(attack_episodes)).tolist(),
+        "attacked": attack.returns.mean(axis=1).tolist(),
+        "attacked_sem": (attack.returns.std(axis=1, ddof=1) / np.sqrt(attack_episodes)).tolist(),
         "strengths": attack.strengths.tolist(),
         "train_s": round(trained - start, 1),
         "certify_s": round(certified - trained, 1),
@@ -193,6 +195,27 @@ def run(experiment: Experiment, sigma: float, seed: int, episodes: int, attack_e
         "command": shlex.join(["python", "scripts/smoothing.py", *sys.argv[1:]]),
         "versions": runner.versions(),
     }
+
+
+def description(experiment: Experiment, seed: int, episodes: int, attack_episodes: int) -> dict[str, Any]:
+    """What a result file says of its making, as JSON gives it back; the other sigmas do not matter."""
+    fields = {name: value for name, value in experiment._asdict().items() if name != "sigmas"}
+    made = {"experiment": fields, "seed": seed, "episodes": episodes, "attack_episodes": attack_episodes}
+    return json.loads(json.dumps(made))
+
+
+def certificate_options(experiment: Experiment) -> dict[str, Any]:
+    """Of `smoothing.certify`."""
+    return {name: getattr(experiment, name) for name in ("thresholds", "success_threshold", "minimum")}
+
+
+def require_valid(experiment: Experiment, episodes: int) -> None:
+    """Raises ValueError for what training would otherwise come before."""
+    prepare(experiment)
+    smoothing.require_attack(0.0, experiment.attack_budgets, experiment.strengths)
+    for sigma in experiment.sigmas:
+        if sigma:
+            smoothing.certifier(sigma, experiment.budgets, episodes, **certificate_options(experiment))
 
 
 def chosen() -> tuple[str, Experiment]:
@@ -224,16 +247,24 @@ def chosen() -> tuple[str, Experiment]:
 def main(argv: list[str]) -> None:
     """Runs what is missing, redraws the figure and prints a table."""
     del argv
+    values = flags.FLAGS
     name, experiment = chosen()
-    folder = Path(flags.FLAGS.out)
+    settings = (values.seed, values.episodes, values.attack_episodes)
+    try:
+        require_valid(experiment, values.episodes)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+    folder = Path(values.out)
     folder.mkdir(parents=True, exist_ok=True)
     cells = []
     for sigma in experiment.sigmas:
         path = folder / f"{name}_{sigma:g}.json"
         if not path.exists():
-            values = flags.FLAGS
-            write(run(experiment, sigma, values.seed, values.episodes, values.attack_episodes), path)
+            write(run(experiment, sigma, *settings), path)
         cell = json.loads(path.read_text())
+        wanted = description(experiment, *settings)
+        if any(cell[each] != value for each, value in wanted.items()):
+            raise app.UsageError(f"{path} was made with other settings; remove it, or give another --out")
         cells.append(cell)
         for row in ("certified", "attacked"):
             if row in cell:

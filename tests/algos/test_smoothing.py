@@ -179,7 +179,12 @@ def test_continuous_algorithms_have_no_logits():
         (lambda: smoothing.certify(Total(), echo, 0.1, [0.1], bound="clopper_pearson"), "needs thresholds"),
         (
             lambda: smoothing.certify(Total(), echo, 0.1, [0.1], thresholds=[1], success_threshold=1.0),
-            "success_threshold: goes with neither",
+            "success_threshold: goes with none",
+        ),
+        (lambda: smoothing.certify(Right(1), echo, 0.1, [0.1]), "the policy's actions are float32.1., the env"),
+        (
+            lambda: smoothing.attack(Total(), right_above_minus_one, 0.1, [0.1]),
+            "the policy's actions are float32.2., the environment's Box.*give envs.Discretized",
         ),
         (lambda: smoothing.attack(Total(), echo, -0.1, [0.1]), "sigma: must be finite and at least 0, got -0.1"),
         (lambda: smoothing.attack(Total(), echo, 0.1, [-1.0]), "budgets: must be finite and at least 0, got -1.0"),
@@ -190,6 +195,22 @@ def test_continuous_algorithms_have_no_logits():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_episodes_have_nothing_in_common_with_a_training_from_the_same_seed():
+    seen = []
+
+    class Spy(Total):
+        def reset(self, key):
+            jax.debug.callback(lambda data: seen.append(tuple(np.ravel(data).tolist())), jax.random.key_data(key))
+            return super().reset(key)
+
+    smoothing.certify(Spy(), echo, 0.5, [0.1], 8)
+    jax.effects_barrier()
+    algorithm = algos.ppo.make(smoothing.smoothed(Spy(), 0.5), algos.ppo.Config(num_envs=8, num_steps=4))
+    jax.block_until_ready(algorithm.init(jax.random.split(jax.random.key(0))[0]))
+    jax.effects_barrier()
+    assert len(seen) == len(set(seen)) >= 16
 
 
 def test_an_unknown_lower_bound_on_returns_is_refused():

@@ -142,6 +142,18 @@ def test_the_choice_between_recursion_and_whole_stack_stays_one_under_vmap(small
     assert "cond[" in str(jax.make_jaxpr(jax.vmap(algorithm.step))(states))
 
 
+def test_the_stack_is_skipped_where_empty_also_under_vmap_in_vmap(small):
+    _, networks, init, _ = small
+    stack = init(jax.random.key(0)).learner.stack
+    stacks = jax.tree.map(lambda x: jnp.broadcast_to(x, (2, 3, *x.shape)), stack)
+    weights = q_stack.Weights(jnp.float32(0.1), jnp.float32(0.5))
+
+    def logits(stack):
+        return q_stack.logits(stack, weights, jnp.ones(4), networks)
+
+    assert "cond[" in str(jax.make_jaxpr(jax.vmap(jax.vmap(logits)))(stacks))
+
+
 def test_exactly_memory_networks_count(small):
     _, networks, init, step = small
     state, history = init(jax.random.key(0)), []

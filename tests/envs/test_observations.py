@@ -130,6 +130,29 @@ def test_an_adversary_is_told_what_is_left_and_what_was_seen():
     assert np.all(np.abs(noise) < 5 * 0.3)  # a walk of the noise alone, the counter does not show
 
 
+def test_an_adversary_cannot_guess_the_noise():
+    def perturb(key, frames, obs, remaining):
+        return -0.3 * jax.random.normal(key, obs.shape)  # would cancel it
+
+    seen = play(NoisyObservations(Counter(), 0.3, Adversary(perturb), 1e6), num_episodes=200) - np.tile(CLEAN, (200, 1))
+    assert seen.std() == pytest.approx(0.3 * np.sqrt(2.0), rel=4 / np.sqrt(2 * seen.size))
+
+
+def test_the_inner_state_is_found_for_drawing():
+    class Drawn(Counter):
+        def qpos(self, state):
+            return state
+
+        def render_html(self, states):
+            return str([int(state) for state in states])
+
+    env = FrameStack(NoisyObservations(Drawn(), 0.1), 2)
+    state, _ = env.reset(jax.random.key(0))
+    following, _ = env.step(jax.random.key(1), state, jnp.int32(0))
+    assert env.qpos(following) == 1
+    assert env.render_html([state, following]) == "[0, 1]"
+
+
 def test_each_episode_has_the_whole_budget():
     def perturb(key, frames, obs, remaining):
         return jnp.stack([remaining, 0.0])

@@ -28,6 +28,9 @@ def test_one_command_from_training_to_figure(tmp_path):
     assert (tmp_path / "gymnax_CartPole-v1.png").stat().st_size > 1000
     again = run(*command)
     assert again.stdout == first.stdout
+    other = run(*command, "--seed=1")
+    assert other.returncode != 0
+    assert "was made with other settings" in other.stderr
 
 
 def test_wrong_input_is_refused():
@@ -35,3 +38,4 @@ def test_wrong_input_is_refused():
     result = run("--env=gymnax/Pendulum-v1", "--algorithm=dqn", "--sigmas=0.1")
     assert result.returncode != 0
     assert "algorithm=dqn: must be one of" in result.stderr
+    assert "episodes are too few" in run("--experiment=cartpole", "--episodes=3").stderr
