@@ -78,15 +78,15 @@ CASES = {
             "anneal_fraction": 0.1,
         },
     ),
-    "staq_inverted_pendulum": Case(
+    # Six joints with two torques each: 64 actions.
+    "staq_halfcheetah": Case(
         "staq",
-        "brax/inverted_pendulum",
-        "Brax inverted pendulum, 3 forces",
+        "brax/halfcheetah",
+        "Brax halfcheetah, bang-bang",
         seeds=3,
         vmapped=False,
-        env_options={"episode_length": 250},
-        changes={"bins": 3, "num_steps": 16, "memory": 200, "buffer_size": 20_000, "total_steps": 150_000},
-        eval_episodes=16,
+        changes={"total_steps": 200_000},
+        eval_episodes=8,
     ),
     "ppo_halfcheetah_race": _race("ppo"),
     "fast_td3_halfcheetah_race": _race("fast_td3"),
