@@ -1,7 +1,7 @@
 """StaQ with a short, a medium and a long memory beside PPO: does the return of a run oscillate?
 
 `python scripts/compare_staq.py` trains five seeds of each on CartPole-v1 for 300k steps, evaluates the greedy policy
-about sixty times a run and writes results/staq/NAME.json; what exists is not run again. From all files it draws
+some seventy times a run and writes results/staq/NAME.json; what exists is not run again. From all files it draws
 results/staq.png and prints a table. The oscillation of a run is the mean absolute difference of the returns of
 consecutive evaluations in its second half. Both algorithms run with their presets, PPO's annealing ends at 300k steps.
 """
@@ -63,12 +63,15 @@ def draw(results: list[dict], path: Path) -> None:
 
 def table(results: list[dict]) -> str:
     """Returns and oscillation, over seeds."""
-    lines = ["| | IQM of the return at the end | mean in the second half | oscillation, mean (range) |", "|---|---|---|---|"]
+    lines = [
+        "| | IQM of the return at the end | lowest seed there | mean in the second half | oscillation, mean (range) |",
+        "|---|---|---|---|---|",
+    ]
     for result in results:
         returns, each = np.array(result["returns"]), oscillation(result)
         half = returns[:, returns.shape[1] // 2 :]
         lines.append(
-            f"| {result['title']} | {iqm(returns[:, -1]):.1f} | {half.mean():.1f} "
+            f"| {result['title']} | {iqm(returns[:, -1]):.1f} | {returns[:, -1].min():.1f} | {half.mean():.1f} "
             f"| {each.mean():.1f} ({each.min():.1f} to {each.max():.1f}) |"
         )
     return "\n".join(lines)
@@ -93,6 +96,6 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_integer("seeds", 5, "How many seeds.")
     flags.DEFINE_integer("total_steps", 300_000, "Environment steps of each.")
-    flags.DEFINE_integer("rows", 60, "Evaluations in a run, about.")
+    flags.DEFINE_integer("rows", 60, "Evaluations in a run, at least.")
     flags.DEFINE_string("out", str(RESULTS / "staq"), "Folder of the result files; the figure is beside it.")
     app.run(main)

@@ -21,7 +21,7 @@ def test_the_oscillation_is_worked_out_from_the_files(tmp_path):
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert "ppo: written" in output
     # the second half is 10, 30, 20, 20: differences 20, 10, 0, mean 10; its mean is 20
-    assert "| staq_30 | 20.0 | 20.0 | 10.0 (10.0 to 10.0) |" in output
+    assert "| staq_30 | 20.0 | 20.0 | 20.0 | 10.0 (10.0 to 10.0) |" in output
     written = json.loads((cells / "ppo.json").read_text())
     assert np.shape(written["returns"]) == (2, 4)
     assert (tmp_path / "cells.png").stat().st_size > 1000
