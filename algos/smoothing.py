@@ -241,7 +241,13 @@ def targeted_adversary(
 
 
 def deviation_adversary(
-    action: Policy, sigma: chex.Array, norm: chex.Array, *, num_frames: int = 1, num_draws: int = 16, num_steps: int = 40
+    action: Policy,
+    sigma: chex.Array,
+    norm: chex.Array,
+    *,
+    num_frames: int = 1,
+    num_draws: int = 16,
+    num_steps: int = 40,
 ) -> Adversary:
     """An attack on continuous actions: at each step, move the mean action as far as a perturbation of `norm` can.
 

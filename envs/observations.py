@@ -145,7 +145,9 @@ class FrameStack(Wrapper):
         if not space.shape:
             raise ValueError(f"env.observation_space={space}: must have an axis")
         # Where there are earlier frames, zeros may stand for them.
-        low, high = (space.low, space.high) if num_frames == 1 else (np.minimum(space.low, 0), np.maximum(space.high, 0))
+        low, high = (
+            (space.low, space.high) if num_frames == 1 else (np.minimum(space.low, 0), np.maximum(space.high, 0))
+        )
         low, high = (np.concatenate([bound] * num_frames, axis=-1) for bound in (low, high))
         self.observation_space, self.num_frames = Box(low, high), num_frames
 

@@ -113,7 +113,13 @@ EXPERIMENTS = {
     "inverted_pendulum": Experiment(
         env="brax/inverted_pendulum",
         env_options={"episode_length": 250},
-        changes={"num_steps": 64, "num_minibatches": 8, "normalize_obs": True, "gae_lambda": 0.9, "total_steps": 1_000_000},
+        changes={
+            "num_steps": 64,
+            "num_minibatches": 8,
+            "normalize_obs": True,
+            "gae_lambda": 0.9,
+            "total_steps": 1_000_000,
+        },
         num_frames=5,
         sigmas=(0.0, 0.1, 0.2),
         budgets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5),
@@ -279,7 +285,9 @@ if __name__ == "__main__":
     flags.DEFINE_string("env", None, "An environment of your own choice, suite/name.")
     flags.DEFINE_multi_string("env_options", [], "An option of the environment, name=value; may be repeated.")
     flags.DEFINE_string("algorithm", None, "Who is trained: ppo (default), spo, mdpo, sac, staq, td3, ...")
-    flags.DEFINE_multi_string("changes", [], "A hyperparameter that replaces the preset's, name=value; may be repeated.")
+    flags.DEFINE_multi_string(
+        "changes", [], "A hyperparameter that replaces the preset's, name=value; may be repeated."
+    )
     flags.DEFINE_integer("num_frames", None, "Observations that the policy sees at once.", lower_bound=1)
     flags.DEFINE_list("sigmas", None, "Standard deviations of the noise; 0 is the undefended agent.")
     flags.DEFINE_list("budgets", None, "Budgets of the certificate, L2 norms over an episode.")

@@ -114,7 +114,9 @@ def test_an_adversary_cannot_spend_more_than_its_budget(wish):
 def test_an_adversary_is_told_what_is_left_and_what_was_seen():
     def perturb(key, frames, obs, remaining):
         # spends half of what is left, and tells through the second entry whether the frames are as they should be
-        earlier = jnp.where(obs[0] > 1.5, frames.clean[1, 0] - (obs[0] - 1.0) + frames.clean[0, 0] - (obs[0] - 2.0), 0.0)
+        earlier = jnp.where(
+            obs[0] > 1.5, frames.clean[1, 0] - (obs[0] - 1.0) + frames.clean[0, 0] - (obs[0] - 2.0), 0.0
+        )
         return jnp.stack([0.5 * remaining, earlier])
 
     spent = play(NoisyObservations(Counter(), 0.0, Adversary(perturb, 2), 1.0)) - CLEAN

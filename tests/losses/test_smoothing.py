@@ -14,7 +14,9 @@ from onejit import losses
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 200])
 def test_clopper_pearson_is_scipys_exact_one_sided_interval(successes, alpha):
     interval = stats.binomtest(successes, 100, alternative="greater").proportion_ci(1.0 - alpha, method="exact")
-    assert_allclose(losses.clopper_pearson_lower(successes, 100, alpha=alpha), interval.low, rtol=1e-9)  # a root that scipy searches
+    assert_allclose(
+        losses.clopper_pearson_lower(successes, 100, alpha=alpha), interval.low, rtol=1e-9
+    )  # a root that scipy searches
 
 
 def test_clopper_pearson_by_hand():
@@ -90,12 +92,14 @@ def test_returns_with_a_negative_minimum_are_shifted():
         assert_allclose(found, expected, atol=1e-12)
 
 
-# P(R ≥ v) in percent of a percent for v = 125..200 of the agent that ReCePS (github.com/mrh996/ReCePS, test_plot.ipynb)
+# P(R ≥ v) in ten-thousandths for v = 125..200 of the agent that ReCePS (github.com/mrh996/ReCePS, test_plot.ipynb)
 # has trained on CartPole with sigma 0.2, from 10,000 episodes; it is 1 for v up to 124.
-SURVIVAL = """9999 9999 9999 9997 9997 9997 9995 9995 9994 9992 9992 9990 9987 9984 9984 9979 9978 9977 9975 9971 9971 9967
-    9965 9961 9959 9954 9951 9948 9942 9933 9929 9921 9916 9914 9909 9897 9888 9875 9864 9859 9855 9851 9833 9817 9803
-    9786 9769 9749 9727 9712 9695 9681 9661 9650 9617 9587 9565 9535 9506 9478 9447 9413 9384 9363 9328 9292 9259 9219
-    9177 9142 9098 9060 9013 8972 8933 8882"""
+SURVIVAL = """
+    9999 9999 9999 9997 9997 9997 9995 9995 9994 9992 9992 9990 9987 9984 9984 9979 9978 9977 9975 9971 9971 9967
+    9965 9961 9959 9954 9951 9948 9942 9933 9929 9921 9916 9914 9909 9897 9888 9875 9864 9859 9855 9851 9833 9817
+    9803 9786 9769 9749 9727 9712 9695 9681 9661 9650 9617 9587 9565 9535 9506 9478 9447 9413 9384 9363 9328 9292
+    9259 9219 9177 9142 9098 9060 9013 8972 8933 8882
+"""
 
 
 def test_certificate_of_a_published_survival_function():
@@ -110,7 +114,9 @@ def test_certificate_of_a_published_survival_function():
     assert_allclose(lower, [197.4, 185.3, 149.3, 86.0, 28.1, 4.4], atol=0.06)
 
 
-@pytest.mark.parametrize(("bound", "steps"), [("clopper_pearson", [1.0]), ("clopper_pearson", [0.0, 0.5, 1.0]), ("dkw", [0.0, 0.5, 1.0])])
+@pytest.mark.parametrize(
+    ("bound", "steps"), [("clopper_pearson", [1.0]), ("clopper_pearson", [0.0, 0.5, 1.0]), ("dkw", [0.0, 0.5, 1.0])]
+)
 def test_the_certificate_fails_no_more_often_than_its_confidence_allows(bound, steps):
     """A family of games whose worst case is known.
 

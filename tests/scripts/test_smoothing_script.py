@@ -18,7 +18,9 @@ def test_one_command_from_training_to_figure(tmp_path):
     command += ["--strengths=0", "--episodes=50", "--attack_episodes=4", f"--out={tmp_path}"]
     first = run(*command)
     assert first.returncode == 0, first.stderr
-    undefended, defended = (json.loads((tmp_path / f"gymnax_CartPole-v1_{sigma}.json").read_text()) for sigma in (0, 0.2))
+    undefended, defended = (
+        json.loads((tmp_path / f"gymnax_CartPole-v1_{sigma}.json").read_text()) for sigma in (0, 0.2)
+    )
     assert "certified" not in undefended
     assert defended["mean_return"] == 8.0
     # p = 1 in all of 50 episodes: 8·(1 − √(ln 20 / 100)) = 8·0.826918 at budget 0
