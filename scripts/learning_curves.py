@@ -83,7 +83,7 @@ CASES = {
         "staq",
         "brax/halfcheetah",
         "Brax halfcheetah, bang-bang",
-        seeds=3,
+        seeds=2,
         vmapped=False,
         changes={"total_steps": 200_000},
         eval_episodes=8,
