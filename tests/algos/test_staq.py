@@ -179,6 +179,37 @@ def test_the_first_policy_is_uniform(small):
     assert abs(float(actions.mean()) - 0.5) < 0.05
 
 
+def test_the_target_follows_at_its_interval(small):
+    """Every second gradient step here: by a quarter of the way, or by all of it."""
+    _, networks, init, _ = small
+    rng, before = np.random.default_rng(0), init(jax.random.key(0)).learner
+    obs, action = rng.normal(size=(8, 4)).astype(np.float32), rng.integers(2, size=8)
+    batch = staq.Batch(obs, action, np.ones(8, np.float32), np.full(8, 0.9, np.float32), obs, np.zeros((8, 2)))
+    for tau in (0.25, 1.0):
+        config = SMALL.replace(tau=tau, target_interval=2)
+        first, _ = staq.update(before, batch, networks=networks, config=config)
+        second, _ = staq.update(first, batch, networks=networks, config=config)
+        expected = jax.tree.map(lambda new, old, tau=tau: tau * new + (1.0 - tau) * old, second.params, before.targets)
+        jax.tree.map(np.testing.assert_array_equal, first.targets, before.targets)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-7), second.targets, expected)
+
+
+def test_epsilon_is_how_often_actions_are_random(small):
+    """With a stack that wants action 1 alone: no other without ε, both with ε = 1."""
+    _, _, init, step = small
+    state = init(jax.random.key(0))
+    sure = jax.tree.map(
+        lambda x: jnp.zeros_like(x).at[..., 1].set(1e4) if x.shape[1:] == (2,) else jnp.zeros_like(x),
+        state.learner.params,
+    )
+    learner = state.learner._replace(stack=q_stack.push(state.learner.stack, sure))
+    for epsilon, expected in ((0.0, {1}), (1.0, {0, 1})):
+        config = state.config.replace(epsilon=jnp.float32(epsilon))
+        after, _ = step(state._replace(config=config, learner=learner))
+        old, new = int(state.collection.replay.size), int(after.collection.replay.size)
+        assert set(np.asarray(after.collection.replay.rows.action)[old:new].ravel().tolist()) == expected
+
+
 def test_resume_is_exact_with_stack_and_replay_included(small, assert_resume_is_exact):
     algorithm, _, init, step = small
     assert_resume_is_exact(algorithm, init, step, 7)  # the annealing ends with the fifth, and the stack holds three
