@@ -29,7 +29,6 @@ OFF_POLICY = [
 SCRIPT_FLAGS = {
     "mdpo": ON_POLICY,
     "td3": OFF_POLICY,
-    "staq": [*COMMON, "--num_steps=4", "--learning_starts=16", "--batch_size=8", "--buffer_size=400", "--memory=3"],
 }
 OWN_FLAGS = {
     "spo": "eps",
@@ -37,6 +36,7 @@ OWN_FLAGS = {
     "fast_td3": "max_noise",
     "fast_sac": "num_atoms",
     "mdpo_off_policy": "kappa",
+    "staq": "kl_weight",
 }
 
 
