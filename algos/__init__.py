@@ -1,6 +1,6 @@
 """Update steps and training loops: one module per algorithm, `train` for a whole run."""
 
-from . import fast_sac, fast_td3, mdpo, mdpo_off_policy, ppo, sac, spo, staq, td3
+from . import fast_sac, fast_td3, mdpo, mdpo_off_policy, ppo, sac, smoothing, spo, staq, td3
 from .base import Algorithm
 from .evaluation import evaluate, evaluator
 from .training import train
@@ -15,6 +15,7 @@ __all__ = [
     "mdpo_off_policy",
     "ppo",
     "sac",
+    "smoothing",
     "spo",
     "staq",
     "td3",

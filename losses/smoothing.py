@@ -11,7 +11,7 @@ where a good policy's probabilities are, has no digits left in float32.
 """
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 BOUNDS = ("clopper_pearson", "dkw")
 
@@ -37,7 +37,7 @@ def clopper_pearson_lower(successes: np.ndarray, trials: int, *, alpha: float) -
     _require_alpha(alpha)
     if np.any(successes < 0) or np.any(successes > trials):
         raise ValueError(f"successes={successes}: must be between 0 and trials={trials}")
-    quantile = stats.beta.ppf(alpha, np.maximum(successes, 1), trials - successes + 1)
+    quantile = special.betaincinv(np.maximum(successes, 1), trials - successes + 1, alpha)
     return np.where(successes == 0, 0.0, quantile)
 
 
