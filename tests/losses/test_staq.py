@@ -1,5 +1,7 @@
 """The losses of StaQ by hand, and the recursion that the stack stands for."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,40 +62,72 @@ def test_target_by_hand():
     close((value, slope), (4.88, 0.0), rtol=1e-6)
 
 
-@pytest.mark.parametrize("corrected", [True, False])
-def test_with_exact_q_functions_a_short_memory_needs_the_weight_correction(corrected):
-    """Without it the policy converges to the soft-optimal one for a long memory only; with it for any, here."""
-    rng = np.random.default_rng(3)
-    states, actions, gamma, lam, tau = 4, 3, 0.9, 2.0, 0.1
-    transition = rng.dirichlet(np.full(states, 0.3), size=(states, actions))
-    reward = rng.normal(size=(states, actions))
-    eta, beta = 1 / (lam + tau), lam / (lam + tau)
+class Tabular(NamedTuple):
+    """A Markov decision process whose Q-functions are solved for instead of learned."""
 
-    def softmax(logits):
-        return scipy.special.softmax(logits, axis=-1)
+    transition: np.ndarray  # [states, actions, states]
+    reward: np.ndarray  # [states, actions]
+    gamma: float
+    tau: float
+    lam: float
 
-    def exact_q(logits):
-        # Q = r + γ·P·(π·Q + τ·H(π)), solved: the entropy of the first step is left out, as in staq_target.
-        policy = softmax(logits)
-        matrix = np.einsum("sat,tb->satb", transition, policy).reshape(states * actions, -1)
+    def exact_q(self, policy):
+        # Q = r + γ·P·V with V = π·Q + τ·H(π): the entropy of the first step is left out, as in staq_target.
         entropy = scipy.stats.entropy(policy, axis=-1)
-        constant = reward.ravel() + gamma * (transition @ (tau * entropy)).ravel()
-        return np.linalg.solve(np.eye(states * actions) - gamma * matrix, constant).reshape(states, actions)
+        mean_reward = np.sum(policy * self.reward, axis=-1) + self.tau * entropy
+        matrix = np.einsum("sa,sat->st", policy, self.transition)
+        value = np.linalg.solve(np.eye(len(matrix)) - self.gamma * matrix, mean_reward)
+        return self.reward + self.gamma * self.transition @ value
 
-    soft_q = np.zeros((states, actions))
-    for _ in range(1_000):  # soft value iteration: V = τ·log Σ exp(Q/τ)
-        soft_q = reward + gamma * transition @ (tau * scipy.special.logsumexp(soft_q / tau, axis=1))
-    best = softmax(soft_q / tau)
+    def best(self, iterations):
+        q = np.zeros_like(self.reward)
+        for _ in range(iterations):  # soft value iteration: V = τ·log Σ exp(Q/τ)
+            q = self.reward + self.gamma * self.transition @ (self.tau * scipy.special.logsumexp(q / self.tau, axis=1))
+        return scipy.special.softmax(q / self.tau, axis=-1)
 
-    def distance(memory, iterations=500):
-        stack, logits, distances = np.zeros((memory, states, actions)), np.zeros((states, actions)), []
+    def staq(self, memory, *, corrected=True, iterations=500):
+        """The policies of StaQ's iteration from the uniform one, `[iterations, states, actions]`."""
+        eta, beta = 1 / (self.lam + self.tau), self.lam / (self.lam + self.tau)
+        stack, policies = np.zeros((memory, *self.reward.shape)), [np.full_like(self.reward, 1 / self.reward.shape[1])]
         for k in range(iterations):
-            stack = np.concatenate([exact_q(logits)[None], stack[:-1]])
+            stack = np.concatenate([self.exact_q(policies[-1])[None], stack[:-1]])
             coefficients = losses.staq_coefficients(min(k + 1, memory), memory=memory, eta=eta, beta=beta)
-            scale = 1.0 if corrected else 1.0 - beta**memory
-            logits = np.tensordot(np.asarray(coefficients, float) * scale, stack, axes=1)
-            distances.append(np.abs(softmax(logits) - best).max())
-        return max(distances[-50:])
+            logits = np.tensordot(np.asarray(coefficients, float), stack, axes=1)
+            policies.append(scipy.special.softmax(logits * (1.0 if corrected else 1.0 - beta**memory), axis=-1))
+        return np.array(policies[1:])
 
-    assert distance(memory=200) < 1e-3
-    assert distance(memory=5) < 1e-3 if corrected else distance(memory=5) > 0.1
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_with_exact_q_functions_the_policy_becomes_the_soft_optimal_one(corrected):
+    """With the weight correction and a memory of 5 as well; without it only with a long one."""
+    rng = np.random.default_rng(3)
+    transition = rng.dirichlet(np.full(4, 0.3), size=(4, 3))
+    problem = Tabular(transition, rng.normal(size=(4, 3)), gamma=0.9, tau=0.1, lam=2.0)
+    best = problem.best(1_000)
+
+    def distance(memory):
+        return np.abs(problem.staq(memory, corrected=corrected)[-50:] - best).max()
+
+    assert distance(200) < 1e-3
+    assert distance(5) < 1e-3 if corrected else distance(5) > 0.1
+
+
+def test_with_too_small_a_memory_the_policy_goes_round_in_a_circle():
+    """A rare case, found by a search: two Q-functions, averaged, each time point to a policy that neither is of."""
+    transition = np.zeros((6, 2, 6))
+    for state, action, successors in (
+        *((0, 0, {4: 1.0}), (0, 1, {1: 1.0}), (1, 0, {3: 1.0}), (1, 1, {0: 1.0}), (2, 0, {3: 1.0})),
+        *((2, 1, {1: 0.5, 5: 0.5}), (3, 0, {5: 1.0}), (3, 1, {2: 1.0}), (4, 0, {5: 1.0}), (4, 1, {3: 1.0})),
+        *((5, 0, {0: 0.4, 3: 0.6}), (5, 1, {5: 1.0})),
+    ):
+        transition[state, action, list(successors)] = list(successors.values())
+    reward = np.array([[-1.3, 0.4], [-0.7, -1.2], [-1.1, -1.1], [-1.9, 0.5], [-0.9, 2.3], [-0.8, -0.3]])
+    problem = Tabular(transition, reward, gamma=0.99, tau=0.001, lam=0.019)  # β = 0.95
+    best = problem.best(5_000)
+    circle = problem.staq(2)[-100:]
+    # No policy is the optimal one, nor the one before it; after some steps they come again.
+    assert np.abs(circle - best).max(axis=(1, 2)).min() > 0.9
+    assert np.abs(np.diff(circle, axis=0)).max(axis=(1, 2)).min() > 0.9
+    assert any(np.abs(circle[period:] - circle[:-period]).max() < 1e-3 for period in range(2, 20))
+    for memory in (3, 10, 100):
+        close(problem.staq(memory)[-1], best, atol=1e-3)
