@@ -11,6 +11,7 @@ from .base import Environment
 _SUITES = {
     "brax": ("brax_adapter", None),
     "gymnax": ("gymnax_adapter", None),
+    "mjx": ("mjx_adapter", "mjx"),
     "probe": ("probes", None),
 }
 _REGISTERED: dict[str, Callable[..., Environment]] = {}
