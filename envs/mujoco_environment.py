@@ -37,6 +37,7 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
     from mujoco import mjx
 
+from . import mjx_contacts
 from .base import Step, strong
 from .spaces import Box
 
@@ -233,6 +234,6 @@ def _turned(quaternion, rotation):
 
 @contextlib.contextmanager
 def _third_party():
-    """MJX broadcasts ranks and multiplies matrices at the default precision."""
-    with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
+    """MJX broadcasts ranks, multiplies matrices at the default precision, and turns some contacts."""
+    with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"), mjx_contacts.as_in_mujoco():
         yield

@@ -24,7 +24,6 @@ from learning_curves import write
 from onejit import envs
 from onejit.algos import runner
 
-
 QUANTITIES = ("qpos", "qvel", "obs", "reward")
 
 
@@ -125,7 +124,7 @@ def compare(name: str, num_steps: int, num_resets: int, seed: int) -> dict[str, 
     result["resets_p_value"] = beginnings(name, envs.make(f"mjx/{name}"), num_resets, seed)
     command = shlex.join(["python", "scripts/compare_gymnasium.py", *sys.argv[1:]])
     versions = runner.versions() | {"gymnasium": gymnasium.__version__, "mujoco": mujoco.__version__}
-    return result | {"command": command, "versions": versions, "device": str(jax.devices()[0])}
+    return result | {"command": command, "versions": versions}
 
 
 def main(argv: list[str]) -> None:
