@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-from mujoco.mjx._src import collision_driver, collision_primitive
+from mujoco.mjx._src import collision_driver, collision_primitive, math
 from mujoco.mjx._src.types import GeomType
 
 _PAIR = (GeomType.PLANE, GeomType.CAPSULE)
@@ -33,8 +33,7 @@ def _plane_capsule(plane, capsule):
     normal, axis = plane.mat[:, 2], capsule.mat[:, 2]
     tangent = axis - normal * (normal @ axis)
     length = jnp.sqrt(jnp.sum(tangent**2))
-    upright = jnp.where(jnp.abs(normal[1]) < 0.5, jnp.array([0.0, 1.0, 0.0]), jnp.array([0.0, 0.0, 1.0]))
-    tangent = jnp.where(length < 1e-6, upright, tangent / jnp.maximum(length, 1e-6))
+    tangent = jnp.where(length < 1e-6, math.orthogonals(normal)[0], tangent / jnp.maximum(length, 1e-6))
     frame = jnp.stack([normal, tangent, jnp.cross(normal, tangent)])
 
     def end(offset):

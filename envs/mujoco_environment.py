@@ -134,7 +134,8 @@ class MujocoEnvironment:
         with _third_party():
             qpos, qvel = self.start(key)
             state = self.state(qpos, qvel)
-            data = mjx.forward(self.model, self._data(state))
+            # MJX writes normalised quaternions back, MuJoCo does not.
+            data = mjx.forward(self.model, self._data(state)).replace(qpos=state.qpos)
             state = state._replace(remembered=self.remember(data))
             return strong((state, self.observe(data)))
 
