@@ -12,6 +12,7 @@ _SUITES = {
     "brax": ("brax_adapter", None),
     "gymnax": ("gymnax_adapter", None),
     "mjx": ("mjx_adapter", "mjx"),
+    "playground": ("playground_adapter", "playground"),
     "probe": ("probes", None),
 }
 _REGISTERED: dict[str, Callable[..., Environment]] = {}

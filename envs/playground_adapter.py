@@ -1,0 +1,206 @@
+"""MuJoCo Playground's tasks (playground >= 0.2), without Playground's own episode and auto-reset wrappers.
+
+These lose the final observation of an episode, and with full resets the truncation too; `VectorEnv` keeps both.
+"""
+
+import contextlib
+import io
+import subprocess
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Without warp, mujoco-mjx prints that it is missing.
+with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    warnings.simplefilter("ignore")
+    from mujoco_playground import registry
+
+from .base import Step, strong
+from .spaces import Box
+
+# (model of MJX, raw keys [n, 2]) -> (the model with n values of some leaves, a model of their axes).
+Randomizer = Callable[[Any, chex.Array], tuple[Any, Any]]
+
+
+def names() -> list[str]:
+    """The names of the environments of this suite."""
+    return list(registry.ALL_ENVS)
+
+
+def make(
+    name: str,
+    *,
+    impl: str = "jax",
+    episode_length: int | None = None,
+    randomize: bool | Randomizer = False,
+    **options: Any,
+) -> "Playground":
+    """Makes one of MuJoCo Playground's environments.
+
+    Args:
+      name: Playground's own name, such as "CheetahRun" or "Go1JoystickFlatTerrain".
+      impl: of MJX: "jax", which is also the faster one on a CPU, or "warp", Playground's default, for CUDA.
+      episode_length: environment steps after which an episode is truncated; by default Playground's.
+      randomize: draw the physics anew for each episode: True for Playground's own randomisation of this robot, or a
+        function as Playground has them, (model of MJX, keys `[n, 2]`) -> (model with n values of some of its leaves,
+        model whose leaves are 0 there and None elsewhere).
+      **options: entries of Playground's config for the environment, such as ctrl_dt=0.02.
+
+    Raises:
+      ValueError: an option is not one of the config's, a value is out of range, or there is no randomisation.
+      OSError: the robot's model is not there and cannot be fetched.
+    """
+    config = registry.get_default_config(name)
+    known = sorted(set(config.keys()) - {"impl", "episode_length"})
+    for option in options:
+        if option not in known:
+            raise ValueError(f"playground/{name} has no option {option!r}; it has {', '.join(known)}")
+    if impl not in ("jax", "warp"):
+        raise ValueError(f"impl={impl!r}: must be jax or warp")
+    if episode_length is not None and episode_length < 1:
+        raise ValueError(f"episode_length={episode_length}: must be at least 1")
+    if randomize is True:
+        randomize = registry.get_domain_randomizer(name)
+        if randomize is None:
+            raise ValueError(f"playground/{name} has no randomisation of its own; give a function")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            env = registry.load(name, config=config, config_overrides={"impl": impl, **options})
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        raise OSError(
+            f"playground/{name} needs models from mujoco_menagerie, which Playground clones with git when such a "
+            f"robot is first made, and that failed here ({error}); it needs git and a connection to github.com"
+        ) from error
+    length = int(config.episode_length) if episode_length is None else episode_length
+    return Playground(env, length, int(config.get("action_repeat", 1)), randomize or None)
+
+
+class PlaygroundState(NamedTuple):
+    """The state of `Playground`.
+
+    Attributes:
+      state: Playground's own.
+      time: steps taken in this episode.
+      physics: what was randomised of the model for this episode, a list of arrays.
+    """
+
+    state: Any
+    time: chex.Array
+    physics: list[chex.Array]
+
+
+class Playground:
+    """A raw Playground environment behind the contract, with a time limit that is a truncation.
+
+    Actions are in [−1, 1]; Playground maps them to the actuators. An episode whose physics diverges to NaN is
+    terminated by Playground, its last observation and reward have 0 in place of what is not finite.
+    """
+
+    def __init__(self, env: Any, episode_length: int, action_repeat: int = 1, randomize: Randomizer | None = None):
+        self._env, self._episode_length, self._action_repeat = env, episode_length, action_repeat
+        self._randomize = randomize
+        if randomize:
+            self._structure, self._randomized = _randomized_leaves(randomize, env.mjx_model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _, obs = jax.eval_shape(self.reset, jax.random.key(0))
+        self.observation_space = jax.tree.map(lambda x: Box(-np.inf, np.inf, x.shape), obs)
+        self.action_space = Box(-1.0, 1.0, (env.action_size,))
+
+    def reset(self, key: chex.PRNGKey):
+        """Starts an episode, with physics of its own if they are randomised."""
+        key, physics_key = map(jax.random.key_data, jax.random.split(key))
+        with _third_party():
+            physics = self._draw(physics_key)
+            with self._physics(physics):
+                state = self._env.reset(key)
+        return strong((PlaygroundState(state, jnp.int32(0), physics), _observation(state.obs)))
+
+    def step(self, key: chex.PRNGKey, state: PlaygroundState, action: chex.Array):
+        """Advances by one step; the key is not used, Playground's environments carry their own."""
+        del key
+        following, reward = jax.tree.map(lambda x: x, state.state), 0.0
+        with _third_party(), self._physics(state.physics):
+            for _ in range(self._action_repeat):
+                following = self._env.step(following, action)
+                reward += following.reward
+        time = state.time + 1
+        step = Step(
+            obs=jax.tree.map(_finite, _observation(following.obs)),
+            reward=_finite(jnp.asarray(reward, jnp.float32)),
+            terminated=following.done > 0,
+            truncated=time * self._action_repeat >= self._episode_length,
+            info=following.metrics,
+        )
+        return strong((PlaygroundState(following, time, state.physics), step))
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of simulated time in one step."""
+        return float(self._env.dt) * self._action_repeat
+
+    @property
+    def mj_model(self) -> Any:
+        """The `mujoco.MjModel` behind the environment; what draws it needs."""
+        return self._env.mj_model
+
+    def qpos(self, state: PlaygroundState) -> chex.Array:
+        """The generalised positions in a state, `[..., nq]`; what draws it needs."""
+        return state.state.data.qpos
+
+    def _draw(self, key):
+        """The randomised leaves of the model, for one episode."""
+        if not self._randomize:
+            return []
+        leaves = self._structure.flatten_up_to(self._randomize(self._env.mjx_model, key[None])[0])
+        return [leaves[i][0] for i in self._randomized]
+
+    @contextlib.contextmanager
+    def _physics(self, drawn):
+        """Inside, the environment's model has these leaves; Playground's own wrapper replaces it in this way too."""
+        if not drawn:
+            yield
+            return
+        original = self._env._mjx_model
+        leaves = self._structure.flatten_up_to(original)
+        for i, leaf in zip(self._randomized, drawn, strict=True):
+            leaves[i] = leaf
+        self._env._mjx_model = self._structure.unflatten(leaves)
+        try:
+            yield
+        finally:
+            self._env._mjx_model = original
+
+
+def _randomized_leaves(randomize, model):
+    """The structure of the model, and the numbers of the leaves that a randomisation changes."""
+    found = []
+
+    def trace(keys):
+        found.append(jax.tree.flatten(randomize(model, keys)[1], is_leaf=lambda x: x is None))
+
+    with _third_party():
+        jax.eval_shape(trace, jax.ShapeDtypeStruct((1, 2), jnp.uint32))
+    [(axes, structure)] = found
+    return structure, [i for i, axis in enumerate(axes) if axis is not None]
+
+
+@contextlib.contextmanager
+def _third_party():
+    """MJX broadcasts ranks, and multiplies matrices at the default precision."""
+    with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
+        yield
+
+
+def _observation(obs):
+    return dict(obs) if isinstance(obs, Mapping) else obs
+
+
+def _finite(x):
+    return jnp.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
