@@ -45,7 +45,7 @@ def save(folder: Path, iteration: int, state: Any, metadata: dict[str, Any]) -> 
     shutil.rmtree(temporary, ignore_errors=True)
     leaves = _named_leaves(state)
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(temporary / _ARRAYS, {name: _raw(leaf) for name, leaf in leaves.items()})
+        checkpointer.save(temporary / _ARRAYS, {name: _raw(leaf) for name, leaf in leaves.items() if leaf.size})
     body = {
         "format": _FORMAT,
         "metadata": metadata,
@@ -89,7 +89,9 @@ def restore(path: Path, like: Any) -> Any:
             )
     target = {name: jax.eval_shape(_raw, leaf) for name, leaf in leaves.items()}
     with ocp.StandardCheckpointer() as checkpointer:
-        arrays = checkpointer.restore(path / _ARRAYS, target)
+        arrays = checkpointer.restore(path / _ARRAYS, {name: leaf for name, leaf in target.items() if leaf.size})
+    # Orbax refuses arrays without elements, such as the activations of a robot that has none.
+    arrays |= {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in target.items() if not leaf.size}
     impls = manifest["key_impls"]
     restored = [jax.random.wrap_key_data(arrays[n], impl=impls[n]) if n in impls else arrays[n] for n in leaves]
     return jax.tree.unflatten(jax.tree.structure(like), restored)

@@ -120,6 +120,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "total_steps": 32_768,
         },
         "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000},
+        "mjx/InvertedPendulum-v5": {**_PPO_ROBOT, "total_steps": 300_000},
+        "mjx/InvertedDoublePendulum-v5": {**_PPO_ROBOT, "reward_scale": 0.1, "total_steps": 500_000},
     },
     "spo": {"gymnax/CartPole-v1": _CARTPOLE, "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000}},
     "mdpo": {
@@ -141,6 +143,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "fast_td3": {
         "gymnax/Pendulum-v1": _FAST_PENDULUM,
         "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
+        "mjx/InvertedPendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 40.0, "total_steps": 200_000},
+        "mjx/InvertedDoublePendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 350.0, "total_steps": 300_000},
         "playground/G1JoystickFlatTerrain": _JOYSTICK,
         "playground/G1JoystickRoughTerrain": _JOYSTICK,
         "playground/T1JoystickFlatTerrain": _JOYSTICK,

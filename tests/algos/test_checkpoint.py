@@ -20,6 +20,7 @@ TREE = {
     "key": jax.random.key(3),
     "keys": jax.random.split(jax.random.key(4), 3),
     "nothing": (),
+    "empty": jnp.zeros((3, 0)),
 }
 
 
