@@ -236,7 +236,7 @@ class Humanoid(Body, Walker):
     def remember(self, data: mjx.Data) -> chex.Array:
         """x of the centre of mass."""
         mass = self.mj_model.body_mass
-        return jnp.asarray(mass / mass.sum(), data.xipos.dtype) @ data.xipos[:, 0]
+        return jnp.asarray(mass / mass.sum(), float) @ jnp.asarray(data.xipos[:, 0], float)
 
     def healthy(self, data: mjx.Data) -> chex.Array:
         """Whether it stands."""
