@@ -181,7 +181,7 @@ class MujocoEnvironment:
         runge_kutta = self.mj_model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
         if runge_kutta and not self.mj_model.na and self.impl == "jax":
             return lambda data: _runge_kutta(self.model, self.mj_model, data)
-        return lambda data: mjx.step(self.model, data)
+        return lambda data: _typed(mjx.step(self.model, data), data)
 
 
 def _runge_kutta(model: mjx.Model, mj_model: mujoco.MjModel, data: mjx.Data) -> mjx.Data:
@@ -196,7 +196,7 @@ def _runge_kutta(model: mjx.Model, mj_model: mujoco.MjModel, data: mjx.Data) -> 
         reach, share = weights
         qpos = _integrate(mj_model, start.qpos, reach * data.qvel, timestep)
         qvel = start.qvel + reach * timestep * data.qacc
-        data = mjx.forward(model, data.replace(qpos=qpos, qvel=qvel))
+        data = _typed(mjx.forward(model, data.replace(qpos=qpos, qvel=qvel)), data)
         return (data, mean_qvel + share * data.qvel, mean_qacc + share * data.qacc), None
 
     start, zeros = data, jnp.zeros_like(data.qvel)
@@ -208,6 +208,11 @@ def _runge_kutta(model: mjx.Model, mj_model: mujoco.MjModel, data: mjx.Data) -> 
         qacc_warmstart=data.qacc,
         time=start.time + timestep,
     )
+
+
+def _typed(tree, like):
+    """In double precision MJX returns some integers wider than it got them."""
+    return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
 
 
 def _integrate(mj_model, qpos, qvel, timestep):

@@ -61,7 +61,7 @@ def make(
         if option not in known:
             raise ValueError(f"playground/{name} has no option {option!r}; it has {', '.join(known)}")
     if impl not in ("jax", "warp"):
-        raise ValueError(f"impl={impl!r}: must be jax or warp")
+        raise ValueError(f"impl={impl!r}: must be one of jax, warp")
     if episode_length is not None and episode_length < 1:
         raise ValueError(f"episode_length={episode_length}: must be at least 1")
     if randomize is True:

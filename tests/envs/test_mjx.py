@@ -1,0 +1,120 @@
+"""Environments on MJX: Gymnasium's tasks have its spaces and limits, and a model of one's own moves as in MuJoCo.
+
+Steps of Gymnasium's tasks are compared with Gymnasium's in tests/scripts/test_compare_gymnasium.py.
+"""
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from onejit import envs
+from onejit.envs.mujoco_environment import MujocoEnvironment
+
+TASKS = [env_id.partition("/")[2] for env_id in envs.env_ids("mjx")]
+# A ball joint under a free body, and a capsule on the floor that stands steeply: 20 degrees from upright.
+MODEL = """
+<mujoco>
+  <option integrator="RK4" timestep="0.005" solver="Newton"/>
+  <worldbody>
+    <geom type="plane" size="5 5 0.1"/>
+    <body name="tumbler" pos="0 0 2">
+      <freejoint/>
+      <geom type="box" size="0.1 0.2 0.3" contype="0" conaffinity="0"/>
+      <body pos="0 0 0.3">
+        <joint name="shoulder" type="ball" damping="0.1"/>
+        <geom type="capsule" size="0.05" fromto="0 0 0 0 0.3 0.1" contype="0" conaffinity="0"/>
+      </body>
+    </body>
+    <body name="foot" pos="1 0 0.33" euler="20 0 40">
+      <freejoint/>
+      <geom type="capsule" size="0.1 0.25"/>
+    </body>
+    <body name="cart" pos="-1 0 1">
+      <joint name="rail" type="slide" axis="1 0 0"/>
+      <geom type="sphere" size="0.1" contype="0" conaffinity="0"/>
+    </body>
+  </worldbody>
+  <actuator><motor joint="rail" ctrllimited="true" ctrlrange="-2 3"/></actuator>
+</mujoco>
+"""
+
+
+class Tumble(MujocoEnvironment):
+    """Nothing to win; shows all there is."""
+
+    def start(self, key):
+        qvel = jax.random.normal(key, (self.mj_model.nv,))
+        return jnp.asarray(self.mj_model.qpos0, jnp.float32), qvel
+
+    def observe(self, data):
+        return jnp.concatenate([data.qpos, data.qvel])
+
+    def remember(self, data):
+        return data.qpos[-1]
+
+    def reward(self, data, remembered, action):
+        return data.qpos[-1] - remembered - 0.0 * action[0]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_spaces_limits_and_clock_are_gymnasiums(name):
+    env, reference = envs.make(f"mjx/{name}"), gymnasium.make(name)
+    assert env.observation_space.shape == reference.observation_space.shape
+    np.testing.assert_array_equal(env.action_space.low, reference.action_space.low)
+    np.testing.assert_array_equal(env.action_space.high, reference.action_space.high)
+    assert env.episode_length == reference.spec.max_episode_steps
+    assert env.step_seconds == pytest.approx(reference.unwrapped.dt)
+    np.testing.assert_allclose(env.mj_model.body_mass, reference.unwrapped.model.body_mass, rtol=1e-12)
+
+
+def test_a_model_of_ones_own_moves_as_in_mujoco():
+    model = mujoco.MjModel.from_xml_string(MODEL)
+    env = Tumble(model, frame_skip=4, episode_length=10)
+    data = mujoco.MjData(model)
+    state = env.state(*env.start(jax.random.key(0)))
+    data.qpos[:], data.qvel[:] = state.qpos, state.qvel
+    state = state._replace(remembered=state.qpos[-1])
+    step, touched = jax.jit(env.step), 0
+    for t, control in enumerate(np.linspace(-2.0, 3.0, 10)):
+        before = data.qpos[-1]
+        data.ctrl[:] = control
+        mujoco.mj_step(model, data, nstep=4)
+        touched += data.ncon > 0
+        state, result = step(jax.random.key(t), state, jnp.array([control], jnp.float32))
+        np.testing.assert_allclose(result.obs, np.concatenate([data.qpos, data.qvel]), atol=2e-4)
+        np.testing.assert_allclose(result.reward, data.qpos[-1] - before, atol=1e-5)
+        assert bool(result.truncated) == (t == 9)
+        assert not result.terminated
+    assert touched > 5
+    assert step._cache_size() == 1
+    np.testing.assert_array_equal(env.action_space.high, [3.0])
+
+
+def test_the_fast_solver_has_a_shorter_line_search():
+    exact, fast = (envs.make("mjx/InvertedPendulum-v5", solver=solver) for solver in ("exact", "fast"))
+    assert (exact.mj_model.opt.ls_iterations, fast.mj_model.opt.ls_iterations) == (50, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"solver": "quick"}, "solver='quick': must be one of exact, fast"),
+        ({"impl": "cpp"}, "impl='cpp': must be one of jax, warp"),
+        ({"episode_length": 0}, "episode_length=0: must be at least 1"),
+        ({"healthy_reward": 2.0}, "has no option 'healthy_reward'; it has solver, episode_length, impl, reset_noise"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        envs.make("mjx/InvertedPendulum-v5", **options)
+
+
+def test_a_model_with_mocap_bodies_is_refused():
+    model = mujoco.MjModel.from_xml_string(
+        '<mujoco><worldbody><body mocap="true"><geom size="1"/></body></worldbody></mujoco>'
+    )
+    with pytest.raises(ValueError, match="1 mocap bodies"):
+        Tumble(model)

@@ -1,0 +1,111 @@
+"""The adapter of MuJoCo Playground: truncation and the true successor, randomised physics, what goes wrong."""
+
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from onejit import envs
+from onejit.envs import playground_adapter
+from onejit.envs.playground_adapter import Playground
+
+
+class State(NamedTuple):
+    obs: Any
+    reward: jax.Array
+    done: jax.Array
+    metrics: dict
+    data: Any = ()
+
+
+class Fake:
+    """What the adapter uses of a Playground environment: it counts, and diverges at the second action above 0.5."""
+
+    action_size = 1
+
+    def reset(self, key):
+        return self._state(jnp.float32(0.0))
+
+    def step(self, state, action):
+        return self._state(jnp.where(action[0] > 0.5, jnp.nan, state.obs["state"][0] + 1))
+
+    def _state(self, x):
+        return State({"state": x[None], "privileged_state": x[None] * jnp.ones(2)}, x, jnp.isnan(x) * 1.0, {})
+
+
+def heavier(model, keys):
+    """A randomisation as Playground's: the masses times a factor for each key."""
+    factors = jax.vmap(lambda key: jax.random.uniform(key, minval=0.5, maxval=2.0))(keys)
+    axes = jax.tree.map(lambda _: None, model).tree_replace({"body_mass": 0})
+    return model.tree_replace({"body_mass": factors[:, None] * model.body_mass}), axes
+
+
+def test_observations_may_be_dicts_and_a_diverged_episode_is_terminated():
+    env = Playground(Fake(), episode_length=3)
+    assert {name: space.shape for name, space in env.observation_space.items()} == {
+        "state": (1,),
+        "privileged_state": (2,),
+    }
+    envs.check(env, num_steps=10)
+    state, _ = env.reset(jax.random.key(0))
+    state, step = env.step(jax.random.key(1), state, jnp.array([1.0]))
+    assert (bool(step.terminated), bool(step.truncated), float(step.reward)) == (True, False, 0.0)
+    np.testing.assert_array_equal(step.obs["privileged_state"], [0.0, 0.0])
+
+
+def test_repeated_actions_add_their_rewards_and_count_for_the_limit():
+    env = Playground(Fake(), episode_length=4, action_repeat=2)
+    state, _ = env.reset(jax.random.key(0))
+    state, first = env.step(jax.random.key(1), state, jnp.zeros(1))
+    state, second = env.step(jax.random.key(2), state, jnp.zeros(1))
+    assert (float(first.reward), float(second.reward)) == (1 + 2, 3 + 4)
+    assert (bool(first.truncated), bool(second.truncated)) == (False, True)
+
+
+def test_a_real_task_with_physics_of_its_own_for_each_episode():
+    single = envs.make("playground/PendulumSwingup", episode_length=3, randomize=heavier)
+    env = envs.VectorEnv(single, num_envs=2)
+    step = jax.jit(env.step)
+    state, _ = jax.jit(env.reset)(jax.random.key(0))
+    masses = [state.env_state.physics[0][:, -1]]
+    for t in range(4):
+        state, result = step(jax.random.key(t + 1), state, jnp.ones((2, 1)))
+        masses.append(state.env_state.physics[0][:, -1])
+        assert bool(jnp.all(result.truncated)) == (t == 2)
+        assert not jnp.any(result.terminated)
+        at_reset = jnp.max(jnp.abs(result.next_obs - result.obs))
+        assert (at_reset > 1e-3) == (t == 2)
+    assert step._cache_size() == 1
+    masses = np.stack(masses)
+    assert len(np.unique(masses[0])) == 2
+    np.testing.assert_array_equal(masses[0], masses[2])
+    assert np.all(masses[2] != masses[3])
+    np.testing.assert_array_equal(masses[3], masses[4])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"impl": "cpp"}, "impl='cpp': must be one of jax, warp"),
+        ({"episode_length": 0}, "episode_length=0: must be at least 1"),
+        ({"speed": 2}, "no option 'speed'; it has action_repeat, ctrl_dt"),
+        ({"randomize": True}, "has no randomisation of its own; give a function"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        envs.make("playground/CartpoleBalance", **options)
+
+
+def test_models_that_cannot_be_fetched_are_named(monkeypatch):
+    def load(*arguments, **options):
+        raise FileNotFoundError("git")
+
+    registry = SimpleNamespace(**vars(playground_adapter.registry))
+    monkeypatch.setattr(registry, "load", load)
+    monkeypatch.setattr(playground_adapter, "registry", registry)
+    with pytest.raises(OSError, match=r"needs models from mujoco_menagerie.*git"):
+        envs.make("playground/Go1JoystickFlatTerrain")
