@@ -175,13 +175,13 @@ def _new(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, A
 
 def _load(config_class: type[BaseConfig], values: flags.FlagValues, given: set[str], name: str) -> dict[str, Any]:
     """The description of an earlier run, with what the flags replace."""
-    path = Path(values.resume) / _CONFIG_FILE
     try:
-        run = json.loads(path.read_text())
-        run["config"] = {each: _from_json(value) for each, value in run["config"].items()}
+        run = read_description(Path(values.resume))
         config = config_class(**run["config"])
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UsageError(f"resume={values.resume}: {path} cannot be read ({error})") from error
+        raise UsageError(
+            f"resume={values.resume}: {Path(values.resume) / _CONFIG_FILE} cannot be read ({error})"
+        ) from error
     if run["algorithm"] != name:
         raise UsageError(f"resume={values.resume}: is a run of {run['algorithm']}, not of {name}")
     for each in given - {"resume", "help", "h"}:
@@ -194,6 +194,16 @@ def _load(config_class: type[BaseConfig], values: flags.FlagValues, given: set[s
         elif new != run.get(each):
             raise UsageError(f"{each}={new}: cannot be changed when a run is resumed, it was {run.get(each)}")
     return run
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What a run folder's config.json says: "algorithm", "env", "env_options", "config", "num_seeds", ...
+
+    Raises:
+      OSError, ValueError, KeyError, AttributeError: it is not there, or not the description of a run.
+    """
+    run = json.loads((folder / _CONFIG_FILE).read_text())
+    return run | {"config": {each: _from_json(value) for each, value in run["config"].items()}}
 
 
 def _train(algorithm, run: dict[str, Any], name: str, argv: list[str], resumed: Path | None) -> int:

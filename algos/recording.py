@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from ..envs import Environment
+from ..envs.mujoco_page import render_html
 from ..envs.mujoco_renderer import RenderError, render_gif
 
 
@@ -43,7 +44,7 @@ def record_episode(
 
 
 def save_recording(folder: Path, env: Environment, states: list[Any]) -> tuple[list[Path], list[str]]:
-    """Writes what can be drawn of an episode: `episode.html` and `episode.gif`.
+    """Writes what can be drawn of an episode: `episode.html` for robots, and `episode.gif`.
 
     Args:
       folder: the run folder.
@@ -54,15 +55,38 @@ def save_recording(folder: Path, env: Environment, states: list[Any]) -> tuple[l
       (the files written, one sentence for each that could not be).
     """
     files, problems = [], []
-    if getattr(env, "mj_model", None) is None:
-        return files, problems
-    if hasattr(env, "render_html"):
-        files.append(folder / "episode.html")
-        files[-1].write_text(env.render_html(states))
-    qpos = np.stack([np.asarray(env.qpos(state)) for state in states])
+    page, picture = folder / "episode.html", folder / "episode.gif"
     try:
-        render_gif(folder / "episode.gif", env.mj_model, qpos, env.step_seconds)
-        files.append(folder / "episode.gif")
+        if getattr(env, "mj_model", None) is not None:
+            qpos = np.stack([np.asarray(env.qpos(state)) for state in states])
+            page.write_text(render_html(env.mj_model, qpos, env.step_seconds))
+            files.append(page)
+            render_gif(picture, env.mj_model, qpos, env.step_seconds)
+            files.append(picture)
+        elif hasattr(env, "render_gif"):
+            env.render_gif(states, picture)
+            files.append(picture)
     except RenderError as error:
         problems.append(f"no GIF, this machine could not render ({error})")
     return files, problems
+
+
+def gif_to_mp4(path: Path) -> Path:
+    """Writes a GIF's pictures as an MP4 beside it.
+
+    Raises:
+      RenderError: imageio's ffmpeg is missing.
+    """
+    from PIL import Image, ImageSequence
+
+    video = path.with_suffix(".mp4")
+    with Image.open(path) as pictures:
+        seconds = pictures.info["duration"] / 1000.0
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(pictures)]
+    try:
+        import imageio.v3 as imageio
+
+        imageio.imwrite(video, np.stack(frames), fps=1.0 / seconds, macro_block_size=2)
+    except (ImportError, OSError) as error:
+        raise RenderError(f"an MP4 needs ffmpeg: pip install 'onejit[video]' ({error})") from error
+    return video

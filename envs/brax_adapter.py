@@ -3,7 +3,6 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -138,10 +137,3 @@ class Brax:
     def qpos(self, state: BraxState) -> chex.Array:
         """The generalised positions in a state, `[..., nq]`; what draws it needs."""
         return state.state.pipeline_state.q
-
-    def render_html(self, states: Sequence[BraxState]) -> str:
-        """Brax's interactive page of a trajectory. It loads its viewer's scripts from the internet when opened."""
-        from brax.io import html
-
-        system = self._env.sys.tree_replace({"opt.timestep": self.step_seconds})
-        return html.render(system, [state.state.pipeline_state for state in states], colab=False)

@@ -1,20 +1,32 @@
 """Environments of gymnax (>= 1.0): classic control, bsuite, MinAtar and the small ones."""
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import chex
+import gymnasium
 import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .base import Step, strong
+from .mujoco_renderer import RenderError
 from .spaces import Box, Discrete
 
 # Does not work upstream: it downloads its data set when it is made.
 _REFUSED = {"MNISTBandit-bsuite": "it downloads the MNIST data set from the internet when it is made"}
 # Their observations leave the bounds that they declare.
 _WRONG_BOUNDS = ("GaussianBandit-misc", "MemoryChain-bsuite", "MetaMaze-misc")
+# What gymnax can draw: the first with Gymnasium's pictures, which need pygame.
+_CLASSIC = ("Acrobot-v1", "CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1")
+_DRAWN = (
+    *_CLASSIC,
+    *(f"{game}-MinAtar" for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")),
+    *("Catch-bsuite", "Pong-misc", "PointRobot-misc", "MetaMaze-misc", "FourRooms-misc"),
+)
 
 
 def names() -> list[str]:
@@ -83,6 +95,30 @@ class Gymnax:
             info=info,
         )
         return strong((state, step))
+
+    def render_gif(self, states: Sequence[Any], path: Path) -> None:
+        """Draws an episode with gymnax's own pictures, without a screen.
+
+        Args:
+          states: of the episode, as `reset` and `step` return them.
+          path: the GIF to write.
+
+        Raises:
+          RenderError: gymnax has no picture of this environment, or pygame is missing.
+        """
+        import matplotlib
+
+        if self._env.name not in _DRAWN:
+            raise RenderError(f"gymnax has no picture of {self._env.name}")
+        for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
+            os.environ.setdefault(driver, "dummy")
+        with matplotlib.rc_context({"backend": "agg"}), jax.numpy_rank_promotion("allow"):
+            from gymnax.visualize import Visualizer
+
+            try:
+                Visualizer(self._env, self._params, list(states)).animate(str(path))
+            except gymnasium.error.DependencyNotInstalled as error:
+                raise RenderError("pictures of classic control need pygame: pip install 'onejit[video]'") from error
 
     def _observation(self, obs):
         if self._num_observations:

@@ -35,8 +35,8 @@ class Wrapper:
         inner = getattr(self.env, name)
         if name == "qpos":
             return lambda state: inner(self.inner_state(state))
-        if name == "render_html":
-            return lambda states: inner([self.inner_state(state) for state in states])
+        if name == "render_gif":
+            return lambda states, path: inner([self.inner_state(state) for state in states], path)
         return inner
 
     def inner_state(self, state: EnvState) -> EnvState:

@@ -140,19 +140,20 @@ def test_an_adversary_cannot_guess_the_noise():
     assert seen.std() == pytest.approx(0.3 * np.sqrt(2.0), rel=4 / np.sqrt(2 * seen.size))
 
 
-def test_the_inner_state_is_found_for_drawing():
+def test_the_inner_state_is_found_for_drawing(tmp_path):
     class Drawn(Counter):
         def qpos(self, state):
             return state
 
-        def render_html(self, states):
-            return str([int(state) for state in states])
+        def render_gif(self, states, path):
+            path.write_text(str([int(state) for state in states]))
 
     env = FrameStack(NoisyObservations(Drawn(), 0.1), 2)
     state, _ = env.reset(jax.random.key(0))
     following, _ = env.step(jax.random.key(1), state, jnp.int32(0))
     assert env.qpos(following) == 1
-    assert env.render_html([state, following]) == "[0, 1]"
+    env.render_gif([state, following], tmp_path / "drawn")
+    assert (tmp_path / "drawn").read_text() == "[0, 1]"
 
 
 def test_each_episode_has_the_whole_budget():
