@@ -161,7 +161,7 @@ def _new(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, A
     return {
         "algorithm": name,
         "env": values.env,
-        "env_options": _env_options(values.env_options),
+        "env_options": env_options(values.env_options),
         "seed": values.seed,
         "num_seeds": values.num_seeds,
         "num_logs": values.num_logs,
@@ -270,7 +270,8 @@ def _make_folder(run: dict[str, Any], name: str) -> Path:
     raise UsageError(f"out={run['out']}: {stem} exists a thousand times")
 
 
-def _env_options(pairs: Sequence[str]) -> dict[str, Any]:
+def env_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Options of an environment from "name=value" each, with Python's literals as values."""
     options = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

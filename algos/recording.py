@@ -1,5 +1,6 @@
 """One episode of a trained policy, as an interactive page and as a GIF."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,9 @@ def gif_to_mp4(path: Path) -> Path:
     try:
         import imageio.v3 as imageio
 
-        imageio.imwrite(video, np.stack(frames), fps=1.0 / seconds, macro_block_size=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # that ffmpeg is started beside threads
+            imageio.imwrite(video, np.stack(frames), fps=1.0 / seconds, macro_block_size=2)
     except (ImportError, OSError) as error:
         raise RenderError(f"an MP4 needs ffmpeg: pip install 'onejit[video]' ({error})") from error
     return video
