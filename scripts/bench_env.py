@@ -1,6 +1,6 @@
-"""How fast environments are: `python scripts/bench_env.py` appends a JSON line for each cell to results/env_speed.jsonl.
+"""How fast environments are: `python scripts/bench_env.py` appends JSON lines to results/env_speed.jsonl.
 
-A cell is an environment with its options, a number of copies, and a way to reset; what the file has is not run again.
+A line is of an environment with its options, a number of copies, and a way to reset; what is there is not run again.
 Keys: env, options, num_envs, reset, device, compile_s (tracing included), steps_per_s (environment steps with uniform
 random actions, resets included; the median of three runs of at least a second each), versions.
 

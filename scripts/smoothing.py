@@ -68,6 +68,27 @@ EXPERIMENTS = {
         sigmas=(0.0, 0.2, 0.4, 0.6, 0.8),
         thresholds=tuple(range(1, 201)),
     ),
+    # The same with the collection's other algorithms for discrete actions.
+    "cartpole_sac": Experiment(
+        env="gymnax/CartPole-v1",
+        env_options={"max_steps_in_episode": 200},
+        algorithm="sac",
+        changes={"num_envs": 16, "num_updates": 4, "learning_rate": 1e-3, "total_steps": 200_000},
+        num_frames=5,
+        sigmas=(0.2,),
+        attack_budgets=(1.0,),
+        thresholds=tuple(range(1, 201)),
+    ),
+    "cartpole_staq": Experiment(
+        env="gymnax/CartPole-v1",
+        env_options={"max_steps_in_episode": 200},
+        algorithm="staq",
+        changes={"memory": 30},
+        num_frames=5,
+        sigmas=(0.2,),
+        attack_budgets=(1.0,),
+        thresholds=tuple(range(1, 201)),
+    ),
     # Success is to reach the goal in less than a thousand steps. The noise is three times the range of the velocity.
     "mountain_car": Experiment(
         env="gymnax/MountainCar-v0",
@@ -88,14 +109,14 @@ EXPERIMENTS = {
         sigmas=(0.0, 0.2, 0.4),
         success_threshold=-999.0,
     ),
-    # In place of the paper's Atari games, with 250 steps as there. One attack each: they cost most of the time.
+    # In place of the paper's Atari games, with 250 steps as there. One strength of the attack: it costs most of the time.
     "freeway": Experiment(
         env="gymnax/Freeway-MinAtar",
         env_options={"max_steps_in_episode": 250},
         flatten=True,
         changes={"hidden_sizes": (64, 64), "total_steps": 2_000_000},
         sigmas=(0.0, 0.2, 0.4),
-        attack_budgets=(0.4,),
+        attack_budgets=(0.4, 1.0, 2.0),
         strengths=(0.0,),
         thresholds=tuple(range(1, 10)),
     ),
@@ -217,7 +238,8 @@ def certificate_options(experiment: Experiment) -> dict[str, Any]:
 
 def require_valid(experiment: Experiment, episodes: int) -> None:
     """Raises ValueError for what training would otherwise come before."""
-    prepare(experiment)
+    module, config, env = prepare(experiment)
+    module.make(smoothing.smoothed(env, 0.0, num_frames=experiment.num_frames), config)
     smoothing.require_attack(0.0, experiment.attack_budgets, experiment.strengths)
     for sigma in experiment.sigmas:
         if sigma:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from onejit import algos, envs
-from onejit.algos import q_stack, smoothing
+from onejit.algos import attacks, q_stack, smoothing
 from onejit.envs import Adversary, Box, Discrete
 
 
@@ -127,7 +127,7 @@ def test_the_attack_knows_the_frames_that_the_agent_has_seen():
 
 def test_the_deviation_attack_moves_a_linear_policy_along_its_weights():
     weights = np.array([3.0, -4.0], np.float32)
-    adversary = smoothing.deviation_adversary(lambda obs: (obs @ weights)[..., None], 0.1, 0.5)
+    adversary = attacks.deviation_adversary(lambda obs: (obs @ weights)[..., None], 0.1, 0.5)
     delta = adversary.perturb(jax.random.key(0), envs.Frames(jnp.zeros((0, 2)), jnp.zeros((0, 2))), jnp.ones(2), 2.0)
     assert np.linalg.norm(delta) == pytest.approx(0.5, rel=1e-5)
     assert abs(weights @ delta) == pytest.approx(0.5 * 5.0, rel=0.01)  # |w| = 5

@@ -38,3 +38,10 @@ def test_wrong_input_is_refused():
     assert result.returncode != 0
     assert "algorithm=dqn: must be one of" in result.stderr
     assert "episodes are too few" in run("--experiment=cartpole", "--episodes=3").stderr
+
+
+def test_every_experiment_can_be_made():
+    program = "import smoothing; [smoothing.require_valid(e, 10_000) for e in smoothing.EXPERIMENTS.values()]"
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, cwd=SCRIPT.parent, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
