@@ -109,7 +109,7 @@ EXPERIMENTS = {
         sigmas=(0.0, 0.2, 0.4),
         success_threshold=-999.0,
     ),
-    # In place of the paper's Atari games, with 250 steps as there. One strength of the attack: it costs most of the time.
+    # In place of the paper's Atari games, with 250 steps as there. One strength of the attack, which costs most time.
     "freeway": Experiment(
         env="gymnax/Freeway-MinAtar",
         env_options={"max_steps_in_episode": 250},
