@@ -144,7 +144,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "gymnax/Pendulum-v1": _FAST_PENDULUM,
         "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
         "mjx/InvertedPendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 40.0, "total_steps": 200_000},
-        "mjx/InvertedDoublePendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 350.0, "total_steps": 300_000},
+        "mjx/InvertedDoublePendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 350.0, "total_steps": 200_000},
         "playground/G1JoystickFlatTerrain": _JOYSTICK,
         "playground/G1JoystickRoughTerrain": _JOYSTICK,
         "playground/T1JoystickFlatTerrain": _JOYSTICK,

@@ -92,7 +92,7 @@ CASES = {
     "ppo_mjx_double_pendulum": Case("ppo", "mjx/InvertedDoublePendulum-v5", "InvertedDoublePendulum-v5", seeds=5),
     "fast_td3_mjx_pendulum": Case("fast_td3", "mjx/InvertedPendulum-v5", "InvertedPendulum-v5 (MJX)", seeds=5),
     "fast_td3_mjx_double_pendulum": Case(
-        "fast_td3", "mjx/InvertedDoublePendulum-v5", "InvertedDoublePendulum-v5", seeds=5
+        "fast_td3", "mjx/InvertedDoublePendulum-v5", "InvertedDoublePendulum-v5", seeds=3
     ),
     "ppo_halfcheetah_race": _race("ppo"),
     "fast_td3_halfcheetah_race": _race("fast_td3"),
