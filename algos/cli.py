@@ -161,7 +161,7 @@ def _new(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, A
     return {
         "algorithm": name,
         "env": values.env,
-        "env_options": env_options(values.env_options),
+        "env_options": named_values(values.env_options, "env_options"),
         "seed": values.seed,
         "num_seeds": values.num_seeds,
         "num_logs": values.num_logs,
@@ -200,7 +200,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     """What a run folder's config.json says: "algorithm", "env", "env_options", "config", "num_seeds", ...
 
     Raises:
-      OSError, ValueError, KeyError, AttributeError: it is not there, or not the description of a run.
+      OSError, ValueError, KeyError, AttributeError, TypeError: it is not there, or not the description of a run.
     """
     run = json.loads((folder / _CONFIG_FILE).read_text())
     return run | {"config": {each: _from_json(value) for each, value in run["config"].items()}}
@@ -270,13 +270,17 @@ def _make_folder(run: dict[str, Any], name: str) -> Path:
     raise UsageError(f"out={run['out']}: {stem} exists a thousand times")
 
 
-def env_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Options of an environment from "name=value" each, with Python's literals as values."""
+def named_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
+    """From "name=value" each, with Python's literals as values; others are strings.
+
+    Raises:
+      UsageError: there is no "="; the message names the flag.
+    """
     options = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise UsageError(f"env_options={pair}: must be name=value")
+            raise UsageError(f"{flag}={pair}: must be name=value")
         try:
             options[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

@@ -100,8 +100,8 @@ def advanced(stack: Stack, weights: Weights, old_logits: chex.Array, obs: Any, n
     newest = jax.tree.map(lambda pool: pool[(stack.pushed - 1) % memory], stack.params)
     new_q, old_q = mean_q(networks, newest, obs), mean_q(networks, stack.outgoing, obs)
     old_q = jnp.where(stack.pushed > memory, old_q, 0.0)
-    power = jnp.power(weights.beta, memory)
-    return weights.beta * old_logits + weights.eta * (new_q + power / (1.0 - power) * (new_q - old_q))
+    first = losses.staq_coefficients(1, memory=memory, eta=weights.eta, beta=weights.beta)[0]  # η/(1 − β^M)
+    return weights.beta * old_logits + first * new_q - (first - weights.eta) * old_q
 
 
 class Cache(NamedTuple):

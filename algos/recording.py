@@ -35,13 +35,13 @@ def record_episode(
             env_state, obs = carry
             action_key, step_key = jax.random.split(key)
             following, result = env.step(step_key, env_state, act(obs, action_key))
-            return (following, result.obs), (env_state, result.terminated | result.truncated)
+            return (following, result.obs), (following, result.terminated | result.truncated)
 
-        return jax.lax.scan(step, (env_state, obs), jax.random.split(run_key, max_steps))[1]
+        return env_state, *jax.lax.scan(step, (env_state, obs), jax.random.split(run_key, max_steps))[1]
 
-    states, done = jax.device_get(run(reset_key, run_key))
+    first, states, done = jax.device_get(run(reset_key, run_key))
     length = int(np.argmax(done)) + 1 if np.any(done) else max_steps
-    return [jax.tree.map(lambda x, t=t: x[t], states) for t in range(length)]
+    return [first, *(jax.tree.map(lambda x, t=t: x[t], states) for t in range(length))]
 
 
 def save_recording(folder: Path, env: Environment, states: list[Any]) -> tuple[list[Path], list[str]]:
@@ -60,7 +60,7 @@ def save_recording(folder: Path, env: Environment, states: list[Any]) -> tuple[l
     try:
         if getattr(env, "mj_model", None) is not None:
             qpos = np.stack([np.asarray(env.qpos(state)) for state in states])
-            page.write_text(render_html(env.mj_model, qpos, env.step_seconds))
+            page.write_text(render_html(env.mj_model, qpos, env.step_seconds), encoding="utf-8")
             files.append(page)
             render_gif(picture, env.mj_model, qpos, env.step_seconds)
             files.append(picture)
@@ -68,8 +68,19 @@ def save_recording(folder: Path, env: Environment, states: list[Any]) -> tuple[l
             env.render_gif(states, picture)
             files.append(picture)
     except RenderError as error:
-        problems.append(f"no GIF, this machine could not render ({error})")
+        problems.append(f"not all could be drawn: {error}")
     return files, problems
+
+
+def read_gif(path: Path) -> tuple[np.ndarray, float]:
+    """Pictures at equal distances, `[T, height, width, 3]`, and how many there are in a second."""
+    from PIL import Image, ImageSequence
+
+    with Image.open(path) as pictures:
+        shown = [(each.info["duration"], np.asarray(each.convert("RGB"))) for each in ImageSequence.Iterator(pictures)]
+    # Pictures that were alike became one that is shown for longer.
+    shortest = min(duration for duration, _ in shown)
+    return np.stack([each for duration, each in shown for _ in range(round(duration / shortest))]), 1000.0 / shortest
 
 
 def gif_to_mp4(path: Path) -> Path:
@@ -78,18 +89,13 @@ def gif_to_mp4(path: Path) -> Path:
     Raises:
       RenderError: imageio's ffmpeg is missing.
     """
-    from PIL import Image, ImageSequence
-
-    video = path.with_suffix(".mp4")
-    with Image.open(path) as pictures:
-        seconds = pictures.info["duration"] / 1000.0
-        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(pictures)]
+    video, (frames, rate) = path.with_suffix(".mp4"), read_gif(path)
     try:
         import imageio.v3 as imageio
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # that ffmpeg is started beside threads
-            imageio.imwrite(video, np.stack(frames), fps=1.0 / seconds, macro_block_size=2)
+            imageio.imwrite(video, frames, fps=rate, macro_block_size=2)
     except (ImportError, OSError) as error:
         raise RenderError(f"an MP4 needs ffmpeg: pip install 'onejit[video]' ({error})") from error
     return video

@@ -110,15 +110,20 @@ class Gymnax:
 
         if self._env.name not in _DRAWN:
             raise RenderError(f"gymnax has no picture of {self._env.name}")
-        for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
-            os.environ.setdefault(driver, "dummy")
-        with matplotlib.rc_context({"backend": "agg"}), jax.numpy_rank_promotion("allow"):
+        before, backend = dict(os.environ), matplotlib.get_backend()
+        os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
+        matplotlib.use("agg")
+        try:
             from gymnax.visualize import Visualizer
 
-            try:
+            with jax.numpy_rank_promotion("allow"):
                 Visualizer(self._env, self._params, list(states)).animate(str(path))
-            except gymnasium.error.DependencyNotInstalled as error:
-                raise RenderError("pictures of classic control need pygame: pip install 'onejit[video]'") from error
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise RenderError("pictures of classic control need pygame: pip install 'onejit[video]'") from error
+        finally:
+            matplotlib.use(backend)
+            os.environ.clear()
+            os.environ.update(before)
 
     def _observation(self, obs):
         if self._num_observations:

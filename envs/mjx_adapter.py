@@ -1,7 +1,9 @@
 """Gymnasium's MuJoCo tasks (v5) on MJX: its model files, frame skips, observations, rewards, terminations and resets.
 
-Returns are comparable with those of the papers that used MuJoCo. The models come from the installed `gymnasium`.
-MJX has no PGS solver: Humanoid and HumanoidStandup have Newton's instead.
+Returns are comparable with those on Gymnasium's v5 tasks. The models come from the installed `gymnasium`. MJX has no
+PGS solver: Humanoid and HumanoidStandup have Newton's instead, also with solver="exact". Gymnasium's options xml_file,
+frame_skip, main_body and those of what is observed are not offered; HumanoidStandup's uph_cost_weight counts, which
+Gymnasium takes and does not use.
 
 Source: Gymnasium 1.x, `gymnasium/envs/mujoco/*_v5.py` (Farama Foundation).
 """
@@ -40,6 +42,7 @@ class Task(MujocoEnvironment):
     frame_skip: int
     time_limit = 1000
     normal_velocities = False
+    contact_forces = False
     options: dict[str, Any] = {"reset_noise_scale": 0.01}
 
     def __init__(self, *, solver: str = "exact", episode_length: int | None = None, impl: str = "jax", **options: Any):
@@ -49,6 +52,8 @@ class Task(MujocoEnvironment):
         for name in options:
             if name not in self.options:
                 raise ValueError(f"mjx/{type(self).__name__}-v5 has no option {name!r}; it has {', '.join(allowed)}")
+        if self.contact_forces and impl != "jax":
+            raise ValueError(f"impl={impl!r}: mjx/{type(self).__name__}-v5 needs contact forces, which only jax has")
         for name, value in (self.options | options).items():
             setattr(self, name, value)
         model = load(self.xml_file)
@@ -68,6 +73,10 @@ class Task(MujocoEnvironment):
             return qpos, scale * jax.random.normal(qvel_key, shape)
         return qpos, jax.random.uniform(qvel_key, shape, minval=-scale, maxval=scale)
 
+    def derive(self, data: mjx.Data) -> mjx.Data:
+        """Contact forces, for the tasks that use them."""
+        return mjx.rne_postconstraint(self.model, data) if self.contact_forces else data
+
     def observe(self, data: mjx.Data) -> chex.Array:
         """Positions and velocities."""
         return jnp.concatenate([data.qpos, data.qvel])
@@ -78,7 +87,7 @@ class Task(MujocoEnvironment):
         return qpos + jax.random.uniform(key, qpos.shape, minval=-scale, maxval=scale)
 
 
-class Runner(Task):
+class Locomotion(Task):
     """Move along x; where the robot stands in the world is not observed. Alone it is never over."""
 
     options = Task.options | {"forward_reward_weight": 1.0, "ctrl_cost_weight": 0.1}
@@ -98,10 +107,10 @@ class Runner(Task):
         return self.forward_reward_weight * speed - self.ctrl_cost_weight * jnp.sum(action**2)
 
 
-class Walker(Runner):
+class Legged(Locomotion):
     """A runner that gets a reward for being healthy, and whose episode is over when it is not."""
 
-    options = Runner.options | {"healthy_reward": 1.0, "terminate_when_unhealthy": True}
+    options = Locomotion.options | {"healthy_reward": 1.0, "terminate_when_unhealthy": True}
 
     def healthy(self, data: mjx.Data) -> chex.Array:
         """Whether it may go on."""
@@ -116,25 +125,25 @@ class Walker(Runner):
         return ~self.healthy(data) & self.terminate_when_unhealthy
 
 
-class HalfCheetah(Runner):
+class HalfCheetah(Locomotion):
     """A planar cheetah of seven bodies."""
 
     xml_file, frame_skip, normal_velocities = "half_cheetah.xml", 5, True
-    options = Runner.options | {"reset_noise_scale": 0.1}
+    options = Locomotion.options | {"reset_noise_scale": 0.1}
 
 
-class Swimmer(Runner):
+class Swimmer(Locomotion):
     """Three links in a viscous fluid."""
 
     xml_file, frame_skip, num_hidden = "swimmer.xml", 4, 2
-    options = Runner.options | {"ctrl_cost_weight": 1e-4, "reset_noise_scale": 0.1}
+    options = Locomotion.options | {"ctrl_cost_weight": 1e-4, "reset_noise_scale": 0.1}
 
 
-class Hopper(Walker):
+class Hopper(Legged):
     """A planar leg."""
 
     xml_file, frame_skip = "hopper.xml", 4
-    options = Walker.options | {
+    options = Legged.options | {
         "ctrl_cost_weight": 1e-3,
         "reset_noise_scale": 5e-3,
         "healthy_state_range": (-100.0, 100.0),
@@ -142,11 +151,14 @@ class Hopper(Walker):
         "healthy_angle_range": (-0.2, 0.2),
     }
 
+    def upright(self, data: mjx.Data) -> chex.Array:
+        """Whether it stands."""
+        return _between(data.qpos[1], self.healthy_z_range) & _between(data.qpos[2], self.healthy_angle_range)
+
     def healthy(self, data: mjx.Data) -> chex.Array:
-        """Whether it stands upright and nothing is out of bounds."""
+        """Whether it stands and nothing is out of bounds."""
         state = jnp.concatenate([data.qpos, data.qvel])[2:]
-        upright = _between(data.qpos[1], self.healthy_z_range) & _between(data.qpos[2], self.healthy_angle_range)
-        return upright & jnp.all(_between(state, self.healthy_state_range))
+        return self.upright(data) & jnp.all(_between(state, self.healthy_state_range))
 
     def observe(self, data: mjx.Data) -> chex.Array:
         """Positions without x, and velocities, clipped."""
@@ -157,28 +169,27 @@ class Walker2d(Hopper):
     """Two planar legs."""
 
     xml_file = "walker2d_v5.xml"
-    options = Hopper.options | {
-        "healthy_state_range": (-float("inf"), float("inf")),
+    options = Legged.options | {
+        "ctrl_cost_weight": 1e-3,
+        "reset_noise_scale": 5e-3,
         "healthy_z_range": (0.8, 2.0),
         "healthy_angle_range": (-1.0, 1.0),
     }
+    healthy = Hopper.upright
 
 
-class Ant(Walker):
+class Ant(Legged):
     """A torso with four legs. The torso's position is of the last evaluation of the dynamics, as in Gymnasium."""
 
     xml_file, frame_skip, normal_velocities, num_hidden = "ant.xml", 5, True, 2
-    options = Walker.options | {
+    contact_forces = True
+    options = Legged.options | {
         "ctrl_cost_weight": 0.5,
         "contact_cost_weight": 5e-4,
         "contact_force_range": (-1.0, 1.0),
         "healthy_z_range": (0.2, 1.0),
         "reset_noise_scale": 0.1,
     }
-
-    def derive(self, data: mjx.Data) -> mjx.Data:
-        """Contact forces."""
-        return mjx.rne_postconstraint(self.model, data)
 
     def remember(self, data: mjx.Data) -> chex.Array:
         """The torso's x."""
@@ -203,12 +214,10 @@ class Ant(Walker):
         return jnp.clip(data._impl.cfrc_ext, *self.contact_force_range)
 
 
-class Body(Task):
+class HumanBody(Task):
     """What the two humanoids observe, and what impacts cost them."""
 
-    def derive(self, data: mjx.Data) -> mjx.Data:
-        """Contact forces."""
-        return mjx.rne_postconstraint(self.model, data)
+    contact_forces = True
 
     def observe(self, data: mjx.Data) -> chex.Array:
         """Positions without x and y, velocities, and of the bodies and joints inertias, velocities and forces."""
@@ -221,11 +230,11 @@ class Body(Task):
         return jnp.clip(weight * jnp.sum(data._impl.cfrc_ext**2), *bounds)
 
 
-class Humanoid(Body, Walker):
+class Humanoid(HumanBody, Legged):
     """A person, who should run. Its speed is that of the centre of mass."""
 
     xml_file, frame_skip = "humanoid.xml", 5
-    options = Walker.options | {
+    options = Legged.options | {
         "forward_reward_weight": 1.25,
         "contact_cost_weight": 5e-7,
         "contact_cost_range": (-float("inf"), 10.0),
@@ -248,7 +257,7 @@ class Humanoid(Body, Walker):
         return super().reward(data, remembered, action) - impact
 
 
-class HumanoidStandup(Body):
+class HumanoidStandup(HumanBody):
     """A person on the ground, who should get up."""
 
     xml_file, frame_skip = "humanoidstandup.xml", 5

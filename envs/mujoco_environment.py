@@ -80,7 +80,8 @@ class MujocoEnvironment:
       impl: of MJX: "jax", or "warp" (CUDA and CPU, needs the package warp-lang).
 
     Raises:
-      ValueError: frame_skip or episode_length is below 1, impl is unknown, or the model has mocap bodies.
+      ValueError: frame_skip or episode_length is below 1, impl is unknown, an actuator has no limits, or the model has
+        mocap bodies.
     """
 
     def __init__(self, model: mujoco.MjModel, *, frame_skip: int = 1, episode_length: int = 1000, impl: str = "jax"):
@@ -94,12 +95,10 @@ class MujocoEnvironment:
         self.mj_model, self.impl = model, impl
         self.frame_skip, self.episode_length = frame_skip, episode_length
         self.step_seconds = frame_skip * float(model.opt.timestep)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.model = mjx.put_model(model, impl=impl)
-        limited = model.actuator_ctrllimited.astype(bool)
-        low, high = np.where(limited[:, None], model.actuator_ctrlrange, (-np.inf, np.inf)).T
-        self.action_space = Box(low, high)
+        self.model = mjx.put_model(model, impl=impl)
+        for i in np.flatnonzero(~model.actuator_ctrllimited.astype(bool)):
+            raise ValueError(f"actuator {model.actuator(i).name or i}: must have limits, ctrlrange in the model")
+        self.action_space = Box(*model.actuator_ctrlrange.T)
         _, obs = jax.eval_shape(self.reset, jax.random.key(0))
         self.observation_space = jax.tree.map(lambda x: Box(-np.inf, np.inf, x.shape), obs)
 
@@ -160,7 +159,10 @@ class MujocoEnvironment:
     def state(self, qpos: chex.Array, qvel: chex.Array) -> MujocoState:
         """A state at the beginning of an episode, in which nothing is remembered yet."""
         model = self.mj_model
-        qpos, qvel = jnp.asarray(qpos), jnp.asarray(qvel)
+        qpos, qvel = jnp.asarray(qpos, float), jnp.asarray(qvel, float)
+        for name, value, size in (("positions", qpos, model.nq), ("velocities", qvel, model.nv)):
+            if value.shape != (size,):
+                raise ValueError(f"start: {name} must have the shape ({size},), got {value.shape}")
         zeros = jnp.zeros(model.nv, qvel.dtype)
         return MujocoState(qpos, qvel, jnp.zeros(model.na, qvel.dtype), zeros, jnp.int32(0), ())
 
@@ -174,7 +176,13 @@ class MujocoEnvironment:
 
     def _data(self, state):
         data = mjx.make_data(self.model if self.impl == "jax" else self.mj_model, impl=self.impl)
-        return data.replace(qpos=state.qpos, qvel=state.qvel, act=state.act, qacc_warmstart=state.qacc_warmstart)
+        return data.replace(
+            qpos=state.qpos,
+            qvel=state.qvel,
+            act=state.act,
+            qacc_warmstart=state.qacc_warmstart,
+            time=jnp.asarray(state.time * self.step_seconds, data.time.dtype),
+        )
 
     def _advance(self) -> Callable[[mjx.Data], mjx.Data]:
         """A step of the physics."""

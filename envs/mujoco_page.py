@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from .mujoco_renderer import RenderError
+
 _TEMPLATE = Path(__file__).with_name("mujoco_page.html")
 _FRAMES_PER_SECOND = 50
 _TYPES = ("plane", "sphere", "capsule", "ellipsoid", "cylinder", "box", "mesh")
+_DEFAULT_RGBA = (0.5, 0.5, 0.5, 1.0)  # of a geom whose model says nothing: its material counts
 _VISIBLE_GROUPS = 3  # MuJoCo's own viewer shows the groups 0 to 2
 
 
@@ -24,6 +27,9 @@ def render_html(model: Any, qpos: np.ndarray, step_seconds: float) -> str:
       model: a `mujoco.MjModel`. Height fields, tendons and textures are not drawn.
       qpos: generalised positions of the trajectory, `[T, nq]`.
       step_seconds: simulated seconds between two of them.
+
+    Raises:
+      RenderError: trimesh has no three.js.
     """
     import mujoco
 
@@ -42,18 +48,21 @@ def render_html(model: Any, qpos: np.ndarray, step_seconds: float) -> str:
         "follow": followed,
         "reach": float(np.clip(model.stat.extent, 0.1, 2.0)),
     }
-    page = _TEMPLATE.read_text().replace("/*EPISODE*/", json.dumps(episode))
+    page = _TEMPLATE.read_text(encoding="utf-8").replace("/*EPISODE*/", json.dumps(episode))
     return page.replace("/*THREE*/", _three())
 
 
 def _geoms(model):
     """What is to be drawn, each in the frame of its body."""
+    import mujoco
+
+    names = {int(getattr(mujoco.mjtGeom, f"mjGEOM_{name.upper()}")): name for name in _TYPES}
     geoms = []
     for i in range(model.ngeom):
         material = model.geom_matid[i]
-        rgba = model.geom_rgba[i] if material < 0 else model.mat_rgba[material]
-        kind = model.geom(i).type.item()
-        name = next((name for name in _TYPES if kind == _geom_type(name)), None)
+        own = model.geom_rgba[i]
+        rgba = model.mat_rgba[material] if material >= 0 and np.allclose(own, _DEFAULT_RGBA) else own
+        name = names.get(int(model.geom_type[i]))
         if name is None or model.geom_group[i] >= _VISIBLE_GROUPS or rgba[3] == 0:
             continue
         geom = {
@@ -72,19 +81,13 @@ def _geoms(model):
     return geoms
 
 
-def _geom_type(name):
-    import mujoco
-
-    return getattr(mujoco.mjtGeom, f"mjGEOM_{name.upper()}")
-
-
 def _three():
     """three.js with its TrackballControls: the scripts of trimesh's own page, without what it does with them."""
     import trimesh
 
     archive = Path(trimesh.__file__).parent / "resources" / "templates" / "viewer.zip"
-    page = zipfile.ZipFile(archive).read("viewer.html.template").decode()
-    scripts, found, _ = page.partition("<script>")[2].partition("var camera,controls,scene")
-    if not found:
-        raise RuntimeError(f"{archive} is not as expected: the page needs the three.js of trimesh 4 or 5")
-    return scripts
+    try:
+        page = zipfile.ZipFile(archive).read("viewer.html.template").decode()
+        return page[page.index("<script>") + len("<script>") : page.index("var camera,controls,scene")]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise RenderError(f"the page needs the three.js of trimesh 4 or 5, {archive} has none ({error})") from error

@@ -49,14 +49,15 @@ def make(
       randomize: draw the physics anew for each episode: True for Playground's own randomisation of this robot, or a
         function as Playground has them, (model of MJX, keys `[n, 2]`) -> (model with n values of some of its leaves,
         model whose leaves are 0 there and None elsewhere).
-      **options: entries of Playground's config for the environment, such as ctrl_dt=0.02.
+      **options: entries of Playground's config for the environment, such as ctrl_dt=0.02; those further down by a
+        dotted name, `**{"reward_config.scales.torques": 0.0}`.
 
     Raises:
       ValueError: an option is not one of the config's, a value is out of range, or there is no randomisation.
       OSError: the robot's model is not there and cannot be fetched.
     """
     config = registry.get_default_config(name)
-    known = sorted(set(config.keys()) - {"impl", "episode_length"})
+    known = sorted(each for each in _entries(config) if each not in ("impl", "episode_length"))
     for option in options:
         if option not in known:
             raise ValueError(f"playground/{name} has no option {option!r}; it has {', '.join(known)}")
@@ -68,17 +69,20 @@ def make(
         randomize = registry.get_domain_randomizer(name)
         if randomize is None:
             raise ValueError(f"playground/{name} has no randomisation of its own; give a function")
+    length = int(config.episode_length) if episode_length is None else episode_length
+    overrides = {"impl": impl, "episode_length": length, **options}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            env = registry.load(name, config=config, config_overrides={"impl": impl, **options})
+            env = registry.load(name, config=config, config_overrides=overrides)
+    except TypeError as error:
+        raise ValueError(f"playground/{name}: {error}") from error
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         raise OSError(
             f"playground/{name} needs models from mujoco_menagerie, which Playground clones with git when such a "
             f"robot is first made, and that failed here ({error}); it needs git and a connection to github.com"
         ) from error
-    length = int(config.episode_length) if episode_length is None else episode_length
-    return Playground(env, length, int(config.get("action_repeat", 1)), randomize or None)
+    return Playground(env, length, int(env._config.get("action_repeat", 1)), randomize or None)
 
 
 class PlaygroundState(NamedTuple):
@@ -98,8 +102,8 @@ class PlaygroundState(NamedTuple):
 class Playground:
     """A raw Playground environment behind the contract, with a time limit that is a truncation.
 
-    Actions are in [−1, 1]; Playground maps them to the actuators. An episode whose physics diverges to NaN is
-    terminated by Playground, its last observation and reward have 0 in place of what is not finite.
+    Actions are in [−1, 1]; Playground maps them to the actuators. An episode whose physics diverges is terminated, and
+    its last observation and reward have 0 in place of what is not finite.
     """
 
     def __init__(self, env: Any, episode_length: int, action_repeat: int = 1, randomize: Randomizer | None = None):
@@ -125,16 +129,18 @@ class Playground:
     def step(self, key: chex.PRNGKey, state: PlaygroundState, action: chex.Array):
         """Advances by one step; the key is not used, Playground's environments carry their own."""
         del key
+        # Playground's step writes into the dicts of the state that it is given: hand it a copy.
         following, reward = jax.tree.map(lambda x: x, state.state), 0.0
         with _third_party(), self._physics(state.physics):
             for _ in range(self._action_repeat):
                 following = self._env.step(following, action)
                 reward += following.reward
-        time = state.time + 1
+        time, obs = state.time + 1, _observation(following.obs)
+        finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((obs, reward))]
         step = Step(
-            obs=jax.tree.map(_finite, _observation(following.obs)),
+            obs=jax.tree.map(_finite, obs),
             reward=_finite(jnp.asarray(reward, jnp.float32)),
-            terminated=following.done > 0,
+            terminated=(following.done > 0) | ~jnp.all(jnp.stack(finite)),
             truncated=time * self._action_repeat >= self._episode_length,
             info=following.metrics,
         )
@@ -196,6 +202,17 @@ def _third_party():
     """MJX broadcasts ranks, and multiplies matrices at the default precision."""
     with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
         yield
+
+
+def _entries(config, prefix=""):
+    """The names of a config's entries, dotted."""
+    for name, value in config.items():
+        if name in ("vision", "vision_config"):
+            continue
+        if isinstance(value, type(config)):
+            yield from _entries(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def _observation(obs):

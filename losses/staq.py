@@ -7,6 +7,7 @@ keeps the last M of them and corrects the weights for the missing ones.
 import chex
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import xlogy
 
 Array = chex.Array
 Scalar = float | Array
@@ -32,7 +33,8 @@ def staq_coefficients(num_stored: Array, *, memory: int, eta: Scalar, beta: Scal
     networks' output layers, and keeps M + 1 of them where the correction says M.
     """
     age = jnp.arange(memory)
-    weights = eta * jnp.power(beta, age) / (1.0 - jnp.power(beta, memory))
+    # Not as powers: with β = λ·η and a constant λ, XLA makes λ^M·η^M of them, which is ∞·0 for a long memory.
+    weights = eta * jnp.exp(xlogy(age, beta)) / -jnp.expm1(xlogy(memory, beta))
     return jnp.where(age < num_stored, weights, 0.0)
 
 

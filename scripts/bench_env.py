@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     keys = ("env", "options", "num_envs", "reset", "device")
     done = [{key: line[key] for key in keys} for line in lines]
-    options = cli.env_options(values.options)
+    options = cli.named_values(values.options, "options")
     for env_id in values.envs or envs.env_ids("mjx"):
         for num_envs in map(int, values.num_envs):
             for reset in values.resets:

@@ -107,10 +107,11 @@ def beginnings(name: str, env: Any, num_resets: int, seed: int) -> float:
 
 def compare(name: str, num_steps: int, num_resets: int, seed: int) -> dict[str, Any]:
     """What the result file of a task holds."""
-    steps, seconds = play(name, envs.make(f"mjx/{name}"), num_steps, seed)
+    with jax.enable_x64(True):
+        steps, seconds = play(name, envs.make(f"mjx/{name}"), num_steps, seed)
     result = {
         "env": f"mjx/{name}",
-        "solver": "exact",
+        "options": {"solver": "exact"},
         "steps": num_steps,
         "seed": seed,
         "terminated": int(steps.terminated.sum()),

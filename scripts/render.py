@@ -4,6 +4,7 @@ Writes `episode.gif` into the run folder, and for robots `episode.html`, a page 
 turned, and which needs no internet. With --mp4 also `episode.mp4` (extra `video`).
 """
 
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,14 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
     try:
         run = cli.read_description(folder)
         module = getattr(algos, run["algorithm"])
-        algorithm = module.make(envs.make(run["env"], **run["env_options"]), module.Config(**run["config"]))
+        config = module.Config(**run["config"])
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise app.UsageError(f"{folder}: is not the folder of a run ({error})") from error
+    try:
+        algorithm = module.make(envs.make(run["env"], **run["env_options"]), config)
+    except (ValueError, ModuleNotFoundError) as error:
+        hint = "; one of your own: --register=FILE that registers it"
+        raise app.UsageError(f"the environment of {folder} cannot be made: {error}{hint}") from error
     if not 0 <= member < run["num_seeds"]:
         raise app.UsageError(f"member={member}: the run has {run['num_seeds']} seeds, counted from 0")
     many = run["num_seeds"] > 1
@@ -51,6 +57,8 @@ def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise app.UsageError("give one run folder")
     values, folder = flags.FLAGS, Path(argv[1])
+    if values.register:
+        runpy.run_path(values.register)
     try:
         algorithm, state = load(folder, values.last, values.member)
     except checkpoint.CheckpointError as error:
@@ -70,10 +78,11 @@ def main(argv: list[str]) -> None:
         print(problem)
     if not files:
         sys.exit(f"render.py: nothing of {folder} could be drawn")
-    print(f"{len(states)} steps, in " + ", ".join(str(path) for path in files))
+    print(f"{len(states) - 1} steps, in " + ", ".join(str(path) for path in files))
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("register", None, "A Python file that calls envs.register, for an environment of your own.")
     flags.DEFINE_bool("last", False, "The last checkpoint, not the one with the best evaluation.")
     flags.DEFINE_integer("member", 0, "Which of the seeds that were trained side by side.")
     flags.DEFINE_bool("stochastic", False, "Sample the actions as in training.")

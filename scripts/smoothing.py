@@ -6,7 +6,6 @@ EXPERIMENT.png beside them: certified lower bound and attacked return against bu
 which is attacked only. For a task of your own give --env, --algorithm, --sigmas, --budgets and --out.
 """
 
-import ast
 import json
 import shlex
 import sys
@@ -21,7 +20,7 @@ from absl import app, flags
 from learning_curves import write
 
 from onejit import algos, envs
-from onejit.algos import guard, plotting, presets, runner, smoothing
+from onejit.algos import cli, guard, plotting, presets, runner, smoothing
 
 
 class Experiment(NamedTuple):
@@ -263,8 +262,7 @@ def chosen() -> tuple[str, Experiment]:
         if values[name].value is not None
     }
     for name in ("env_options", "changes"):
-        pairs = [pair.partition("=") for pair in values[name].value]
-        given[name] = getattr(experiment, name) | {key: ast.literal_eval(value) for key, _, value in pairs}
+        given[name] = getattr(experiment, name) | cli.named_values(values[name].value, name)
     name = given.get("algorithm", experiment.algorithm)
     known = [each for each in algos.__all__ if hasattr(getattr(algos, each), "Config")]
     if name not in known:

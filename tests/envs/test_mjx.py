@@ -3,6 +3,8 @@
 Steps of Gymnasium's tasks are compared with Gymnasium's in tests/scripts/test_compare_gymnasium.py.
 """
 
+from types import SimpleNamespace
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -37,7 +39,7 @@ MODEL = """
       <geom type="sphere" size="0.1" contype="0" conaffinity="0"/>
     </body>
   </worldbody>
-  <actuator><motor joint="rail" ctrllimited="true" ctrlrange="-2 3"/></actuator>
+  <actuator><motor name="push" joint="rail" ctrllimited="true" ctrlrange="-2 3"/></actuator>
 </mujoco>
 """
 
@@ -57,6 +59,42 @@ class Tumble(MujocoEnvironment):
 
     def reward(self, data, remembered, action):
         return data.qpos[-1] - remembered - 0.0 * action[0]
+
+
+def shown(data):
+    """MuJoCo's data, as far as the tasks read them, as a tree of arrays."""
+    names = ("qpos", "qvel", "xpos", "xipos", "site_xpos", "cvel", "qfrc_actuator", "qfrc_constraint")
+    return {name: jnp.array(getattr(data, name), jnp.float32) for name in (*names, "cinert", "cfrc_ext")}
+
+
+def as_data(tree):
+    """The tree with MJX's attributes."""
+    return SimpleNamespace(**tree, _impl=SimpleNamespace(**tree))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_observations_rewards_and_ends_are_gymnasiums_on_its_own_data(name):
+    """The formulas alone, on MuJoCo's physics; scripts/compare_gymnasium.py compares the physics too."""
+    default = envs.make(f"mjx/{name}").options
+    changed = {
+        key: 2.0 * value for key, value in default.items() if key.startswith(("ctrl_cost", "reward_", "healthy_r"))
+    }
+    env, reference = envs.make(f"mjx/{name}", **changed), gymnasium.make(name, **changed).unwrapped
+    reference.reset(seed=0)
+    reference.action_space.seed(0)
+
+    @jax.jit
+    def compared(tree, remembered, action):
+        data = as_data(tree)
+        return env.observe(data), env.reward(data, remembered, action), env.terminated(data)
+
+    for _ in range(12):
+        remembered, action = env.remember(as_data(shown(reference.data))), reference.action_space.sample()
+        theirs = reference.step(action)
+        obs, reward, terminated = compared(shown(reference.data), remembered, action)
+        np.testing.assert_allclose(obs, theirs[0], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(reward, theirs[1], rtol=1e-4, atol=3e-4)
+        assert bool(terminated) == theirs[2]
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -110,6 +148,23 @@ def test_the_fast_solver_has_a_shorter_line_search():
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         envs.make("mjx/InvertedPendulum-v5", **options)
+
+
+def test_contact_forces_need_the_implementation_that_has_them():
+    with pytest.raises(ValueError, match="Ant-v5 needs contact forces, which only jax has"):
+        envs.make("mjx/Ant-v5", impl="warp")
+
+
+def test_a_start_of_whole_numbers_moves_and_one_of_the_wrong_size_is_refused():
+    env = envs.make("mjx/InvertedPendulum-v5")
+    assert env.state(np.zeros(2, int), np.zeros(2)).qpos.dtype == jnp.float32
+    with pytest.raises(ValueError, match=r"positions must have the shape \(2,\), got \(3,\)"):
+        env.state(np.zeros(3), np.zeros(2))
+
+
+def test_an_actuator_without_limits_is_refused():
+    with pytest.raises(ValueError, match="actuator push: must have limits"):
+        Tumble(mujoco.MjModel.from_xml_string(MODEL.replace('ctrllimited="true" ctrlrange="-2 3"', "")))
 
 
 def test_a_model_with_mocap_bodies_is_refused():

@@ -20,7 +20,7 @@ MODEL = """
     <body pos="0 0 1">
       <freejoint/>
       <geom type="capsule" size="0.1 0.4" material="red"/>
-      <geom type="mesh" mesh="tetrahedron"/>
+      <geom type="mesh" mesh="tetrahedron" material="red" rgba="0 1 0 1"/>
       <geom type="box" size="1 1 1" group="3"/>
       <geom type="sphere" size="1" rgba="1 1 1 0"/>
     </body>
@@ -40,7 +40,8 @@ def test_the_page_holds_geoms_poses_and_its_own_scripts():
     episode = json.loads(re.search(r"const episode = (.*);", page)[1])
     # Groups above 2 and what is transparent are not shown.
     assert [geom["type"] for geom in episode["geoms"]] == ["plane", "capsule", "mesh"]
-    assert episode["geoms"][1]["rgba"] == [1.0, 0.0, 0.0, 1.0]
+    # A geom's own colour goes before that of its material.
+    assert [geom["rgba"] for geom in episode["geoms"][1:]] == [[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]]
     assert len(episode["geoms"][2]["vertices"]) == 4 * 3
     assert len(episode["geoms"][2]["faces"]) == 4 * 3
     # 100 steps a second are shown as 50.

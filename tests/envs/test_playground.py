@@ -22,7 +22,10 @@ class State(NamedTuple):
 
 
 class Fake:
-    """What the adapter uses of a Playground environment: it counts, and diverges at the second action above 0.5."""
+    """What the adapter uses of a Playground environment: it counts, and diverges at an action above 0.5.
+
+    Like half of Playground's robots it does not say that it is done then.
+    """
 
     action_size = 1
 
@@ -33,7 +36,7 @@ class Fake:
         return self._state(jnp.where(action[0] > 0.5, jnp.nan, state.obs["state"][0] + 1))
 
     def _state(self, x):
-        return State({"state": x[None], "privileged_state": x[None] * jnp.ones(2)}, x, jnp.isnan(x) * 1.0, {})
+        return State({"state": x[None], "privileged_state": x[None] * jnp.ones(2)}, x, jnp.float32(0.0), {})
 
 
 def heavier(model, keys):

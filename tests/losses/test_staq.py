@@ -27,6 +27,22 @@ def test_coefficients_of_a_full_stack_sum_to_one_over_the_entropy_weight(memory)
     close(coefficients.sum(), 1 / tau, rtol=1e-4)
 
 
+@pytest.mark.parametrize("memory", [30, 300])
+def test_coefficients_are_finite_where_powers_of_the_weight_are_not(memory):
+    @jax.jit
+    def compiled(tau):  # λ is a constant of the program: 20^30 is not finite in float32
+        eta = 1.0 / (20.0 + tau)
+        return losses.staq_coefficients(memory, memory=memory, eta=eta, beta=20.0 * eta)
+
+    beta = 20.0 / 22.9
+    expected = beta ** np.arange(memory) / 22.9 / (1 - beta**memory)
+    close(compiled(jnp.float32(2.9)), expected, rtol=1e-4, atol=1e-12)
+
+
+def test_without_a_previous_policy_only_the_newest_counts():
+    close(losses.staq_coefficients(3, memory=3, eta=2.0, beta=0.0), [2.0, 0.0, 0.0])
+
+
 def test_memory_of_one_is_the_softmax_of_the_newest_q():
     lam, tau = 20.0, 0.5
     q = np.random.default_rng(0).normal(size=(1, 6, 4)).astype(np.float32)

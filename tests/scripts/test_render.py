@@ -27,7 +27,7 @@ def test_an_episode_of_a_run_is_drawn(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "9 steps, in" in result.stdout  # Catch's ball falls for nine rows
     with Image.open(folder / "episode.gif") as picture:
-        assert picture.n_frames == 9
+        assert picture.n_frames == 10
     assert "member=2: the run has 2 seeds, counted from 0" in render(folder, "--member=2").stderr
 
 

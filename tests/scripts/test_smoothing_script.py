@@ -37,6 +37,7 @@ def test_wrong_input_is_refused():
     result = run("--env=gymnax/Pendulum-v1", "--algorithm=dqn", "--sigmas=0.1")
     assert result.returncode != 0
     assert "algorithm=dqn: must be one of" in result.stderr
+    assert "changes=gamma: must be name=value" in run("--env=gymnax/CartPole-v1", "--changes=gamma").stderr
     assert "episodes are too few" in run("--experiment=cartpole", "--episodes=3").stderr
 
 
