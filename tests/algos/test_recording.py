@@ -7,15 +7,13 @@ from PIL import Image
 
 from onejit import envs
 from onejit.algos import recording
-from onejit.envs import NoisyObservations
+from onejit.envs.observations import NoisyObservations, NoisyState
 
 
 def test_a_robot_in_a_wrapper_is_drawn(tmp_path):
     env = NoisyObservations(envs.make("mjx/InvertedPendulum-v5"), 0.1)
-    state, _ = env.reset(jax.random.key(0))
-    inner = state.env_state
-    states = [state._replace(env_state=inner._replace(qpos=inner.qpos + 0.1 * i)) for i in range(5)]
-    files, problems = recording.save_recording(tmp_path, env, jax.device_get(states))
+    states = [NoisyState(env.env.state(np.full(2, 0.1 * i), np.zeros(2)), (), 0.0) for i in range(5)]
+    files, problems = recording.save_recording(tmp_path, env, states)
     assert files[0] == tmp_path / "episode.html"
     # A machine without OpenGL says so.
     assert len(files) == 2 or "not all could be drawn" in problems[0]
