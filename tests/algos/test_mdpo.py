@@ -175,7 +175,7 @@ def test_a_bad_batch_changes_nothing_where_a_copy_is_due():
         jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(learner, name))
 
 
-def test_weights_and_interval_are_traced():
+def test_vmapped_seeds_and_weights_equal_single_runs():
     env = envs.make("gymnax/Pendulum-v1")
     sizes = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "learning_starts": 8, "batch_size": 8}
     config = mdpo_off_policy.Config(**sizes, num_envs=4, buffer_size=400)
@@ -189,10 +189,11 @@ def test_weights_and_interval_are_traced():
         return algos.train(algorithm, key, config=config, num_iterations=6)[0].learner.params["actor"]
 
     configs = [config.replace(**change).as_leaves() for change in changes]
-    many = jax.jit(jax.vmap(run, in_axes=(None, 0)))(jax.random.key(9), jax.tree.map(lambda *x: jnp.stack(x), *configs))
+    keys = jax.random.split(jax.random.key(9))
+    many = jax.jit(jax.vmap(run))(jax.random.clone(keys), jax.tree.map(lambda *x: jnp.stack(x), *configs))
     single = jax.jit(run)
     for i, each in enumerate(configs):
-        one = single(jax.random.key(9), each)
+        one = single(keys[i], each)
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-5), many, one)
     assert single._cache_size() == 1
     assert any(float(jnp.abs(leaf[0] - leaf[1]).max()) > 1e-4 for leaf in jax.tree.leaves(many))

@@ -130,24 +130,6 @@ def test_resume_is_exact_with_the_replay_included(name, assert_resume_is_exact):
     assert_resume_is_exact(algorithm, init, step, 2)
 
 
-@pytest.mark.parametrize("name", ["fast_td3"])  # MDPO's configs are vmapped in test_mdpo
-def test_vmapped_seeds_equal_single_runs(name):
-    setup = SETUPS[name]
-    env = envs.make("probe/observation", continuous=setup.continuous)
-    algorithm = setup.module.make(env, setup.config.replace(num_envs=4, learning_starts=8, batch_size=8))
-
-    def run(key):
-        return algos.train(algorithm, key, num_iterations=3)[0].learner.params
-
-    keys = jax.random.split(jax.random.key(0), 2)
-    many, single = jax.jit(jax.vmap(run))(keys), jax.jit(run)
-    for i in range(2):
-        one = single(jax.random.clone(keys)[i])
-        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-5), many, one)
-    kernels = jax.tree.leaves(many["critic"])
-    assert max(float(jnp.abs(kernel[0] - kernel[1]).max()) for kernel in kernels) > 0.1
-
-
 @pytest.mark.parametrize("name", SETUPS)
 def test_the_whole_training_lowers_for_tpu_and_cuda(name):
     setup = SETUPS[name]

@@ -104,7 +104,7 @@ def test_a_missing_package_of_an_extra_is_named_with_the_extra(monkeypatch):
 def test_the_other_suites_work_without_a_package(monkeypatch):
     without(monkeypatch, "gymnax")
     assert envs.env_ids("gymnax") == []
-    assert {env_id.split("/")[0] for env_id in envs.env_ids()} == {"brax", "probe"}
+    assert {env_id.split("/")[0] for env_id in envs.env_ids()} == {"brax", "mjx", "playground", "probe"}
     assert isinstance(envs.make("probe/value"), probes.Probe)
     with pytest.raises(ValueError, match="did you mean brax/halfcheetah"):
         envs.make("bracks/halfcheetah")

@@ -28,7 +28,6 @@ def test_an_episode_of_a_run_is_drawn(tmp_path):
     assert "9 steps, in" in result.stdout  # Catch's ball falls for nine rows
     with Image.open(folder / "episode.gif") as picture:
         assert picture.n_frames == 10
-    assert "member=2: the run has 2 seeds, counted from 0" in render(folder, "--member=2").stderr
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
