@@ -24,7 +24,7 @@ class State(NamedTuple):
 class Fake:
     """What the adapter uses of a Playground environment: it counts, and diverges at an action above 0.5.
 
-    Like half of Playground's robots it does not say that it is done then.
+    Like several of Playground's robots it does not say that it is done then.
     """
 
     action_size = 1
