@@ -24,7 +24,7 @@ SOLVERS = {"exact": {}, "fast": {"ls_iterations": 8}}
 
 
 class Task(MujocoEnvironment):
-    """What the tasks have in common. What a subclass names in `options` can be changed when it is made.
+    """What the tasks have in common. What a subclass names in `defaults` can be changed when it is made.
 
     An episode begins in the model's own pose with noise in all positions, uniform, and velocities, uniform or normal.
 
@@ -43,18 +43,18 @@ class Task(MujocoEnvironment):
     time_limit = 1000
     normal_velocities = False
     contact_forces = False
-    options: dict[str, Any] = {"reset_noise_scale": 0.01}
+    defaults: dict[str, Any] = {"reset_noise_scale": 0.01}
 
     def __init__(self, *, solver: str = "exact", episode_length: int | None = None, impl: str = "jax", **options: Any):
         if solver not in SOLVERS:
             raise ValueError(f"solver={solver!r}: must be one of {', '.join(SOLVERS)}")
-        allowed = ["solver", "episode_length", "impl", *self.options]
+        allowed = ["solver", "episode_length", "impl", *self.defaults]
         for name in options:
-            if name not in self.options:
+            if name not in self.defaults:
                 raise ValueError(f"mjx/{type(self).__name__}-v5 has no option {name!r}; it has {', '.join(allowed)}")
         if self.contact_forces and impl != "jax":
             raise ValueError(f"impl={impl!r}: mjx/{type(self).__name__}-v5 needs contact forces, which only jax has")
-        for name, value in (self.options | options).items():
+        for name, value in (self.defaults | options).items():
             setattr(self, name, value)
         model = load(self.xml_file)
         if model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
@@ -62,6 +62,7 @@ class Task(MujocoEnvironment):
         for name, value in SOLVERS[solver].items():
             setattr(model.opt, name, value)
         length = self.time_limit if episode_length is None else episode_length
+        self.options = {"solver": solver, "episode_length": length, "impl": impl, **options}  # what it was made with
         super().__init__(model, frame_skip=self.frame_skip, episode_length=length, impl=impl)
 
     def start(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
@@ -90,7 +91,7 @@ class Task(MujocoEnvironment):
 class Locomotion(Task):
     """Move along x; where the robot stands in the world is not observed. Alone it is never over."""
 
-    options = Task.options | {"forward_reward_weight": 1.0, "ctrl_cost_weight": 0.1}
+    defaults = Task.defaults | {"forward_reward_weight": 1.0, "ctrl_cost_weight": 0.1}
     num_hidden = 1  # positions, of the world's axes
 
     def remember(self, data: mjx.Data) -> chex.Array:
@@ -110,7 +111,7 @@ class Locomotion(Task):
 class Legged(Locomotion):
     """A runner that gets a reward for being healthy, and whose episode is over when it is not."""
 
-    options = Locomotion.options | {"healthy_reward": 1.0, "terminate_when_unhealthy": True}
+    defaults = Locomotion.defaults | {"healthy_reward": 1.0, "terminate_when_unhealthy": True}
 
     def healthy(self, data: mjx.Data) -> chex.Array:
         """Whether it may go on."""
@@ -129,21 +130,21 @@ class HalfCheetah(Locomotion):
     """A planar cheetah of seven bodies."""
 
     xml_file, frame_skip, normal_velocities = "half_cheetah.xml", 5, True
-    options = Locomotion.options | {"reset_noise_scale": 0.1}
+    defaults = Locomotion.defaults | {"reset_noise_scale": 0.1}
 
 
 class Swimmer(Locomotion):
     """Three links in a viscous fluid."""
 
     xml_file, frame_skip, num_hidden = "swimmer.xml", 4, 2
-    options = Locomotion.options | {"ctrl_cost_weight": 1e-4, "reset_noise_scale": 0.1}
+    defaults = Locomotion.defaults | {"ctrl_cost_weight": 1e-4, "reset_noise_scale": 0.1}
 
 
 class Hopper(Legged):
     """A planar leg."""
 
     xml_file, frame_skip = "hopper.xml", 4
-    options = Legged.options | {
+    defaults = Legged.defaults | {
         "ctrl_cost_weight": 1e-3,
         "reset_noise_scale": 5e-3,
         "healthy_state_range": (-100.0, 100.0),
@@ -169,7 +170,7 @@ class Walker2d(Hopper):
     """Two planar legs."""
 
     xml_file = "walker2d_v5.xml"
-    options = Legged.options | {
+    defaults = Legged.defaults | {
         "ctrl_cost_weight": 1e-3,
         "reset_noise_scale": 5e-3,
         "healthy_z_range": (0.8, 2.0),
@@ -183,7 +184,7 @@ class Ant(Legged):
 
     xml_file, frame_skip, normal_velocities, num_hidden = "ant.xml", 5, True, 2
     contact_forces = True
-    options = Legged.options | {
+    defaults = Legged.defaults | {
         "ctrl_cost_weight": 0.5,
         "contact_cost_weight": 5e-4,
         "contact_force_range": (-1.0, 1.0),
@@ -234,7 +235,7 @@ class Humanoid(HumanBody, Legged):
     """A person, who should run. Its speed is that of the centre of mass."""
 
     xml_file, frame_skip = "humanoid.xml", 5
-    options = Legged.options | {
+    defaults = Legged.defaults | {
         "forward_reward_weight": 1.25,
         "contact_cost_weight": 5e-7,
         "contact_cost_range": (-float("inf"), 10.0),
@@ -261,7 +262,7 @@ class HumanoidStandup(HumanBody):
     """A person on the ground, who should get up."""
 
     xml_file, frame_skip = "humanoidstandup.xml", 5
-    options = Task.options | {
+    defaults = Task.defaults | {
         "uph_cost_weight": 1.0,
         "ctrl_cost_weight": 0.1,
         "impact_cost_weight": 5e-7,
@@ -295,7 +296,7 @@ class InvertedDoublePendulum(Task):
     """Two poles on a cart. The tip's position is of the last evaluation of the dynamics, as in Gymnasium."""
 
     xml_file, frame_skip, normal_velocities = "inverted_double_pendulum.xml", 5, True
-    options = Task.options | {"healthy_reward": 10.0, "reset_noise_scale": 0.1}
+    defaults = Task.defaults | {"healthy_reward": 10.0, "reset_noise_scale": 0.1}
 
     def observe(self, data: mjx.Data) -> chex.Array:
         """The cart's position, sines and cosines of the angles, velocities and the rail's force, clipped."""
@@ -320,7 +321,7 @@ class Reacher(Task):
     """An arm in a plane, whose fingertip should touch a target."""
 
     xml_file, frame_skip, time_limit = "reacher.xml", 2, 50
-    options = {"reward_dist_weight": 1.0, "reward_control_weight": 1.0}
+    defaults = {"reward_dist_weight": 1.0, "reward_control_weight": 1.0}
 
     def start(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
         """A target anywhere within 0.2 of the centre."""
@@ -351,7 +352,7 @@ class Pusher(Task):
     """An arm that should push a cylinder to a goal."""
 
     xml_file, frame_skip, time_limit = "pusher_v5.xml", 5, 100
-    options = {"reward_near_weight": 0.5, "reward_dist_weight": 1.0, "reward_control_weight": 0.1}
+    defaults = {"reward_near_weight": 0.5, "reward_dist_weight": 1.0, "reward_control_weight": 0.1}
 
     def start(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
         """The cylinder anywhere in a rectangle, but not within 0.17 of the goal."""

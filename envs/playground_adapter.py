@@ -65,8 +65,9 @@ def make(
         raise ValueError(f"impl={impl!r}: must be one of jax, warp")
     if episode_length is not None and episode_length < 1:
         raise ValueError(f"episode_length={episode_length}: must be at least 1")
+    own = registry.get_domain_randomizer(name) if randomize is True else None
     if randomize is True:
-        randomize = registry.get_domain_randomizer(name)
+        randomize = own
         if randomize is None:
             raise ValueError(f"playground/{name} has no randomisation of its own; give a function")
     length = int(config.episode_length) if episode_length is None else episode_length
@@ -82,7 +83,9 @@ def make(
             f"playground/{name} needs models from mujoco_menagerie, which Playground clones with git when such a "
             f"robot is first made, and that failed here ({error}); it needs git and a connection to github.com"
         ) from error
-    return Playground(env, length, int(env._config.get("action_repeat", 1)), randomize or None)
+    made = Playground(env, length, int(env._config.get("action_repeat", 1)), randomize or None)
+    made.options = overrides | ({"randomize": True} if own else {})
+    return made
 
 
 class PlaygroundState(NamedTuple):
@@ -109,6 +112,7 @@ class Playground:
     def __init__(self, env: Any, episode_length: int, action_repeat: int = 1, randomize: Randomizer | None = None):
         self._env, self._episode_length, self._action_repeat = env, episode_length, action_repeat
         self._randomize = randomize
+        self.options: dict[str, Any] = {}  # what `make` was called with
         if randomize:
             self._structure, self._randomized = _randomized_leaves(randomize, env.mjx_model)
         with warnings.catch_warnings():

@@ -3,6 +3,7 @@
 Steps of Gymnasium's tasks are compared with Gymnasium's in tests/scripts/test_compare_gymnasium.py.
 """
 
+import json
 from types import SimpleNamespace
 
 import gymnasium
@@ -75,7 +76,7 @@ def as_data(tree):
 @pytest.mark.parametrize("name", TASKS)
 def test_observations_rewards_and_ends_are_gymnasiums_on_its_own_data(name):
     """The formulas alone, on MuJoCo's physics; scripts/compare_gymnasium.py compares the physics too."""
-    default = envs.make(f"mjx/{name}").options
+    default = envs.make(f"mjx/{name}").defaults
     changed = {
         key: 2.0 * value for key, value in default.items() if key.startswith(("ctrl_cost", "reward_", "healthy_r"))
     }
@@ -129,6 +130,13 @@ def test_a_model_of_ones_own_moves_as_in_mujoco():
     assert touched > 5
     assert step._cache_size() == 1
     np.testing.assert_array_equal(env.action_space.high, [3.0])
+
+
+def test_what_it_was_made_with_is_known_and_makes_it_again():
+    env = envs.make("mjx/Hopper-v5", ctrl_cost_weight=0.5)
+    assert env.options == {"solver": "exact", "episode_length": 1000, "impl": "jax", "ctrl_cost_weight": 0.5}
+    again = envs.make("mjx/Hopper-v5", **json.loads(json.dumps(env.options, allow_nan=False)))
+    assert again.ctrl_cost_weight == 0.5
 
 
 def test_the_fast_solver_has_a_shorter_line_search():

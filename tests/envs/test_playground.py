@@ -70,6 +70,7 @@ def test_repeated_actions_add_their_rewards_and_count_for_the_limit():
 
 def test_a_real_task_with_physics_of_its_own_for_each_episode():
     single = envs.make("playground/PendulumSwingup", episode_length=3, randomize=heavier)
+    assert single.options == {"impl": "jax", "episode_length": 3}
     env = envs.VectorEnv(single, num_envs=2)
     step = jax.jit(env.step)
     state, _ = jax.jit(env.reset)(jax.random.key(0))
