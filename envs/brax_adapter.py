@@ -15,7 +15,8 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
     import brax.envs
 
-from .base import Step, strong
+from .base import Step, strong, third_party
+from .mjx_fixes import bodies_once
 from .spaces import Box
 
 BACKENDS = ("spring", "generalized", "positional", "mjx")
@@ -103,7 +104,7 @@ class Brax:
 
     def reset(self, key: chex.PRNGKey):
         """Starts an episode."""
-        with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
+        with third_party(), bodies_once():
             state = self._env.reset(key)
         return strong((BraxState(state, jnp.int32(0)), state.obs))
 
@@ -111,7 +112,7 @@ class Brax:
         """Advances by one step; the key is not used, Brax's dynamics are deterministic."""
         # Brax's step writes into the dicts of the state that it is given: hand it a copy.
         previous = jax.tree.map(lambda x: x, state.state)
-        with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
+        with third_party(), bodies_once():
             following = self._env.step(previous, action)
         time = state.time + 1
         terminated = following.done > 0

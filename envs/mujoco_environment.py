@@ -37,8 +37,8 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
     from mujoco import mjx
 
-from . import mjx_contacts
-from .base import Step, strong
+from .base import Step, strong, third_party
+from .mjx_fixes import bodies_once, contacts_as_in_mujoco
 from .spaces import Box
 
 IMPLEMENTATIONS = ("jax", "warp")
@@ -130,7 +130,7 @@ class MujocoEnvironment:
 
     def reset(self, key: chex.PRNGKey):
         """Starts an episode."""
-        with _third_party():
+        with third_party(), bodies_once(), contacts_as_in_mujoco():
             qpos, qvel = self.start(key)
             state = self.state(qpos, qvel)
             # MJX writes normalised quaternions back, MuJoCo does not.
@@ -141,7 +141,7 @@ class MujocoEnvironment:
     def step(self, key: chex.PRNGKey, state: MujocoState, action: chex.Array):
         """Advances by one step; the key is not used, the dynamics are deterministic."""
         del key
-        with _third_party():
+        with third_party(), bodies_once(), contacts_as_in_mujoco():
             data = self._data(state).replace(ctrl=action)
             advance = self._advance()
             data = self.derive(jax.lax.fori_loop(0, self.frame_skip, lambda _, data: advance(data), data))
@@ -244,10 +244,3 @@ def _turned(quaternion, rotation):
     w, (a, b) = jnp.cos(angle / 2), (quaternion[0], quaternion[1:])
     turned = jnp.concatenate([(a * w - b @ x)[None], a * x + w * b + jnp.cross(b, x)])
     return turned / jnp.sqrt(jnp.sum(turned**2))
-
-
-@contextlib.contextmanager
-def _third_party():
-    """MJX broadcasts ranks, multiplies matrices at the default precision, and turns some contacts."""
-    with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"), mjx_contacts.as_in_mujoco():
-        yield

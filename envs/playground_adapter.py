@@ -20,7 +20,8 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
     from mujoco_playground import registry
 
-from .base import Step, strong
+from .base import Step, strong, third_party
+from .mjx_fixes import bodies_once
 from .spaces import Box
 
 # (model of MJX, raw keys [n, 2]) -> (the model with n values of some leaves, a model of their axes).
@@ -124,7 +125,7 @@ class Playground:
     def reset(self, key: chex.PRNGKey):
         """Starts an episode, with physics of its own if they are randomised."""
         key, physics_key = map(jax.random.key_data, jax.random.split(key))
-        with _third_party():
+        with third_party(), bodies_once():
             physics = self._draw(physics_key)
             with self._physics(physics):
                 state = self._env.reset(key)
@@ -135,7 +136,7 @@ class Playground:
         del key
         # Playground's step writes into the dicts of the state that it is given: hand it a copy.
         following, reward = jax.tree.map(lambda x: x, state.state), 0.0
-        with _third_party(), self._physics(state.physics):
+        with third_party(), bodies_once(), self._physics(state.physics):
             for _ in range(self._action_repeat):
                 following = self._env.step(following, action)
                 reward += following.reward
@@ -195,17 +196,10 @@ def _randomized_leaves(randomize, model):
     def trace(keys):
         found.append(jax.tree.flatten(randomize(model, keys)[1], is_leaf=lambda x: x is None))
 
-    with _third_party():
+    with third_party():
         jax.eval_shape(trace, jax.ShapeDtypeStruct((1, 2), jnp.uint32))
     [(axes, structure)] = found
     return structure, [i for i, axis in enumerate(axes) if axis is not None]
-
-
-@contextlib.contextmanager
-def _third_party():
-    """MJX broadcasts ranks, and multiplies matrices at the default precision."""
-    with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
-        yield
 
 
 def _entries(config, prefix=""):
