@@ -121,7 +121,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000},
         "mjx/InvertedPendulum-v5": {**_PPO_ROBOT, "total_steps": 300_000},
-        "mjx/InvertedDoublePendulum-v5": {**_PPO_ROBOT, "reward_scale": 0.1, "total_steps": 500_000},
+        "mjx/InvertedDoublePendulum-v5": {
+            "num_envs": 16,
+            "num_steps": 128,
+            "num_minibatches": 8,
+            "update_epochs": 10,
+            "normalize_obs": True,
+            "normalize_reward": True,
+            "total_steps": 500_000,
+        },
     },
     "spo": {"gymnax/CartPole-v1": _CARTPOLE, "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000}},
     "mdpo": {
