@@ -130,6 +130,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "normalize_reward": True,
             "total_steps": 500_000,
         },
+        "playground/CartpoleSwingup": {
+            **_PPO_ROBOT,
+            "gamma": 0.99,
+            "num_envs": 128,
+            "num_steps": 32,
+            "total_steps": 2_000_000,
+        },
     },
     "spo": {"gymnax/CartPole-v1": _CARTPOLE, "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000}},
     "mdpo": {
@@ -153,6 +160,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
         "mjx/InvertedPendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 40.0, "total_steps": 200_000},
         "mjx/InvertedDoublePendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 350.0, "total_steps": 200_000},
+        "playground/CartpoleSwingup": {**_FAST_ROBOT, "gamma": 0.99, "v_min": 0.0, "v_max": 100.0},
         "playground/G1JoystickFlatTerrain": _JOYSTICK,
         "playground/G1JoystickRoughTerrain": _JOYSTICK,
         "playground/T1JoystickFlatTerrain": _JOYSTICK,

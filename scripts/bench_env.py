@@ -2,7 +2,7 @@
 
 A line is of an environment with its options, a number of copies, and a way to reset; what is there is not run again.
 Keys: env, options, num_envs, reset, device, compile_s (tracing included), steps_per_s (environment steps with uniform
-random actions, resets included; the median of three runs of at least a second each), versions.
+random actions, resets included; the median of three runs of at least a second each, after WARM_UP steps), versions.
 
     python scripts/bench_env.py --envs=mjx/Hopper-v5 --num_envs=1,64,1024 --resets=full,bank --options=solver=fast
 """
@@ -19,6 +19,8 @@ from absl import app, flags
 
 from onejit import envs
 from onejit.algos import cli, runner
+
+WARM_UP = 20  # steps after which robots that fall have fallen: contacts cost time
 
 
 def measure(env_id: str, options: dict[str, Any], num_envs: int, reset: str) -> dict[str, Any]:
@@ -50,7 +52,8 @@ def measure(env_id: str, options: dict[str, Any], num_envs: int, reset: str) -> 
         carry = jax.block_until_ready(run(carry, jnp.int32(num_steps)))
         return time.perf_counter() - start
 
-    num_steps = 5
+    seconds(WARM_UP)
+    num_steps = 1
     while seconds(num_steps) < 1.0:
         num_steps *= 2
     speed = num_envs * num_steps / statistics.median(seconds(num_steps) for _ in range(3))

@@ -2,9 +2,11 @@
 
 `python scripts/compare_gymnasium.py` plays each task in Gymnasium with random actions, and repeats every step from the
 same state with MJX, in float32 and in float64. It writes results/gymnasium/TASK.json: the largest difference of
-observations, rewards and states over all steps, and the flags that differ. What exists is not run again.
+observations, rewards and states over all steps, and the flags that differ. What exists is not run again. With
+--impl=warp, which has single precision only and no contact forces, to results/gymnasium/warp/TASK.json.
 """
 
+import functools
 import json
 import shlex
 import sys
@@ -105,24 +107,25 @@ def beginnings(name: str, env: Any, num_resets: int, seed: int) -> float:
     return float(min(1.0, smallest * len(moving)))
 
 
-def compare(name: str, num_steps: int, num_resets: int, seed: int) -> dict[str, Any]:
+def compare(name: str, impl: str, num_steps: int, num_resets: int, seed: int) -> dict[str, Any]:
     """What the result file of a task holds."""
     with jax.enable_x64(True):
         steps, seconds = play(name, envs.make(f"mjx/{name}"), num_steps, seed)
+    make = functools.partial(envs.make, f"mjx/{name}", impl=impl)
     result = {
         "env": f"mjx/{name}",
-        "options": {"solver": "exact"},
+        "options": {"solver": "exact", "impl": impl},
         "steps": num_steps,
         "seed": seed,
         "terminated": int(steps.terminated.sum()),
         "truncated": int(steps.truncated.sum()),
         "gymnasium_steps_per_s": round(num_steps / seconds),
     }
-    for precision in ("float32", "float64"):
+    for precision in ("float32", "float64") if impl == "jax" else ("float32",):
         with jax.enable_x64(precision == "float64"):
-            result[precision] = differences(envs.make(f"mjx/{name}"), steps, batch_size=50)
+            result[precision] = differences(make(), steps, batch_size=50)
     result["resets"] = num_resets
-    result["resets_p_value"] = beginnings(name, envs.make(f"mjx/{name}"), num_resets, seed)
+    result["resets_p_value"] = beginnings(name, make(), num_resets, seed)
     command = shlex.join(["python", "scripts/compare_gymnasium.py", *sys.argv[1:]])
     versions = runner.versions() | {"gymnasium": gymnasium.__version__, "mujoco": mujoco.__version__}
     return result | {"command": command, "versions": versions}
@@ -132,15 +135,15 @@ def main(argv: list[str]) -> None:
     """Runs what is missing and prints a table."""
     del argv
     values = flags.FLAGS
-    folder = Path(values.out)
+    folder = Path(values.out) / ("" if values.impl == "jax" else values.impl)
     folder.mkdir(parents=True, exist_ok=True)
     for name in values.tasks or [env_id.partition("/")[2] for env_id in envs.env_ids("mjx")]:
         path = folder / f"{name}.json"
         if not path.exists():
-            write(compare(name, values.steps, values.resets, values.seed), path)
+            write(compare(name, values.impl, values.steps, values.resets, values.seed), path)
         row = json.loads(path.read_text())
         print(f"{name}: beginnings p = {row['resets_p_value']:.2f}")
-        for precision in ("float32", "float64"):
+        for precision in sorted({"float32", "float64"} & row.keys()):
             found = row[precision]
             largest = ", ".join(f"{quantity} {found[quantity]:.1e}" for quantity in QUANTITIES)
             flags_differ = found["terminated_differ"] + found["truncated_differ"]
@@ -149,6 +152,7 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_list("tasks", None, "Gymnasium's names; all by default.")
+    flags.DEFINE_enum("impl", "jax", ["jax", "warp"], "Of MJX.")
     flags.DEFINE_integer("steps", 1000, "Steps of each task.", lower_bound=1)
     flags.DEFINE_integer("resets", 1000, "Episodes whose beginnings are compared.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of actions and beginnings.")

@@ -39,9 +39,12 @@ class Case(NamedTuple):
     eval_episodes: int = 32
 
 
-def _race(algorithm: str, **changes) -> Case:
-    options = {"seeds": 3, "vmapped": False, "eval_episodes": 8, "changes": {"total_steps": 500_000, **changes}}
-    return Case(algorithm, "brax/halfcheetah", "Brax halfcheetah (spring)", **options)
+def _race(algorithm: str, env: str, title: str, **changes) -> Case:
+    return Case(algorithm, env, title, seeds=3, vmapped=False, eval_episodes=8, changes=changes)
+
+
+_HALFCHEETAH = {"env": "brax/halfcheetah", "title": "Brax halfcheetah (spring)", "total_steps": 500_000}
+_SWINGUP = {"env": "playground/CartpoleSwingup", "title": "Playground CartpoleSwingup"}
 
 
 CASES = {
@@ -94,9 +97,11 @@ CASES = {
     "fast_td3_mjx_double_pendulum": Case(
         "fast_td3", "mjx/InvertedDoublePendulum-v5", "InvertedDoublePendulum-v5", seeds=3
     ),
-    "ppo_halfcheetah_race": _race("ppo"),
-    "fast_td3_halfcheetah_race": _race("fast_td3"),
-    "fast_sac_halfcheetah_race": _race("fast_sac"),
+    "ppo_halfcheetah_race": _race("ppo", **_HALFCHEETAH),
+    "fast_td3_halfcheetah_race": _race("fast_td3", **_HALFCHEETAH),
+    "fast_sac_halfcheetah_race": _race("fast_sac", **_HALFCHEETAH),
+    "ppo_swingup_race": _race("ppo", **_SWINGUP),
+    "fast_td3_swingup_race": _race("fast_td3", **_SWINGUP),
 }
 
 
@@ -203,21 +208,22 @@ def plot(axes, x: np.ndarray, returns: np.ndarray, colour: str, label: str | Non
 
 
 def draw_race(results: list[dict], path: Path) -> None:
-    """Return of several algorithms on one environment, against steps and against seconds of training."""
+    """Return of several algorithms on an environment, a row each, against steps and against seconds of training."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for i, result in enumerate(results):
-        returns = np.array(result["returns"]).T
-        plot(left, np.array(result["steps"]), returns, f"C{i}", name_of(result))
-        plot(right, np.mean(result["seconds"], axis=0), returns, f"C{i}")
-    left.set(xlabel="environment steps", ylabel="return")
-    right.set(xlabel="seconds of training, one seed, without compilation")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    left.legend(loc="best", frameon=False)
-    figure.suptitle(results[0]["title"], fontsize=10)
+    titles = list(dict.fromkeys(result["title"] for result in results))
+    figure = Figure(figsize=(8.4, 3.2 * len(titles)), layout="constrained")
+    for title, (left, right) in zip(titles, figure.subplots(len(titles), 2, squeeze=False, sharey="row"), strict=True):
+        for i, result in enumerate(result for result in results if result["title"] == title):
+            returns = np.array(result["returns"]).T
+            plot(left, np.array(result["steps"]), returns, f"C{i}", name_of(result))
+            plot(right, np.mean(result["seconds"], axis=0), returns, f"C{i}")
+        left.set(xlabel="environment steps", ylabel="return")
+        left.set_title(title, fontsize=10)
+        right.set(xlabel="seconds of training, one seed, without compilation")
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+        left.legend(loc="best", frameon=False)
     figure.savefig(path, dpi=110)
 
 
