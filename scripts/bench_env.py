@@ -2,7 +2,7 @@
 
 A line is of an environment with its options, a number of copies, and a way to reset; what is there is not run again.
 Keys: env, options, num_envs, reset, device, compile_s (tracing included), steps_per_s (environment steps with uniform
-random actions, resets included; the median of three runs of at least a second each, after WARM_UP steps), versions.
+random actions, resets included; the median of three runs of at least --min_seconds each, after WARM_UP steps), versions.
 
     python scripts/bench_env.py --envs=mjx/Hopper-v5 --num_envs=1,64,1024 --resets=full,bank --options=solver=fast
 """
@@ -23,8 +23,8 @@ from onejit.algos import cli, runner
 WARM_UP = 20  # steps after which robots that fall have fallen: contacts cost time
 
 
-def measure(env_id: str, options: dict[str, Any], num_envs: int, reset: str) -> dict[str, Any]:
-    """What the line of a cell holds."""
+def measure(env_id: str, options: dict[str, Any], num_envs: int, reset: str, min_seconds: float) -> dict[str, Any]:
+    """What the line of a cell holds; a run takes at least min_seconds."""
     env = envs.VectorEnv(envs.make(env_id, **options), num_envs, reset)
     space = env.action_space
 
@@ -54,7 +54,7 @@ def measure(env_id: str, options: dict[str, Any], num_envs: int, reset: str) -> 
 
     seconds(WARM_UP)
     num_steps = 1
-    while seconds(num_steps) < 1.0:
+    while seconds(num_steps) < min_seconds:
         num_steps *= 2
     speed = num_envs * num_steps / statistics.median(seconds(num_steps) for _ in range(3))
     return {"compile_s": round(compile_s, 1), "steps_per_s": round(speed, 1), "versions": runner.versions()}
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> None:
             for reset in values.resets:
                 cell = dict(zip(keys, (env_id, options, num_envs, reset, jax.devices()[0].device_kind), strict=True))
                 if cell not in done:
-                    line = json.dumps(cell | measure(env_id, options, num_envs, reset))
+                    line = json.dumps(cell | measure(env_id, options, num_envs, reset, values.min_seconds))
                     with path.open("a") as file:
                         file.write(line + "\n")
                     print(line, flush=True)
@@ -85,6 +85,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("num_envs", ["1", "32", "256"], "Numbers of copies.")
     flags.DEFINE_list("resets", ["full"], "Ways to reset: full, bank, first.")
     flags.DEFINE_list("options", [], "Options of the environments, name=value.")
+    flags.DEFINE_float("min_seconds", 1.0, "That a run takes at least.", lower_bound=0.0)
     results = Path(__file__).parents[1] / "results"
     flags.DEFINE_string("out", str(results / "env_speed.jsonl"), "The file of lines.")
     app.run(main)
