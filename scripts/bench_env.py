@@ -2,7 +2,7 @@
 
 A line is of an environment with its options, a number of copies, and a way to reset; what is there is not run again.
 Keys: env, options, num_envs, reset, device, compile_s (tracing included), steps_per_s (environment steps with uniform
-random actions, resets included; the median of three runs of at least --min_seconds each, after WARM_UP steps), versions.
+random actions, resets included; median of three runs of at least --min_seconds each, after WARM_UP steps), versions.
 
     python scripts/bench_env.py --envs=mjx/Hopper-v5 --num_envs=1,64,1024 --resets=full,bank --options=solver=fast
 """
