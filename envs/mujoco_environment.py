@@ -78,14 +78,27 @@ class MujocoEnvironment:
       frame_skip: steps of the physics in a step of the environment.
       episode_length: steps after which an episode is truncated.
       impl: of MJX: "jax", or "warp" (CUDA and CPU, needs the package warp-lang).
+      naconmax: with "warp", the contacts that all copies together can have; it prints a warning and drops what is more.
+      njmax: with "warp", the rows of constraints that one copy can have, likewise.
 
     Raises:
-      ValueError: frame_skip or episode_length is below 1, impl is unknown, an actuator has no limits, or the model has
-        mocap bodies.
+      ValueError: frame_skip, episode_length, naconmax or njmax is below 1, impl is unknown, an actuator has no limits,
+        or the model has mocap bodies.
     """
 
-    def __init__(self, model: mujoco.MjModel, *, frame_skip: int = 1, episode_length: int = 1000, impl: str = "jax"):
-        for name, value in (("frame_skip", frame_skip), ("episode_length", episode_length)):
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        *,
+        frame_skip: int = 1,
+        episode_length: int = 1000,
+        impl: str = "jax",
+        naconmax: int = 100_000,
+        njmax: int = 256,
+    ):
+        self._capacity = {"naconmax": naconmax, "njmax": njmax}
+        counts = {"frame_skip": frame_skip, "episode_length": episode_length, **self._capacity}
+        for name, value in counts.items():
             if value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1")
         if impl not in IMPLEMENTATIONS:
@@ -175,7 +188,8 @@ class MujocoEnvironment:
         return self.mj_model.body(name).id
 
     def _data(self, state):
-        data = mjx.make_data(self.model if self.impl == "jax" else self.mj_model, impl=self.impl)
+        model = self.model if self.impl == "jax" else self.mj_model
+        data = mjx.make_data(model, impl=self.impl, **self._capacity)
         return data.replace(
             qpos=state.qpos,
             qvel=state.qvel,
