@@ -1,7 +1,5 @@
 """The contract of an environment: a single one, functional, that never resets by itself."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import chex
@@ -52,13 +50,6 @@ class Environment(Protocol):
     def step(self, key: chex.PRNGKey, state: EnvState, action: chex.Array) -> tuple[EnvState, Step]:
         """Advances by one step; the action is an element of `action_space`."""
         ...
-
-
-@contextlib.contextmanager
-def third_party() -> Iterator[None]:
-    """What is traced inside is physics of another library: it may broadcast ranks, and multiplies matrices exactly."""
-    with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
-        yield
 
 
 def strong(tree: Tree) -> Tree:

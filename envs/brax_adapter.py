@@ -15,9 +15,10 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
     import brax.envs
 
-from .base import Step, strong, third_party
+from .base import Step, strong
 from .mjx_fixes import bodies_once
 from .spaces import Box
+from .third_party import third_party
 
 BACKENDS = ("spring", "generalized", "positional", "mjx")
 # Do not work upstream, with any backend.

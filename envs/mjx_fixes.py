@@ -5,12 +5,13 @@ Both replace one private entry of MJX's, and put it back; tests compare with MuJ
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from mujoco.mjx._src import collision_driver, collision_primitive, math, scan
 from mujoco.mjx._src.types import GeomType
+
+from .third_party import replaced
 
 
 @contextlib.contextmanager
@@ -21,7 +22,7 @@ def contacts_as_in_mujoco() -> Iterator[None]:
     the plane's normal, MJX takes a fixed direction instead. Friction cones are pyramids, whose edges turn with the
     tangent: an ant's or a person's foot slides otherwise than in MuJoCo.
     """
-    with _replaced(collision_driver._COLLISION_FUNC, (GeomType.PLANE, GeomType.CAPSULE), _plane_capsule):
+    with replaced(collision_driver._COLLISION_FUNC, (GeomType.PLANE, GeomType.CAPSULE), _plane_capsule):
         yield
 
 
@@ -38,22 +39,12 @@ def bodies_once() -> Iterator[None]:
     def body_tree(model, function, *args, **kwargs):
         return walk(model, lambda *inputs: _barrier(function(*inputs)), *args, **kwargs)
 
-    with _replaced(vars(scan), "body_tree", body_tree):
+    with replaced(vars(scan), "body_tree", body_tree):
         yield
 
 
 def _barrier(tree):
     return jax.lax.platform_dependent(tree, cpu=jax.lax.optimization_barrier, default=lambda tree: tree)
-
-
-@contextlib.contextmanager
-def _replaced(table: dict, key: Any, value: Any) -> Iterator[None]:
-    original = table[key]
-    table[key] = value
-    try:
-        yield
-    finally:
-        table[key] = original
 
 
 @collision_primitive.collider(ncon=2)

@@ -37,9 +37,10 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
     from mujoco import mjx
 
-from .base import Step, strong, third_party
+from .base import Step, strong
 from .mjx_fixes import bodies_once, contacts_as_in_mujoco
 from .spaces import Box
+from .third_party import third_party
 
 IMPLEMENTATIONS = ("jax", "warp")
 _FREE, _BALL = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)

@@ -20,9 +20,10 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
     from mujoco_playground import registry
 
-from .base import Step, strong, third_party
+from .base import Step, strong
 from .mjx_fixes import bodies_once
 from .spaces import Box
+from .third_party import third_party
 
 # (model of MJX, raw keys [n, 2]) -> (the model with n values of some leaves, a model of their axes).
 Randomizer = Callable[[Any, chex.Array], tuple[Any, Any]]

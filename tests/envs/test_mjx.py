@@ -43,6 +43,15 @@ MODEL = """
   <actuator><motor name="push" joint="rail" ctrllimited="true" ctrlrange="-2 3"/></actuator>
 </mujoco>
 """
+BALL = """
+<mujoco>
+  <worldbody>
+    <geom type="plane" size="5 5 0.1"/>
+    <body pos="0 0 0.09"><joint name="drop" type="slide" axis="0 0 1"/><geom size="0.1"/></body>
+  </worldbody>
+  <actuator><motor joint="drop" ctrlrange="-1 1"/></actuator>
+</mujoco>
+"""
 
 
 class Tumble(MujocoEnvironment):
@@ -130,6 +139,21 @@ def test_a_model_of_ones_own_moves_as_in_mujoco():
     assert touched > 5
     assert step._cache_size() == 1
     np.testing.assert_array_equal(env.action_space.high, [3.0])
+
+
+def test_warp_has_room_for_the_contacts_of_many_copies():
+    """MuJoCo Warp's default is room for one copy's, 48 in all, and the others fall through the floor."""
+    model = mujoco.MjModel.from_xml_string(BALL)
+    env, copies = Tumble(model, frame_skip=10, impl="warp"), 100
+    states = jax.tree.map(lambda x: jnp.broadcast_to(x, (copies, *jnp.shape(x))), env.state(model.qpos0, -jnp.ones(1)))
+    states = states._replace(remembered=states.qpos[:, -1])
+    actions = jnp.zeros((copies, 1))
+    _, step = jax.jit(jax.vmap(env.step))(jax.random.split(jax.random.key(0), copies), states, actions)
+    data = mujoco.MjData(model)
+    data.qvel[:] = -1.0
+    mujoco.mj_step(model, data, nstep=10)
+    assert data.ncon == 1
+    np.testing.assert_allclose(step.obs, np.tile([*data.qpos, *data.qvel], (copies, 1)), atol=1e-4)
 
 
 def test_what_it_was_made_with_is_known_and_makes_it_again():

@@ -1,0 +1,60 @@
+"""Linear systems of physics: solved right, and on a CPU without LAPACK, whose batches wait for each other."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.linalg
+import numpy as np
+import pytest
+import scipy.linalg
+
+from onejit import envs
+from onejit.envs.third_party import cholesky, cholesky_solve, third_party
+
+
+def test_a_factor_and_a_solution_by_hand():
+    # [[4, 2], [2, 5]] = UᵀU with U = [[2, 1], [0, 2]]; x = [1, 2] gives [4 + 4, 2 + 10].
+    factor = cholesky(jnp.array([[4.0, 2.0], [2.0, 5.0]]))
+    np.testing.assert_allclose(factor, [[2.0, 1.0], [0.0, 2.0]], rtol=1e-6)
+    np.testing.assert_allclose(cholesky_solve(factor, jnp.array([8.0, 12.0])), [1.0, 2.0], rtol=1e-6)
+
+
+def test_what_is_traced_inside_agrees_with_scipy_and_is_jaxs_own_outside():
+    random = np.random.default_rng(0)
+    root = random.normal(size=(3, 6, 6))
+    matrices = np.float32(root @ root.transpose(0, 2, 1) + np.eye(6))
+    right = np.float32(random.normal(size=(3, 6, 2)))
+
+    def solve(matrix, right):
+        factor = jax.scipy.linalg.cho_factor(matrix)
+        columns = jax.scipy.linalg.cho_solve(factor, right)
+        one = jax.scipy.linalg.solve(matrix, right[:, 0], assume_a="pos")
+        return factor[0], columns, one
+
+    def traced(context):
+        with context:
+            return jax.jit(jax.vmap(solve)).lower(matrices, right)
+
+    ours = traced(third_party())
+    for i, (factor, columns, one) in enumerate(zip(*ours.compile()(matrices, right), strict=True)):
+        np.testing.assert_allclose(factor, np.triu(scipy.linalg.cho_factor(matrices[i])[0]), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(columns, np.linalg.solve(matrices[i], right[i]), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(one, columns[:, 0], rtol=1e-5)
+    if jax.default_backend() == "cpu":
+        assert "lapack" not in ours.as_text()
+        assert "lapack" in traced(contextlib.nullcontext()).as_text()
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere there is no LAPACK")
+@pytest.mark.parametrize(
+    ("env_id", "options"),
+    [("mjx/InvertedPendulum-v5", {}), ("brax/inverted_pendulum", {"backend": "generalized"})],
+)
+def test_a_step_and_a_reset_call_no_lapack(env_id, options):
+    env = envs.make(env_id, **options)
+    reset = jax.jit(env.reset).lower(jax.random.key(0))
+    state, _ = jax.eval_shape(env.reset, jax.random.key(0))
+    step = jax.jit(env.step).lower(jax.random.key(0), state, jnp.zeros(env.action_space.shape))
+    for lowered in (reset, step):
+        assert "lapack" not in lowered.as_text()
