@@ -1,7 +1,7 @@
 """Hyperparameters per algorithm and environment, as data; the scripts take them unless a flag says otherwise.
 
 `scripts/learning_curves.py` runs them; `results/learning/` holds what came out of those that it has run. Those of
-`playground/` are the published ones, for an accelerator, and have not been run here.
+`playground/`, but for CartpoleBalance, are the published ones, for an accelerator, and have not been run here.
 """
 
 from typing import Any
@@ -130,12 +130,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "normalize_reward": True,
             "total_steps": 500_000,
         },
-        "playground/CartpoleSwingup": {
-            **_PPO_ROBOT,
-            "gamma": 0.99,
-            "num_envs": 128,
-            "num_steps": 32,
-            "total_steps": 2_000_000,
+        "playground/CartpoleBalance": {
+            "num_envs": 64,
+            "num_steps": 64,
+            "num_minibatches": 16,
+            "update_epochs": 10,
+            "normalize_obs": True,
+            "normalize_reward": True,
+            "total_steps": 1_000_000,
         },
     },
     "spo": {"gymnax/CartPole-v1": _CARTPOLE, "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000}},
@@ -160,7 +162,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
         "mjx/InvertedPendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 40.0, "total_steps": 200_000},
         "mjx/InvertedDoublePendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 350.0, "total_steps": 200_000},
-        "playground/CartpoleSwingup": {**_FAST_ROBOT, "gamma": 0.99, "v_min": 0.0, "v_max": 100.0},
+        "playground/CartpoleBalance": {
+            **_FAST_ROBOT,
+            "gamma": 0.99,
+            "v_min": 0.0,
+            "v_max": 100.0,
+            "total_steps": 300_000,
+        },
         "playground/G1JoystickFlatTerrain": _JOYSTICK,
         "playground/G1JoystickRoughTerrain": _JOYSTICK,
         "playground/T1JoystickFlatTerrain": _JOYSTICK,

@@ -18,13 +18,12 @@ import jax.scipy.linalg
 @contextlib.contextmanager
 def third_party() -> Iterator[None]:
     """What is traced inside may broadcast ranks, multiplies matrices exactly, and solves without LAPACK on a CPU."""
-    module = vars(jax.scipy.linalg)
     solvers = {"cho_factor": _cho_factor, "cho_solve": _cho_solve, "solve": _solve}
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.numpy_rank_promotion("allow"))
         stack.enter_context(jax.default_matmul_precision("highest"))
         for name, function in solvers.items():
-            stack.enter_context(replaced(module, name, function))
+            stack.enter_context(replaced(vars(jax.scipy.linalg), name, function))
         yield
 
 
@@ -68,24 +67,25 @@ def cholesky_solve(factor: chex.Array, vector: chex.Array) -> chex.Array:
     return jax.lax.fori_loop(0, n, backward, y) / diagonal
 
 
-_jax_cho_factor, _jax_cho_solve = jax.scipy.linalg.cho_factor, jax.scipy.linalg.cho_solve
+# jax's own, for other platforms, and for what physics does not ask for: batches, lower factors, general matrices.
+_JAX = {name: getattr(jax.scipy.linalg, name) for name in ("cho_factor", "cho_solve", "solve")}
 
 
-def _cho_factor(a):
-    """`jax.scipy.linalg.cho_factor` of a matrix, with its defaults."""
-    factor = jax.lax.platform_dependent(a, cpu=cholesky, default=lambda a: _jax_cho_factor(a)[0])
-    return factor, False
+def _cho_factor(a, lower=False, **options):
+    if lower or options or a.ndim != 2:
+        return _JAX["cho_factor"](a, lower, **options)
+    return jax.lax.platform_dependent(a, cpu=cholesky, default=lambda a: _JAX["cho_factor"](a)[0]), False
 
 
-def _cho_solve(c_and_lower, b):
-    """`jax.scipy.linalg.cho_solve` of a factor from `_cho_factor`, and a vector or the columns of a matrix."""
-    factor, _ = c_and_lower
+def _cho_solve(c_and_lower, b, **options):
+    factor, lower = c_and_lower
+    if lower or options or factor.ndim != 2:
+        return _JAX["cho_solve"](c_and_lower, b, **options)
     solve = cholesky_solve if b.ndim == 1 else jax.vmap(cholesky_solve, (None, 1), 1)
-    return jax.lax.platform_dependent(factor, b, cpu=solve, default=lambda u, b: _jax_cho_solve((u, False), b))
+    return jax.lax.platform_dependent(factor, b, cpu=solve, default=lambda u, b: _JAX["cho_solve"]((u, False), b))
 
 
-def _solve(a, b, assume_a="pos"):
-    """`jax.scipy.linalg.solve` of a symmetric positive definite matrix, the only ones that physics solves for."""
-    if assume_a != "pos":
-        raise NotImplementedError(f"assume_a={assume_a!r}")
+def _solve(a, b, *args, **options):
+    if args or options != {"assume_a": "pos"}:
+        return _JAX["solve"](a, b, *args, **options)
     return _cho_solve(_cho_factor(a), b)

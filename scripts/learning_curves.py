@@ -44,7 +44,7 @@ def _race(algorithm: str, env: str, title: str, **changes) -> Case:
 
 
 _HALFCHEETAH = {"env": "brax/halfcheetah", "title": "Brax halfcheetah (spring)", "total_steps": 500_000}
-_SWINGUP = {"env": "playground/CartpoleSwingup", "title": "Playground CartpoleSwingup"}
+_BALANCE = {"env": "playground/CartpoleBalance", "title": "Playground CartpoleBalance"}
 
 
 CASES = {
@@ -100,8 +100,8 @@ CASES = {
     "ppo_halfcheetah_race": _race("ppo", **_HALFCHEETAH),
     "fast_td3_halfcheetah_race": _race("fast_td3", **_HALFCHEETAH),
     "fast_sac_halfcheetah_race": _race("fast_sac", **_HALFCHEETAH),
-    "ppo_swingup_race": _race("ppo", **_SWINGUP),
-    "fast_td3_swingup_race": _race("fast_td3", **_SWINGUP),
+    "ppo_balance_race": _race("ppo", **_BALANCE),
+    "fast_td3_balance_race": _race("fast_td3", **_BALANCE),
 }
 
 

@@ -46,6 +46,19 @@ def test_what_is_traced_inside_agrees_with_scipy_and_is_jaxs_own_outside():
         assert "lapack" in traced(contextlib.nullcontext()).as_text()
 
 
+def test_what_physics_does_not_ask_for_is_jaxs_own():
+    general, right, positive = np.float32([[0, 2], [1, 1]]), np.float32([2, 3]), np.float32([[4, 2], [2, 5]])
+    own = jax.scipy.linalg.cho_factor
+    with third_party():
+        assert jax.scipy.linalg.cho_factor is not own
+        # 2 x_1 = 2 and x_0 + x_1 = 3
+        np.testing.assert_allclose(jax.scipy.linalg.solve(general, right), [2.0, 1.0], rtol=1e-6)
+        lower = jax.scipy.linalg.cho_factor(positive, lower=True)
+        np.testing.assert_allclose(jax.scipy.linalg.cho_solve(lower, np.float32([8, 12])), [1.0, 2.0], rtol=1e-6)
+    assert lower[1]
+    assert jax.scipy.linalg.cho_factor is own
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere there is no LAPACK")
 @pytest.mark.parametrize(
     ("env_id", "options"),
