@@ -175,6 +175,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "playground/T1JoystickRoughTerrain": _JOYSTICK,
         "playground/CheetahRun": {
             **_FAST_TD3_PUBLISHED,
+            "reset": "bank",  # a reset takes 200 steps of the physics
             "v_min": -500.0,
             "v_max": 500.0,
             "n_step": 3,
