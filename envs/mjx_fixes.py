@@ -1,6 +1,6 @@
 """What mujoco-mjx 3.17 is made to do otherwise while a step is traced: contact frames, and the cost of deep robots.
 
-Both replace one private entry of MJX's, and put it back; tests compare with MuJoCo, and fail if MJX changes.
+Both replace one private entry of MJX's and put it back; tests fail if MJX changes.
 """
 
 import contextlib

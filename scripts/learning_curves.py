@@ -1,7 +1,7 @@
 """Learning curves of the presets over many seeds, one small result file per case; what exists is not run again.
 
 `python scripts/learning_curves.py --cases=ppo_cartpole` writes results/learning/ppo_cartpole.json and redraws
-results/learning_curves.png from all files, and results/fast_off_policy.png, return against steps and against seconds.
+results/learning_curves.png from all files, and results/fast_off_policy.png, returns against steps and against seconds.
 Seeds are vmapped, except where the case says otherwise. Evaluation is deterministic, with the same start states each
 time, and outside the seconds that are counted.
 """
