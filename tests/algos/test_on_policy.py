@@ -67,28 +67,26 @@ def test_truncation_probe_fails_when_truncation_is_wrong(mistake, monkeypatch):
     assert action[place] != env.solve(gamma=0.9)[1][place]
 
 
-@pytest.mark.parametrize("name", ["spo", "mdpo"])  # PPO resumes in another process, in test_checkpoint
-def test_resume_is_exact(name, assert_resume_is_exact):
-    module = ALGORITHMS[name]
-    config = module.Config(**SIZES, normalize_obs=True, normalize_reward=True)
-    algorithm = module.make(envs.make("probe/delay"), config)
+def test_resume_of_mdpo_is_exact(assert_resume_is_exact):
+    """Its step has two passes; PPO's, which is SPO's too, resumes in another process, in test_checkpoint."""
+    config = mdpo.Config(**SIZES, normalize_obs=True, normalize_reward=True)
+    algorithm = mdpo.make(envs.make("probe/delay"), config)
     init = jax.jit(algorithm.init)
     step = jax.jit(algorithm.step).lower(jax.eval_shape(init, jax.random.key(0))).compile()
     assert_resume_is_exact(algorithm, init, step, 2)
 
 
-@pytest.mark.parametrize("name", ["mdpo"])  # PPO's are in test_ppo, as a sweep
-def test_vmapped_seeds_equal_single_runs_and_differ_from_each_other(name):
-    module = ALGORITHMS[name]
-    algorithm = module.make(envs.make("probe/delay", continuous=True), module.Config(**SIZES))
+def test_vmapped_seeds_of_mdpo_equal_single_runs_and_differ_from_each_other():
+    """PPO's are in test_ppo, as a sweep."""
+    algorithm = mdpo.make(envs.make("probe/delay", continuous=True), mdpo.Config(**SIZES))
 
     def run(key):
         return algos.train(algorithm, key, num_iterations=3)
 
     keys = jax.random.split(jax.random.key(0), 3)
-    many = jax.jit(jax.vmap(run))(keys)[0].learner.params
+    many, single = jax.jit(jax.vmap(run))(keys)[0].learner.params, jax.jit(run)
     for i in range(3):
-        one = jax.jit(run)(jax.random.clone(keys)[i])[0].learner.params
+        one = single(jax.random.clone(keys)[i])[0].learner.params
         jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-6), many, one)
     kernel = many["value"]["params"]["torso"]["Dense_0"]["kernel"]
     assert np.abs(kernel[0] - kernel[1]).max() > 0.1
