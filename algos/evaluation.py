@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..envs import Environment
+from ..envs.contract import Contracted
 from .base import Algorithm, Metrics, State
 
 
@@ -41,7 +42,11 @@ def evaluate(
       key: a typed key.
       num_episodes: how many.
       max_steps: steps after which it stops in any case, for environments without a time limit.
+
+    Raises:
+      ContractError: the environment breaks the contract.
     """
+    env = Contracted(env)
     reset_key, run_key = jax.random.split(key)
     env_state, obs = jax.vmap(env.reset)(jax.random.split(reset_key, num_episodes))
     episodes = Episodes(

@@ -6,6 +6,7 @@ keeps the true successor. A suite's package is imported when one of its environm
 
 from .base import Environment, Step
 from .checking import check
+from .contract import ContractError
 from .discretize import Discretized
 from .observations import Adversary, Flattened, Frames, FrameStack, NoisyObservations
 from .registry import env_ids, make, register
@@ -16,6 +17,7 @@ from .wrapper import Wrapper
 __all__ = [
     "Adversary",
     "Box",
+    "ContractError",
     "Discrete",
     "Discretized",
     "Environment",

@@ -1,11 +1,14 @@
 """Wrappers of what an agent sees: Gaussian noise with an adversary before it, stacked frames, and vectors.
 
+Dtypes stay as they are, but that noise makes floats of integers.
+
 `FrameStack(NoisyObservations(env, sigma), 5)` is the environment of a smoothed policy (Kumar et al. 2022, arXiv
 2106.11420): noise is drawn once for each raw observation, and a frame in the stack keeps its draw. The certificate of
 `losses.certified_return` holds for that order only; stacking first and then adding noise would show the agent several
 draws for one observation, which an adversary pays for once.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -85,13 +88,16 @@ class NoisyObservations(Wrapper):
         for name, value in (("sigma", sigma), ("budget", budget)):
             if not isinstance(value, jax.core.Tracer) and not 0.0 <= float(value) < np.inf:
                 raise ValueError(f"{name}={value}: must be finite and at least 0")
-        self.observation_space = Box(-np.inf, np.inf, _box(env).shape)
+        space = _box(env)
+        dtype = space.dtype if jnp.issubdtype(space.dtype, jnp.floating) else jnp.float32
+        self.observation_space = dataclasses.replace(space, low=-np.inf, high=np.inf, dtype=dtype)
         self.sigma, self.adversary, self.budget = sigma, adversary, budget
 
     def reset(self, key: chex.PRNGKey):
         """Starts an episode, with the whole budget."""
         key, reset_key = jax.random.split(key)
         env_state, obs = self.env.reset(reset_key)
+        obs = obs.astype(self.observation_space.dtype)
         frames = ()
         if self.adversary:
             empty = jnp.zeros((self.adversary.num_frames, *obs.shape), obs.dtype)
@@ -102,7 +108,8 @@ class NoisyObservations(Wrapper):
         """Advances by one step."""
         key, step_key = jax.random.split(key)
         env_state, result = self.env.step(step_key, state.env_state, action)
-        state, obs = self._observe(key, state._replace(env_state=env_state), result.obs)
+        obs = result.obs.astype(self.observation_space.dtype)
+        state, obs = self._observe(key, state._replace(env_state=env_state), obs)
         return state, result._replace(obs=obs)
 
     def inner_state(self, state: NoisyState) -> Any:
@@ -149,7 +156,8 @@ class FrameStack(Wrapper):
             (space.low, space.high) if num_frames == 1 else (np.minimum(space.low, 0), np.maximum(space.high, 0))
         )
         low, high = (np.concatenate([bound] * num_frames, axis=-1) for bound in (low, high))
-        self.observation_space, self.num_frames = Box(low, high), num_frames
+        self.observation_space = dataclasses.replace(space, low=low, high=high, shape=low.shape)
+        self.num_frames = num_frames
 
     def reset(self, key: chex.PRNGKey):
         """Starts an episode."""
@@ -181,7 +189,8 @@ class Flattened(Wrapper):
     def __init__(self, env: Environment):
         super().__init__(env)
         space = _box(env)
-        self.observation_space = Box(space.low.ravel(), space.high.ravel())
+        low, high = space.low.ravel(), space.high.ravel()
+        self.observation_space = dataclasses.replace(space, low=low, high=high, shape=low.shape)
 
     def reset(self, key: chex.PRNGKey):
         """Starts an episode."""

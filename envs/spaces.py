@@ -1,6 +1,7 @@
 """What an observation or an action may be: a Box of numbers or one of n choices."""
 
 import dataclasses
+from typing import Any
 
 import chex
 import jax
@@ -9,6 +10,12 @@ import numpy as np
 
 # Bounds at least this large stand for "unbounded": several suites write the largest float32 instead of infinity.
 _UNBOUNDED = 1e30
+_SINGLE = {np.dtype(f"{kind}64"): np.dtype(f"{kind}32") for kind in ("float", "int", "uint")}
+
+
+def single(dtype: Any) -> Any:
+    """What a dtype is without JAX_ENABLE_X64: 32 bits instead of 64."""
+    return _SINGLE.get(dtype, dtype)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -19,16 +26,20 @@ class Box:
       low: lower bounds; a scalar or anything that broadcasts to shape. −inf where there is none.
       high: upper bounds, likewise. inf where there is none.
       shape: the shape; by default that of the bounds.
-      dtype: the dtype of the elements.
+      dtype: the dtype of the elements; of 64 bits, the same with 32.
+      normalize: whether running statistics may normalise observations, where they are asked for; by default unless
+        they are bool. Say False of what is no physical quantity, such as a mask.
 
     Raises:
-      ValueError: the bounds do not broadcast to shape, or a lower bound is above its upper bound.
+      ValueError: the bounds do not broadcast to shape, a lower bound is above its upper bound, or normalize is none of
+        True, False and None.
     """
 
     low: np.ndarray
     high: np.ndarray
     shape: tuple[int, ...] | None = None
     dtype: np.dtype = np.dtype("float32")
+    normalize: bool | None = None
 
     def __post_init__(self):
         shape = np.broadcast_shapes(np.shape(self.low), np.shape(self.high)) if self.shape is None else self.shape
@@ -37,7 +48,10 @@ class Box:
             bound = np.where(np.abs(bound) >= _UNBOUNDED, np.copysign(np.inf, bound), bound)
             object.__setattr__(self, name, np.broadcast_to(bound, shape))
         object.__setattr__(self, "shape", tuple(shape))
-        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+        object.__setattr__(self, "dtype", single(np.dtype(self.dtype)))
+        if self.normalize not in (True, False, None):
+            raise ValueError(f"Box: normalize={self.normalize!r}: must be True, False or None")
+        object.__setattr__(self, "normalize", self.dtype != bool if self.normalize is None else bool(self.normalize))
         if not np.all(self.low <= self.high):
             raise ValueError(f"Box: low must not be above high, got low={self.low}, high={self.high}")
 
@@ -55,7 +69,7 @@ class Box:
     def from_unit(self, x: chex.Array) -> jax.Array:
         """Maps [−1, 1] affinely to the bounds, which must be finite: −1 to low, 1 to high; `[..., *shape]`."""
         low, high = (jnp.broadcast_to(bound, jnp.shape(x)) for bound in (self.low, self.high))
-        return low + 0.5 * (x + 1.0) * (high - low)
+        return (low + 0.5 * (x + 1.0) * (high - low)).astype(self.dtype)
 
     def sample(self, key: chex.PRNGKey) -> jax.Array:
         """A uniform element; standard normal, moved inside the bounds, where a bound is missing."""

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .base import Environment, Observation
+from .contract import Contracted
 
 RESETS = ("full", "bank", "first")
 _REFRESH_INTERVAL = 8
@@ -67,6 +68,7 @@ class VectorEnv:
       bank_size: entries of the bank.
 
     Raises:
+      ContractError: env is no environment; the message says what to write instead.
       ValueError: num_envs or bank_size is below 1, or reset is none of the three.
     """
 
@@ -76,7 +78,7 @@ class VectorEnv:
                 raise ValueError(f"{name}={value}: must be at least 1")
         if reset not in RESETS:
             raise ValueError(f"reset={reset!r}: must be one of {', '.join(RESETS)}")
-        self.env = env
+        self.env, self._contracted = env, Contracted(env)
         self.num_envs = num_envs
         self._reset_mode = reset
         self._bank_size = bank_size
@@ -88,6 +90,9 @@ class VectorEnv:
 
         Returns:
           The state and the observations to act on, `[N, ...]`.
+
+        Raises:
+          ContractError: the environment's reset breaks the contract.
         """
         # Split as in step, so that the two share compiled kernels.
         choice_keys, reset_keys = jax.random.split(key, (2, self.num_envs))
@@ -97,11 +102,12 @@ class VectorEnv:
             kind = jax.random.key_impl(key)
             # As raw numbers: jax's key-reuse checker refuses a vmapped scan over an array of keys.
             bank = jax.lax.map(
-                lambda data: self.env.reset(jax.random.wrap_key_data(data, impl=kind)), jax.random.key_data(bank_keys)
+                lambda data: self._contracted.reset(jax.random.wrap_key_data(data, impl=kind)),
+                jax.random.key_data(bank_keys),
             )
             env_state, obs = self._draw(bank, choice_keys[0])
         else:
-            env_state, obs = jax.vmap(self.env.reset)(reset_keys)
+            env_state, obs = jax.vmap(self._contracted.reset)(reset_keys)
             bank = jax.tree.map(jnp.copy, (env_state, obs)) if self._reset_mode == "first" else ()
         state = VectorState(
             env_state=env_state,
@@ -124,10 +130,10 @@ class VectorEnv:
           The next state and the `VectorStep`.
 
         Raises:
-          TypeError: the environment's step changes the structure, shapes or dtypes of its state or observation.
+          ContractError: the environment's step breaks the contract.
         """
         step_keys, reset_keys = jax.random.split(key, (2, self.num_envs))
-        stepped, step = jax.vmap(self.env.step)(step_keys, state.env_state, action)
+        stepped, step = jax.vmap(self._contracted.step)(step_keys, state.env_state, action)
         done = step.terminated | step.truncated
         bank, bank_cursor, (env_state, obs) = self._restart(reset_keys, state, done, (stepped, step.obs))
         episode_return = state.episode_return + step.reward
@@ -153,13 +159,13 @@ class VectorEnv:
     def _restart(self, keys, state, done, stepped):
         """The bank after this step, its cursor, and (states, observations), new ones where an episode ended."""
         if self._reset_mode == "full":
-            return state.bank, state.bank_cursor, _where_done(done, jax.vmap(self.env.reset)(keys), stepped)
+            return state.bank, state.bank_cursor, _where_done(done, jax.vmap(self._contracted.reset)(keys), stepped)
         if self._reset_mode == "first":
             return state.bank, state.bank_cursor, _where_done(done, state.bank, stepped)
         refresh_key, choice_key = jax.random.split(keys[0])
 
         def refreshed():
-            entry, place = self.env.reset(refresh_key), state.bank_cursor // _REFRESH_INTERVAL
+            entry, place = self._contracted.reset(refresh_key), state.bank_cursor // _REFRESH_INTERVAL
             return jax.tree.map(lambda pool, x: pool.at[place].set(x), state.bank, entry)
 
         # Most steps need neither, and a reset of its own is a good part of a step of a robot.
@@ -176,24 +182,4 @@ class VectorEnv:
 
 def _where_done(done, fresh, stepped):
     """Per-copy choice between two pairs (states, observations) with the leading axis N."""
-    _require_same_types("state", fresh[0], stepped[0])
-    _require_same_types("observation", fresh[1], stepped[1])
     return jax.vmap(lambda flag, a, b: jax.tree.map(lambda x, y: jnp.where(flag, x, y), a, b))(done, fresh, stepped)
-
-
-def _require_same_types(what: str, before: Any, after: Any) -> None:
-    """Says in plain words what scan would say in its own, when step's types differ from reset's."""
-    before_tree, after_tree = jax.tree.structure(before), jax.tree.structure(after)
-    if before_tree != after_tree:
-        raise TypeError(
-            f"the environment's {what} changes its structure between reset and step: "
-            f"reset gives {before_tree}, step gives {after_tree}; `envs.check(env)` tells more"
-        )
-    leaves = zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True)
-    for (path, old), new in leaves:
-        if (old.shape, old.dtype) != (new.shape, new.dtype):
-            raise TypeError(
-                f"the environment's {what}{jax.tree_util.keystr(path)} changes between reset and step: "
-                f"reset gives {old.dtype}{list(old.shape[1:])}, step gives {new.dtype}{list(new.shape[1:])}; "
-                "`envs.check(env)` tells more"
-            )
