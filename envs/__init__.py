@@ -9,7 +9,7 @@ from .checking import check
 from .contract import ContractError
 from .discretize import Discretized
 from .observations import Adversary, Flattened, Frames, FrameStack, NoisyObservations
-from .registry import env_ids, make, register
+from .registry import env_ids, from_gymnax, make, register
 from .spaces import Box, Discrete, Space
 from .vector import VectorEnv, VectorState, VectorStep
 from .wrapper import Wrapper
@@ -33,6 +33,7 @@ __all__ = [
     "Wrapper",
     "check",
     "env_ids",
+    "from_gymnax",
     "make",
     "register",
 ]

@@ -1,6 +1,7 @@
 """Brax's robots (brax >= 0.14), without Brax's own episode and auto-reset wrappers."""
 
 import contextlib
+import inspect
 import io
 import warnings
 from typing import Any, NamedTuple
@@ -17,12 +18,15 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
 
 from .base import Step, strong
 from .mjx_fixes import bodies_once
+from .options import checked, unfit
 from .spaces import Box
 from .third_party import third_party
 
 BACKENDS = ("spring", "generalized", "positional", "mjx")
 # Do not work upstream, with any backend.
 _REFUSED = {"swimmer": "Brax 0.14 calls jax.numpy.clip(a_min=...) in its fluid model, which jax has removed"}
+# What the options of the solver are called in its model.
+_SOLVER = {"solver_iterations": "opt.iterations", "ls_iterations": "opt.ls_iterations"}
 # Have no physics engine, hence no backend.
 _WITHOUT_BACKEND = ("fast",)
 
@@ -54,30 +58,49 @@ def make(
       **options: passed to Brax's environment, such as reset_noise_scale=0.1.
 
     Raises:
-      ValueError: the environment does not work upstream, or an option is not valid for it.
+      ValueError: the environment does not work upstream, an option is not one of its own, or has a value that is not
+        allowed.
     """
     if name in _REFUSED:
         raise ValueError(f"brax/{name} is not offered: {_REFUSED[name]}")
-    if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r}: must be one of {', '.join(BACKENDS)}")
-    if episode_length < 1:
-        raise ValueError(f"episode_length={episode_length}: must be at least 1")
-    solver = {"opt.iterations": solver_iterations, "opt.ls_iterations": ls_iterations}
-    solver = {field: value for field, value in solver.items() if value is not None}
+    given = {"backend": backend, "episode_length": episode_length, **options}
+    if solver_iterations is not None:
+        given["solver_iterations"] = solver_iterations
+    if ls_iterations is not None:
+        given["ls_iterations"] = ls_iterations
+    counts = dict.fromkeys(("episode_length", *_SOLVER), 1)
+    given = checked(
+        f"brax/{name}",
+        given,
+        {"backend": "spring", **counts, **_own_defaults(name)},
+        low=counts | {"n_frames": 1, "reset_noise_scale": 0.0},
+        choices={"backend": BACKENDS},
+    )
+    solver = {field: given[option] for option, field in _SOLVER.items() if option in given}
     if solver and (backend != "mjx" or name in _WITHOUT_BACKEND):
         engine = "no physics engine" if name in _WITHOUT_BACKEND else f"backend={backend!r}"
         raise ValueError(f"solver_iterations and ls_iterations need backend='mjx', brax/{name} has {engine}")
+    own = {option: given[option] for option in options}
     if name not in _WITHOUT_BACKEND:
-        options["backend"] = backend
+        own["backend"] = backend
     with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
         warnings.simplefilter("ignore")  # that Brax's environments are in maintenance, at every construction
         try:
-            env = brax.envs.get_environment(name, **options)
-        except TypeError as error:
-            raise ValueError(f"brax/{name}: {error}") from error
+            env = brax.envs.get_environment(name, **own)
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise unfit(f"brax/{name}", given, error) from error
     if solver:
         env.sys = env.sys.tree_replace(solver)
-    return Brax(env, episode_length, {"backend": backend, "episode_length": episode_length, **options})
+    return Brax(env, given["episode_length"], given)
+
+
+def _own_defaults(name: str) -> dict[str, Any]:
+    """The options of Brax's environment itself, with their defaults."""
+    parameters = inspect.signature(brax.envs._envs[name]).parameters.values()
+    own = {each.name: each.default for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD}
+    if name not in _WITHOUT_BACKEND:
+        own |= {"n_frames": 1, "debug": False}
+    return own
 
 
 class BraxState(NamedTuple):
@@ -116,7 +139,7 @@ class Brax:
         with third_party(), bodies_once():
             following = self._env.step(previous, action)
         time = state.time + 1
-        terminated = following.done > 0
+        terminated = jnp.asarray(following.done > 0)  # where nothing ends an episode, Brax has a Python number
         step = Step(
             obs=following.obs,
             reward=jnp.asarray(following.reward, jnp.float32),

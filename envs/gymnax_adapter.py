@@ -11,9 +11,12 @@ import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnax.environments.environment import Environment
 
 from .base import Step, strong
+from .contract import ContractError
 from .mujoco_renderer import RenderError
+from .options import checked, unfit
 from .spaces import Box, Discrete
 
 # Does not work upstream: it downloads its data set when it is made.
@@ -42,39 +45,64 @@ def make(name: str, **options) -> "Gymnax":
       **options: fields of gymnax's `EnvParams`, such as max_steps_in_episode=200.
 
     Raises:
-      ValueError: the environment does not work upstream, or an option is not one of its parameters.
+      ValueError: the environment does not work upstream, an option is not one of its parameters, or its value is not of
+        the kind of the default.
     """
     if name in _REFUSED:
         raise ValueError(f"gymnax/{name} is not offered: {_REFUSED[name]}")
     env, params = gymnax.make(name)
-    unknown = [option for option in options if option not in vars(params)]
-    if unknown:
-        raise ValueError(f"gymnax/{name} has no option {unknown[0]!r}; it has {sorted(vars(params))}")
-    return Gymnax(env, params.replace(**options))
+    limit = params.max_steps_in_episode  # one of gymnax's is a float
+    defaults = {**vars(params), "max_steps_in_episode": int(limit)}
+    options = checked(f"gymnax/{name}", options, defaults, low={"max_steps_in_episode": 1})
+    if isinstance(limit, float) and "max_steps_in_episode" in options:
+        options["max_steps_in_episode"] = float(options["max_steps_in_episode"])
+    try:
+        made = Gymnax(env, params.replace(**options))
+        if options:  # some are divided by
+            state, _ = jax.eval_shape(made.reset, jax.random.key(0))
+            action = jax.ShapeDtypeStruct(made.action_space.shape, made.action_space.dtype)
+            jax.eval_shape(made.step, jax.random.key(0), state, action)
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise unfit(f"gymnax/{name}", options, error) from error
+    return made
 
 
 class Gymnax:
     """A gymnax environment behind the contract, without gymnax's own auto-reset.
 
-    Observations are float32; a discrete observation becomes one-hot. Rewards are float32.
+    Observations are float32; a discrete observation becomes one-hot. Rewards are float32. What gymnax's `is_truncated`
+    says is a truncation: by default a time limit, `params.max_steps_in_episode`. Parameters without that field have
+    no time limit.
+
+    Args:
+      env: a gymnax environment, of gymnax >= 1.0: its `step_env` says whether the task is over, without a time limit.
+      params: its parameters, by default its `default_params`.
+
+    Raises:
+      ContractError: it is no gymnax environment.
+      ValueError: a space is neither a gymnax Box nor a gymnax Discrete.
     """
 
-    def __init__(self, env: gymnax.environments.environment.Environment, params: Any):
-        self._env = env
-        self._params = params
-        space = env.observation_space(params)
-        self._num_observations = space.n if hasattr(space, "n") else None
+    def __init__(self, env: Environment, params: Any = None):
+        if not isinstance(env, Environment):
+            given = env.__name__ if isinstance(env, type) else type(env).__name__
+            raise ContractError(f"env={given}: must be a gymnax environment, an instance of gymnax's Environment")
+        self._env, self._params = env, env.default_params if params is None else params
+        # The field is asked for by the method of gymnax's own base class alone.
+        self._has_time_limit = type(env).is_truncated is not Environment.is_truncated or hasattr(
+            self._params, "max_steps_in_episode"
+        )
+        space = env.observation_space(self._params)
+        self._num_observations = int(space.n) if isinstance(space, gymnax.environments.spaces.Discrete) else None
         if self._num_observations:
             self.observation_space = Box(0.0, 1.0, (self._num_observations,))
         elif env.name in _WRONG_BOUNDS:
             self.observation_space = Box(-np.inf, np.inf, tuple(space.shape))
         else:
-            self.observation_space = Box(np.asarray(space.low), np.asarray(space.high), tuple(space.shape))
-        space = env.action_space(params)
-        if hasattr(space, "n"):
-            self.action_space = Discrete(int(space.n))
-        else:
-            self.action_space = Box(np.asarray(space.low), np.asarray(space.high), tuple(space.shape))
+            self.observation_space = _box(env, "observation", space)
+        space = env.action_space(self._params)
+        discrete = isinstance(space, gymnax.environments.spaces.Discrete)
+        self.action_space = Discrete(int(space.n)) if discrete else _box(env, "action", space)
 
     def reset(self, key: chex.PRNGKey):
         """Starts an episode."""
@@ -86,7 +114,7 @@ class Gymnax:
         """Advances by one step; the action is an element of `action_space`."""
         with jax.numpy_rank_promotion("allow"):
             obs, state, reward, terminated, info = self._env.step_env(key, state, action, self._params)
-            truncated = self._env.is_truncated(state, self._params)
+            truncated = self._has_time_limit and self._env.is_truncated(state, self._params)
         step = Step(
             obs=self._observation(obs),
             reward=jnp.asarray(reward, jnp.float32).reshape(()),
@@ -129,3 +157,9 @@ class Gymnax:
         if self._num_observations:
             return jax.nn.one_hot(obs, self._num_observations, dtype=jnp.float32)
         return jnp.asarray(obs, jnp.float32).reshape(self.observation_space.shape)
+
+
+def _box(env, what, space):
+    if not isinstance(space, gymnax.environments.spaces.Box):
+        raise ValueError(f"{env.name}: the {what} space must be gymnax's Box or Discrete, got {space!r}")
+    return Box(np.asarray(space.low), np.asarray(space.high), tuple(space.shape))

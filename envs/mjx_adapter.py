@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
-from .mujoco_environment import MujocoEnvironment, mjx
+from .mujoco_environment import IMPLEMENTATIONS, MujocoEnvironment, mjx
+from .options import checked
 
 # What replaces the settings of the model. A shorter line search is several times faster on a CPU.
 SOLVERS = {"exact": {}, "fast": {"ls_iterations": 8}}
@@ -35,7 +36,7 @@ class Task(MujocoEnvironment):
       **options: weights and ranges, by the names that Gymnasium gives them.
 
     Raises:
-      ValueError: the solver is unknown or an option is not one of the task's.
+      ValueError: an option is not one of the task's, or has a value that is not allowed.
     """
 
     xml_file: str
@@ -46,23 +47,25 @@ class Task(MujocoEnvironment):
     defaults: dict[str, Any] = {"reset_noise_scale": 0.01}
 
     def __init__(self, *, solver: str = "exact", episode_length: int | None = None, impl: str = "jax", **options: Any):
-        if solver not in SOLVERS:
-            raise ValueError(f"solver={solver!r}: must be one of {', '.join(SOLVERS)}")
-        allowed = ["solver", "episode_length", "impl", *self.defaults]
-        for name in options:
-            if name not in self.defaults:
-                raise ValueError(f"mjx/{type(self).__name__}-v5 has no option {name!r}; it has {', '.join(allowed)}")
+        length = self.time_limit if episode_length is None else episode_length
+        given = {"solver": solver, "episode_length": length, "impl": impl, **options}
+        # What it was made with.
+        self.options = checked(
+            f"mjx/{type(self).__name__}-v5",
+            given,
+            {"solver": "exact", "episode_length": self.time_limit, "impl": "jax", **self.defaults},
+            low={"episode_length": 1, "reset_noise_scale": 0.0},
+            choices={"solver": tuple(SOLVERS), "impl": IMPLEMENTATIONS},
+        )
         if self.contact_forces and impl != "jax":
             raise ValueError(f"impl={impl!r}: mjx/{type(self).__name__}-v5 needs contact forces, which only jax has")
-        for name, value in (self.defaults | options).items():
-            setattr(self, name, value)
+        for name, default in self.defaults.items():
+            setattr(self, name, self.options.get(name, default))
         model = load(self.xml_file)
         if model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
             model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
         for name, value in SOLVERS[solver].items():
             setattr(model.opt, name, value)
-        length = self.time_limit if episode_length is None else episode_length
-        self.options = {"solver": solver, "episode_length": length, "impl": impl, **options}  # what it was made with
         super().__init__(model, frame_skip=self.frame_skip, episode_length=length, impl=impl)
 
     def start(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:

@@ -39,6 +39,7 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
 
 from .base import Step, strong
 from .mjx_fixes import bodies_once, contacts_as_in_mujoco
+from .options import require_count
 from .spaces import Box
 from .third_party import third_party
 
@@ -100,8 +101,7 @@ class MujocoEnvironment:
         self._capacity = {"naconmax": naconmax, "njmax": njmax}
         counts = {"frame_skip": frame_skip, "episode_length": episode_length, **self._capacity}
         for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+            require_count(name, value)
         if impl not in IMPLEMENTATIONS:
             raise ValueError(f"impl={impl!r}: must be one of {', '.join(IMPLEMENTATIONS)}")
         if model.nmocap:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .base import Environment
+from .options import require_count
 from .spaces import Box
 from .wrapper import Wrapper
 
@@ -146,8 +147,7 @@ class FrameStack(Wrapper):
 
     def __init__(self, env: Environment, num_frames: int):
         super().__init__(env)
-        if num_frames < 1:
-            raise ValueError(f"num_frames={num_frames}: must be at least 1")
+        require_count("num_frames", num_frames)
         space = _box(env)
         if not space.shape:
             raise ValueError(f"env.observation_space={space}: must have an axis")

@@ -5,7 +5,6 @@ These lose the final observation of an episode, and with full resets the truncat
 
 import contextlib
 import io
-import subprocess
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -19,11 +18,13 @@ import numpy as np
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")
     from mujoco_playground import registry
+    from mujoco_playground._src import mjx_env
 
 from .base import Step, strong
 from .mjx_fixes import bodies_once
+from .options import checked, unfit
 from .spaces import Box
-from .third_party import third_party
+from .third_party import replaced, third_party
 
 # (model of MJX, raw keys [n, 2]) -> (the model with n values of some leaves, a model of their axes).
 Randomizer = Callable[[Any, chex.Array], tuple[Any, Any]]
@@ -55,37 +56,45 @@ def make(
         dotted name, `**{"reward_config.scales.torques": 0.0}`.
 
     Raises:
-      ValueError: an option is not one of the config's, a value is out of range, or there is no randomisation.
-      OSError: the robot's model is not there and cannot be fetched.
+      ValueError: an option is not one of the config's, a value is not allowed, or there is no randomisation.
+      OSError: the robot's model is not there; it is never fetched.
     """
     config = registry.get_default_config(name)
-    known = sorted(each for each in _entries(config) if each not in ("impl", "episode_length"))
-    for option in options:
-        if option not in known:
-            raise ValueError(f"playground/{name} has no option {option!r}; it has {', '.join(known)}")
-    if impl not in ("jax", "warp"):
-        raise ValueError(f"impl={impl!r}: must be one of jax, warp")
-    if episode_length is not None and episode_length < 1:
-        raise ValueError(f"episode_length={episode_length}: must be at least 1")
+    known = dict(sorted(_entries(config)))
+    length = int(config.episode_length) if episode_length is None else episode_length
+    overrides = checked(
+        f"playground/{name}",
+        {"impl": impl, "episode_length": length, **options},
+        known | {"impl": "jax", "episode_length": 1},
+        low={"episode_length": 1, "action_repeat": 1, "ctrl_dt": 1e-6, "sim_dt": 1e-6},
+        choices={"impl": ("jax", "warp")},
+    )
+    if not (isinstance(randomize, bool) or callable(randomize)):
+        raise ValueError(f"playground/{name}: randomize={randomize!r}: must be True, False or a function")
     own = registry.get_domain_randomizer(name) if randomize is True else None
     if randomize is True:
         randomize = own
         if randomize is None:
             raise ValueError(f"playground/{name} has no randomisation of its own; give a function")
-    length = int(config.episode_length) if episode_length is None else episode_length
-    overrides = {"impl": impl, "episode_length": length, **options}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+
+    def refuse_to_fetch():
+        if not mjx_env.MENAGERIE_PATH.exists():
+            raise OSError(
+                f"playground/{name} needs the models of mujoco_menagerie, which are not at {mjx_env.MENAGERIE_PATH}; "
+                "nothing is fetched unasked: git clone https://github.com/google-deepmind/mujoco_menagerie "
+                f"{mjx_env.MENAGERIE_PATH} && git -C {mjx_env.MENAGERIE_PATH} checkout {mjx_env.MENAGERIE_COMMIT_SHA}"
+            )
+
+    # Playground would clone them, with git.
+    with replaced(vars(mjx_env), "ensure_menagerie_exists", refuse_to_fetch), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
             env = registry.load(name, config=config, config_overrides=overrides)
-    except TypeError as error:
-        raise ValueError(f"playground/{name}: {error}") from error
-    except (subprocess.CalledProcessError, FileNotFoundError) as error:
-        raise OSError(
-            f"playground/{name} needs models from mujoco_menagerie, which Playground clones with git when such a "
-            f"robot is first made, and that failed here ({error}); it needs git and a connection to github.com"
-        ) from error
-    made = Playground(env, length, int(env._config.get("action_repeat", 1)), randomize or None)
+        except OSError:
+            raise
+        except Exception as error:  # whatever Playground makes of options that do not go together
+            raise unfit(f"playground/{name}", overrides, error) from error
+    made = Playground(env, overrides["episode_length"], int(env._config.get("action_repeat", 1)), randomize or None)
     made.options = overrides | ({"randomize": True} if own else {})
     return made
 
@@ -204,14 +213,14 @@ def _randomized_leaves(randomize, model):
 
 
 def _entries(config, prefix=""):
-    """The names of a config's entries, dotted."""
+    """The entries of a config, with dotted names."""
     for name, value in config.items():
         if name in ("vision", "vision_config"):
             continue
         if isinstance(value, type(config)):
             yield from _entries(value, f"{prefix}{name}.")
         else:
-            yield prefix + name
+            yield prefix + name, value
 
 
 def _observation(obs):

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .base import Step
+from .options import checked
 from .spaces import Box, Discrete
 
 
@@ -110,10 +111,9 @@ def make(name: str, *, continuous: bool = False, **options) -> "Probe":
       **options: none; whatever else is given is refused by name.
 
     Raises:
-      ValueError: an option other than continuous.
+      ValueError: an option other than continuous, or continuous is neither True nor False.
     """
-    if options:
-        raise ValueError(f"probe/{name} has no option {next(iter(options))!r}; it has ['continuous']")
+    continuous = checked(f"probe/{name}", {"continuous": continuous, **options}, {"continuous": False})["continuous"]
     table, first_state = _united(_TABLES) if name == "all" else (_TABLES[name], {name: 0})
     return Probe(table, continuous, first_state)
 

@@ -2,7 +2,9 @@
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from .base import Environment
 
@@ -30,11 +32,18 @@ def make(env_id: str, **options) -> Environment:
 
     Raises:
       ValueError: the name is unknown (the message lists the nearest ones), does not work upstream (it says why), or an
-        option is not one of the adapter's.
+        option is not one of the adapter's or has a value that is not allowed.
       ModuleNotFoundError: the suite's package is not installed (the message says which extra to install).
     """
+    if not isinstance(env_id, str):
+        raise ValueError(f"env_id={env_id!r}: must be a name, such as 'gymnax/CartPole-v1'")
     if env_id in _REGISTERED:
-        return _REGISTERED[env_id](**options)
+        factory = _REGISTERED[env_id]
+        try:
+            inspect.signature(factory).bind(**options)
+        except TypeError as error:
+            raise ValueError(f"{env_id}: {error}") from error
+        return factory(**options)
     suite, _, name = env_id.partition("/")
     if suite not in _SUITES:
         raise ValueError(f"unknown environment {env_id!r}; {_nearest(env_id, env_ids())}")
@@ -42,6 +51,22 @@ def make(env_id: str, **options) -> Environment:
     if name not in adapter.names():
         raise ValueError(f"unknown environment {env_id!r}; {_nearest(env_id, env_ids(suite))}")
     return adapter.make(name, **options)
+
+
+def from_gymnax(env: Any, params: Any = None) -> Environment:
+    """Makes an environment of a gymnax environment of one's own.
+
+    Args:
+      env: a gymnax environment, of gymnax >= 1.0.
+      params: its parameters, by default its `default_params`. They need no `max_steps_in_episode`; then episodes have
+        no time limit, unless `is_truncated` is the environment's own.
+
+    Raises:
+      ContractError: it is no gymnax environment.
+      ValueError: a space is neither a gymnax Box nor a gymnax Discrete.
+      ModuleNotFoundError: gymnax is not installed.
+    """
+    return _adapter("gymnax").Gymnax(env, params)
 
 
 def register(env_id: str, factory: Callable[..., Environment]) -> None:

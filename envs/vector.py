@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from .base import Environment, Observation
 from .contract import Contracted
+from .options import require_count
 
 RESETS = ("full", "bank", "first")
 _REFRESH_INTERVAL = 8
@@ -74,8 +75,7 @@ class VectorEnv:
 
     def __init__(self, env: Environment, num_envs: int, reset: str = "full", bank_size: int = 64):
         for name, value in (("num_envs", num_envs), ("bank_size", bank_size)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+            require_count(name, value)
         if reset not in RESETS:
             raise ValueError(f"reset={reset!r}: must be one of {', '.join(RESETS)}")
         self.env, self._contracted = env, Contracted(env)

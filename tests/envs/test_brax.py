@@ -158,7 +158,8 @@ def test_options_of_the_solver_reach_mjx():
         ("brax/ant", {"ls_iterations": 8}, "need backend='mjx', brax/ant has backend='spring'"),
         ("brax/ant", {"solver_iterations": 4, "backend": "positional"}, "brax/ant has backend='positional'"),
         ("brax/fast", {"ls_iterations": 8, "backend": "mjx"}, "brax/fast has no physics engine"),
-        ("brax/reacher", {"wheels": 4}, "brax/reacher: .*wheels"),
+        ("brax/reacher", {"wheels": 4}, "brax/reacher has no option 'wheels'; it has backend, episode_length"),
+        ("brax/fast", {"asymmetric_obs": True}, "asymmetric_obs=True: must fit .* requires dictionary observations"),
     ],
 )
 def test_what_does_not_work_is_refused_in_words(env_id, options, words):
@@ -170,3 +171,10 @@ def test_options_reach_brax():
     env = envs.make("brax/inverted_pendulum", backend="generalized")
     assert env._env.backend == "generalized"
     assert envs.make("brax/hopper", terminate_when_unhealthy=False)._env._terminate_when_unhealthy is False
+
+
+def test_an_environment_that_nothing_ends_is_cut_all_the_same():
+    env = envs.make("brax/hopper", terminate_when_unhealthy=False)
+    state, _ = jax.eval_shape(env.reset, jax.random.key(0))
+    _, step = jax.eval_shape(env.step, jax.random.key(0), state, jnp.zeros(3))
+    assert (step.terminated.dtype, step.truncated.dtype) == (jnp.bool_, jnp.bool_)
