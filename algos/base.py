@@ -22,6 +22,7 @@ class Algorithm(NamedTuple):
       initial_steps: environment steps that `init` takes, to fill a replay.
       logits: `logits(state, obs) -> [..., n]` for n discrete actions, of which `act` takes the largest when it is
         deterministic; None for continuous ones.
+      replay: the parts of the State that hold past experience, by name; `init` makes them anew.
     """
 
     init: Callable[..., State]
@@ -32,6 +33,7 @@ class Algorithm(NamedTuple):
     steps_per_iteration: int
     initial_steps: int = 0
     logits: Callable[[State, Any], Any] | None = None
+    replay: tuple[str, ...] = ()
 
     def steps_after(self, iterations: int) -> int:
         """Environment steps of `init` and so many calls of `step`."""

@@ -1,31 +1,43 @@
 """Checkpoints of a whole State: written by Orbax, and guarded by a manifest against silent damage.
 
 Orbax neither notices flipped bits in array data nor a changed dtype. So each checkpoint carries `manifest.json` with
-the SHA-256 of every file and the shape and dtype of every array, and nothing is restored that does not agree with it.
-A checkpoint is written under a temporary name and renamed when complete: what exists is whole.
+the SHA-256 of every file, hashed once when it is written, and the shape and dtype of every array; nothing is restored
+that does not agree with it. A checkpoint is written under a temporary name, synced to the disk and renamed when
+complete: what exists is whole. Paths may be relative, and strings.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
 _TEMPORARY = ".incomplete-"
+_REPLACED = ".replaced-"
+_NAME = re.compile(r"\d{9,}")
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be restored: it is damaged, or it is not of this run. The message names the file or array."""
 
 
-def save(folder: Path, iteration: int, state: Any, metadata: dict[str, Any]) -> Path:
+class CheckpointWriteError(RuntimeError):
+    """A checkpoint could not be written. Those before it are as they were."""
+
+
+def save(
+    folder: Path | str, iteration: int, state: Any, metadata: dict[str, Any], *, without: Collection[str] = ()
+) -> Path:
     """Writes a checkpoint.
 
     Args:
@@ -33,33 +45,70 @@ def save(folder: Path, iteration: int, state: Any, metadata: dict[str, Any]) -> 
       iteration: which one this is; the checkpoint's name. One that exists is replaced.
       state: a pytree of arrays, typed keys included.
       metadata: JSON-able, given back by `read_metadata`.
+      without: what is left out: names of parts of the state, such as "collection.replay".
 
     Returns:
-      The path of the checkpoint.
-    """
-    import orbax.checkpoint as ocp
+      The path of the checkpoint, in `folder`.
 
-    folder = folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    final, temporary = folder / f"{iteration:09d}", folder / f"{_TEMPORARY}{iteration:09d}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    leaves = _named_leaves(state)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(temporary / _ARRAYS, {name: _raw(leaf) for name, leaf in leaves.items() if leaf.size})
-    body = {
-        "format": _FORMAT,
-        "metadata": metadata,
-        "leaves": {name: _describe(leaf) for name, leaf in leaves.items()},
-        "key_impls": {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)},
-        "files": {str(path.relative_to(temporary)): _sha256(path) for path in _files(temporary)},
-    }
-    (temporary / _MANIFEST).write_text(json.dumps({"sha256": _digest(body), **body}, indent=1))
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    Raises:
+      CheckpointWriteError: it could not be written; the message says why.
+    """
+    folder, name = Path(folder), f"{iteration:09d}"
+    final, replaced = folder / name, folder / f"{_REPLACED}{name}"
+    temporary = folder / f"{_TEMPORARY}{name}-{os.getpid()}"
+    leaves = {each: leaf for each, leaf in _named_leaves(state).items() if not _is_in(each, without)}
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _write(temporary, leaves, metadata, list(without))
+        if final.exists():
+            final.rename(replaced)  # stopped here, `clean` puts it back
+        temporary.rename(final)
+        _sync(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except Exception as error:  # Orbax has no error of its own for a full disk
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointWriteError(f"{final}: the checkpoint could not be written ({_reason(error)})") from error
     return final
 
 
-def restore(path: Path, like: Any) -> Any:
+def _write(folder: Path, leaves: dict[str, Any], metadata: dict[str, Any], without: list[str]) -> None:
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        arrays = {name: _raw(leaf) for name, leaf in leaves.items() if leaf.size}
+        checkpointer.save(folder.absolute() / _ARRAYS, arrays)
+    body = {
+        "format": _FORMAT,
+        "metadata": metadata,
+        "without": without,
+        "leaves": {name: _describe(leaf) for name, leaf in leaves.items()},
+        "key_impls": {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)},
+        "files": {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)},
+    }
+    (folder / _MANIFEST).write_text(json.dumps({"sha256": _digest(body), **body}, indent=1))
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Has a file, or the names in a folder, on the disk before what follows."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    """One line of an error whose own text may be a page."""
+    text = str(error)
+    if "RESOURCE_EXHAUSTED" in text or getattr(error, "errno", None) == errno.ENOSPC:
+        return "no space left on the disk"
+    return text.strip().splitlines()[0] if text.strip() else type(error).__name__
+
+
+def restore(path: Path | str, like: Any) -> Any:
     """Reads a checkpoint back.
 
     Args:
@@ -67,7 +116,7 @@ def restore(path: Path, like: Any) -> Any:
       like: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`s (from `jax.eval_shape`).
 
     Returns:
-      The State, bit for bit as it was saved.
+      The State, bit for bit as it was saved. Parts that `save` was told to leave out are those of `like`.
 
     Raises:
       CheckpointError: a file is missing, was changed, or was added; or an array has another name, shape or dtype than
@@ -75,9 +124,10 @@ def restore(path: Path, like: Any) -> Any:
     """
     import orbax.checkpoint as ocp
 
-    path = path.absolute()
-    manifest = _verified_manifest(path)
-    leaves = _named_leaves(like)
+    path = Path(path)
+    manifest = verify(path)
+    everything = _named_leaves(like)
+    leaves = {name: leaf for name, leaf in everything.items() if not _is_in(name, manifest["without"])}
     saved = manifest["leaves"]
     for name in sorted(saved.keys() ^ leaves.keys()):
         where = "the checkpoint only" if name in saved else "this program's State only"
@@ -88,40 +138,80 @@ def restore(path: Path, like: Any) -> Any:
                 f"{path}: the array {name} is {_in_words(saved[name])}, expected {_in_words(_describe(leaf))}"
             )
     target = {name: jax.eval_shape(_raw, leaf) for name, leaf in leaves.items()}
-    with ocp.StandardCheckpointer() as checkpointer:
-        arrays = checkpointer.restore(path / _ARRAYS, {name: leaf for name, leaf in target.items() if leaf.size})
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            arrays = checkpointer.restore(
+                path.absolute() / _ARRAYS, {name: leaf for name, leaf in target.items() if leaf.size}
+            )
+    except Exception as error:  # every file is what was written: what is left is a version that cannot read it
+        raise CheckpointError(f"{path}: its arrays cannot be read ({_reason(error)})") from error
     # Orbax refuses arrays without elements, such as the activations of a robot that has none.
     arrays |= {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in target.items() if not leaf.size}
     impls = manifest["key_impls"]
-    restored = [jax.random.wrap_key_data(arrays[n], impl=impls[n]) if n in impls else arrays[n] for n in leaves]
-    return jax.tree.unflatten(jax.tree.structure(like), restored)
+    restored = {n: jax.random.wrap_key_data(x, impl=impls[n]) if n in impls else x for n, x in arrays.items()}
+    return jax.tree.unflatten(jax.tree.structure(like), list((everything | restored).values()))
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata given to `save`.
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """The metadata given to `save`. Reads the manifest alone: `verify` says whether the arrays are whole.
+
+    Raises:
+      CheckpointError: the manifest is missing or was changed.
+    """
+    return _read_manifest(Path(path))["metadata"]
+
+
+def verify(path: Path | str) -> dict[str, Any]:
+    """The manifest of a checkpoint, once it and every file that it lists are what they were.
 
     Raises:
       CheckpointError: a file is missing, was changed, or was added.
     """
-    return _verified_manifest(path.absolute())["metadata"]
+    path = Path(path)
+    manifest = _read_manifest(path)
+    try:
+        for name, digest in manifest["files"].items():
+            if not (path / name).is_file():
+                raise CheckpointError(f"{path / name}: missing")
+            if _sha256(path / name) != digest:
+                raise CheckpointError(f"{path / name}: damaged, its checksum does not agree")
+    except OSError as error:
+        raise CheckpointError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    for file in _files(path):
+        if str(file.relative_to(path)) not in manifest["files"]:
+            raise CheckpointError(f"{file}: does not belong to the checkpoint")
+    return manifest
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints in a folder, oldest first."""
-    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir()) if folder.is_dir() else []
+def checkpoints(folder: Path | str) -> list[Path]:
+    """The complete checkpoints in a folder, oldest first. What has another name than `save` gives is left alone."""
+    folder = Path(folder)
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted((path for path in found if path.is_dir()), key=lambda path: int(path.name))
 
 
-def clean(folder: Path) -> None:
+def clean(folder: Path | str) -> None:
     """Removes what saves that were killed left behind."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
+    for path in Path(folder).glob(f"{_REPLACED}*"):
+        original = path.with_name(path.name.removeprefix(_REPLACED))
+        if original.exists():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.rename(original)
+    for path in Path(folder).glob(f"{_TEMPORARY}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def prune(folder: Path, keep: set[Path]) -> None:
-    """Removes all checkpoints in a folder but those to keep."""
+def prune(folder: Path | str, keep: Collection[Path]) -> None:
+    """Removes all checkpoints in a folder but those to keep, which are told by their names."""
+    names = {path.name for path in keep}
     for path in checkpoints(folder):
-        if path not in keep:
-            shutil.rmtree(path)
+        if path.name not in names:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_in(name: str, parts: Collection[str]) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
 
 
 def _named_leaves(tree: Any) -> dict[str, Any]:
@@ -159,27 +249,20 @@ def _digest(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _verified_manifest(path: Path) -> dict[str, Any]:
-    """The manifest, once it and every file that it lists are what they were."""
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest, once it is what it was."""
     manifest_path = path / _MANIFEST
     if not manifest_path.is_file():
         raise CheckpointError(f"{manifest_path}: not found, so {path} is not a complete checkpoint")
     try:
         manifest = json.loads(manifest_path.read_bytes())
         digest = manifest.pop("sha256")
-    except (ValueError, KeyError, AttributeError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{manifest_path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{manifest_path}: damaged, it is not a manifest any more") from error
     if digest != _digest(manifest):
         raise CheckpointError(f"{manifest_path}: damaged, its checksum does not agree")
     if manifest["format"] != _FORMAT:
         raise CheckpointError(f"{manifest_path}: has format {manifest['format']}, this version reads {_FORMAT}")
-    listed = manifest["files"]
-    for name in listed:
-        if not (path / name).is_file():
-            raise CheckpointError(f"{path / name}: missing")
-        if _sha256(path / name) != listed[name]:
-            raise CheckpointError(f"{path / name}: damaged, its checksum does not agree")
-    for file in _files(path):
-        if str(file.relative_to(path)) not in listed:
-            raise CheckpointError(f"{file}: does not belong to the checkpoint")
     return manifest

@@ -5,12 +5,9 @@
 
 import ast
 import dataclasses
-import json
-import math
 import shlex
 import sys
 import textwrap
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,11 +17,21 @@ from absl import flags
 from rich.console import Console
 
 from .. import envs
-from . import presets, runner
-from .checkpoint import CheckpointError
+from . import checkpoint, presets, run_folder, runner
 from .config import BaseConfig, ConfigError, field_docs
+from .console import make_console
+from .run_folder import RunFolderError
 
-_CONFIG_FILE = "config.json"
+# Bounds of the flags that concern the run; num_seeds and eval_episodes go through the estimate of memory too.
+_LIMITS = {
+    "seed": (0, 2**32 - 1),
+    "num_seeds": (1, 2**24),
+    "num_logs": (1, 2**31 - 1),
+    "num_evals": (1, 2**31 - 1),
+    "eval_episodes": (1, 2**31 - 1),
+}
+# Of these a resumed run may have others.
+_OF_THE_HOST = ("num_logs", "num_evals", "eval_episodes", "record")
 
 
 class UsageError(ValueError):
@@ -57,8 +64,9 @@ class _SizesParser(flags.ArgumentParser):
 def main(module: ModuleType, argv: Sequence[str] | None = None, *, default_env: str = "gymnax/CartPole-v1") -> None:
     """Runs an algorithm from the command line, and exits with a code.
 
-    0: finished. 1: a checkpoint could not be restored. 2: wrong input. 3: a NaN or infinity stopped the run.
-    130 and 143: stopped by Ctrl-C or SIGTERM, with a checkpoint saved.
+    0: finished. 1: a checkpoint could not be restored. 2: wrong input. 3: a NaN, an infinity or divergence stopped the
+    run. 4: a checkpoint could not be written. 129, 130 and 143: stopped by SIGHUP, Ctrl-C or SIGTERM, with a checkpoint
+    saved.
 
     Args:
       module: the algorithm, such as `onejit.algos.ppo`: its name, Config and make are used.
@@ -67,21 +75,23 @@ def main(module: ModuleType, argv: Sequence[str] | None = None, *, default_env: 
     """
     argv = list(sys.argv if argv is None else argv)
     name = module.__name__.rpartition(".")[2]
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    codes = {
+        checkpoint.CheckpointError: 1,
+        (UsageError, ConfigError, RunFolderError, envs.ContractError, flags.Error, ModuleNotFoundError): 2,
+        runner.NonFiniteError: 3,
+        checkpoint.CheckpointWriteError: 4,
+    }
     try:
         sys.exit(_run(module, name, argv, default_env))
-    except (UsageError, ConfigError, flags.Error, ModuleNotFoundError) as error:
-        errors.print(f"{Path(argv[0]).name}: {error}", markup=False)
-        sys.exit(2)
     except KeyboardInterrupt:
-        errors.print(f"{Path(argv[0]).name}: interrupted before there was anything to save", markup=False)
-        sys.exit(130)
-    except CheckpointError as error:
-        errors.print(f"{Path(argv[0]).name}: {error}", markup=False)
-        sys.exit(1)
-    except runner.NonFiniteError as error:
-        errors.print(f"{Path(argv[0]).name}: {error}", markup=False)
-        sys.exit(3)
+        code, message = 130, "interrupted before there was anything to save"
+    except Exception as error:
+        code = next((code for kinds, code in codes.items() if isinstance(error, kinds)), None)
+        if code is None:
+            raise
+        message = str(error)
+    make_console(errors=True).print(f"{Path(argv[0]).name}: {message}", markup=False)
+    sys.exit(code)
 
 
 def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.FlagValues:
@@ -109,6 +119,13 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
     flags.DEFINE_bool(
         "record", settings["record"], "Record an episode at the end, if it can be drawn.", flag_values=values
     )
+    flags.DEFINE_bool(
+        "save_replay",
+        settings["save_replay"],
+        "Whether checkpoints hold the replay. Without it they are small, and a resumed run begins with a replay of "
+        "random actions: it is not the run that never stopped.",
+        flag_values=values,
+    )
     docs = field_docs(config_class)
     for field in dataclasses.fields(config_class):
         _define_hyperparameter(field, f"{docs[field.name]} Default: {_shown(field.default)}.", values)
@@ -133,23 +150,37 @@ def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> in
     extra = values(argv)[1:]
     if extra:
         raise UsageError(f"{extra[0]!r} is not a flag; flags are written --name=value")
+    console = make_console()
     if values.help:
-        print(_help(module, name, values))
+        console.print(_help(module, name, values), markup=False)
         return 0
     given = {each for each in values if values[each].present}
-    run = _load(module.Config, values, given, name) if values.resume else _new(module, values, name)
-    config = module.Config(**run["config"])
+    resumed, done = None, 0
+    if values.resume is not None:
+        if not values.resume:
+            raise UsageError("resume=: must name a run folder")
+        resumed = Path(values.resume)
+        run, done = _load(module, values, given - {"resume", "help", "h"}, name)
+    else:
+        run = _new(module, values, name)
+        run_folder.require_writable(values.out)
+    for field, (low, high) in _LIMITS.items():
+        if not low <= run[field] <= high:
+            raise UsageError(f"{field}={run[field]}: must be at least {low} and at most {high}")
     try:
         env = envs.make(run["env"], **run["env_options"])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise UsageError(f"env: {error}") from error
     # What the environment was made with goes into config.json, its defaults included: they may change some day.
     run["env_options"] |= getattr(env, "options", {})
-    for field, low in (("num_seeds", 1), ("num_logs", 1), ("num_evals", 1), ("eval_episodes", 1), ("seed", 0)):
-        if run[field] < low:
-            raise UsageError(f"{field}={run[field]}: must be at least {low}")
-    algorithm = module.make(env, config)
-    return _train(algorithm, run, name, argv, Path(values.resume) if values.resume else None)
+    algorithm = module.make(env, module.Config(**run["config"]))
+    total_steps = run["config"]["total_steps"]
+    if algorithm.iterations(total_steps) < done:
+        raise UsageError(f"total_steps={total_steps}: the run has taken {algorithm.steps_after(done)} steps already")
+    if resumed is None:
+        stem = f"{name}-{run['env'].replace('/', '-')}-seed{run['seed']}"
+        return _train(algorithm, run, name, argv, lambda: run_folder.make(values.out, stem), console)
+    return _train(algorithm, run, name, argv, resumed, console)
 
 
 def _new(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, Any]:
@@ -168,106 +199,87 @@ def _new(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, A
         "num_evals": values.num_evals,
         "eval_episodes": values.eval_episodes,
         "record": values.record,
+        "save_replay": values.save_replay,
         "config": config,
-        "out": values.out,
+        "changes": [],
+        "commands": [],
     }
 
 
-def _load(config_class: type[BaseConfig], values: flags.FlagValues, given: set[str], name: str) -> dict[str, Any]:
-    """The description of an earlier run, with what the flags replace."""
-    try:
-        run = read_description(Path(values.resume))
-        config = config_class(**run["config"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"resume={values.resume}: {Path(values.resume) / _CONFIG_FILE} cannot be read ({error})"
-        ) from error
+def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: str) -> tuple[dict[str, Any], int]:
+    """The description of an earlier run, which its last checkpoint belongs to, with what the flags replace."""
+    folder = Path(values.resume)
+    run = run_folder.read(folder)
     if run["algorithm"] != name:
-        raise UsageError(f"resume={values.resume}: is a run of {run['algorithm']}, not of {name}")
-    for each in given - {"resume", "help", "h"}:
+        raise UsageError(f"resume={folder}: is a run of {run['algorithm']}, not of {name}")
+    run_folder.require_known_fields(folder, run, [field.name for field in dataclasses.fields(module.Config)])
+    before = module.Config(**run["config"])
+    known = checkpoint.read_metadata(run_folder.last_checkpoint(folder / "checkpoints"))
+    run_folder.require_same_run(folder, run, known)
+    changed = {}
+    for each in given:
         new = values[each].value
         if each in run["config"]:
-            run["config"][each] = new
-            config.replace(**{each: new}).require_same_static_fields(config)
-        elif each in ("num_logs", "num_evals", "eval_episodes", "record"):
+            if new != run["config"][each]:
+                changed[each] = new
+        elif each in _OF_THE_HOST:
             run[each] = new
-        elif new != run.get(each):
-            raise UsageError(f"{each}={new}: cannot be changed when a run is resumed, it was {run.get(each)}")
-    return run
+        elif each == "out" or new != run[each]:
+            raise UsageError(f"{each}={new}: cannot be changed when a run is resumed, it was {run.get(each, folder)}")
+    after = before.replace(**changed)
+    after.require_same_static_fields(before)
+    if changed:
+        run["config"] |= changed
+        run["changes"].append({"iteration": known["iteration"], "config": changed})
+    return run, known["iteration"]
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """What a run folder's config.json says: "algorithm", "env", "env_options", "config", "num_seeds", ...
-
-    Raises:
-      OSError, ValueError, KeyError, AttributeError, TypeError: it is not there, or not the description of a run.
-    """
-    run = json.loads((folder / _CONFIG_FILE).read_text())
-    return run | {"config": {each: _from_json(value) for each, value in run["config"].items()}}
-
-
-def _train(algorithm, run: dict[str, Any], name: str, argv: list[str], resumed: Path | None) -> int:
-    console = Console(highlight=False, soft_wrap=True)
-    folder = resumed or _make_folder(run, name)
-    run["commands"] = [*run.get("commands", []), shlex.join(argv)]
+def _train(algorithm, run: dict[str, Any], name: str, argv: list[str], folder: Any, console: Console) -> int:
+    resuming = isinstance(folder, Path)
+    run["commands"].append(shlex.join(argv))
     run["versions"] = runner.versions()
-    description = {**run, "config": {each: _to_json(value) for each, value in run["config"].items()}}
     settings = runner.Settings(
         folder=folder,
         title=f"{name.upper()} on {run['env']}",
-        description=description,
-        **{each: run[each] for each in ("seed", "num_seeds", "num_logs", "num_evals", "eval_episodes", "record")},
+        description=run,
+        **{each: run[each] for each in ("seed", "num_seeds", "save_replay", *_OF_THE_HOST)},
     )
     total_iterations = algorithm.iterations(run["config"]["total_steps"])
-    resume_command = shlex.join([_python(), argv[0], f"--resume={folder}"])
     preset = presets.get(name, run["env"])
-    if preset and not resumed:
+    if preset and not resuming:
         shown = ", ".join(f"{each}={value}" for each, value in preset.items())
         console.print(f"preset for {run['env']}, where no flag says otherwise: {shown}", markup=False)
     try:
-        result = runner.run(
-            algorithm, settings, total_iterations=total_iterations, resume=resumed is not None, console=console
-        )
+        result = runner.run(algorithm, settings, total_iterations=total_iterations, resume=resuming, console=console)
     except runner.Interrupted as interrupted:
-        console.print(f"stopped by {interrupted}; to continue:\n  {resume_command}", markup=False)
+        command = _resume_command(argv, interrupted.folder)
+        console.print(f"stopped by {interrupted}; to continue:\n  {command}", markup=False)
         return 128 + interrupted.signal_number
     steps = algorithm.steps_after(total_iterations) * run["num_seeds"]
-    speed = f", {steps / result.run_seconds:,.0f} steps/s" if result.run_seconds and not resumed else ""
+    speed = f", {steps / result.run_seconds:,.0f} steps/s" if result.run_seconds and not resuming else ""
     console.print(
         f"compiled in {result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s{speed}; "
         f"evaluated return {result.eval_returns.mean():.1f}"
     )
     for problem in result.problems:
         console.print(problem, markup=False)
-    console.print(f"the run is in {folder}: " + ", ".join(path.name for path in result.files), markup=False)
+    console.print(f"the run is in {result.folder}: " + ", ".join(path.name for path in result.files), markup=False)
     console.print(
-        f"next: {_python()} -m tensorboard.main --logdir={shlex.quote(run['out'])}, or train longer:\n"
-        f"  {resume_command} --total_steps={2 * run['config']['total_steps']}",
+        f"next: {_python()} -m tensorboard.main --logdir={shlex.quote(str(result.folder.parent))}, or train longer:\n"
+        f"  {_resume_command(argv, result.folder)} --total_steps={2 * run['config']['total_steps']}",
         markup=False,
     )
     return 0
+
+
+def _resume_command(argv: list[str], folder: Path) -> str:
+    return shlex.join([_python(), argv[0], f"--resume={folder}"])
 
 
 def _python() -> str:
     """This Python as one types it here."""
     here, python = Path.cwd(), Path(sys.executable)
     return str(python.relative_to(here)) if python.is_relative_to(here) else str(python)
-
-
-def _make_folder(run: dict[str, Any], name: str) -> Path:
-    """A new run folder; its name says what ran and when."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    stem = f"{name}-{run['env'].replace('/', '-')}-seed{run['seed']}-{stamp}"
-    for number in range(1, 1000):
-        folder = Path(run["out"], stem if number == 1 else f"{stem}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UsageError(f"out={run['out']}: cannot make a folder there ({error})") from error
-    raise UsageError(f"out={run['out']}: {stem} exists a thousand times")
 
 
 def named_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
@@ -286,16 +298,6 @@ def named_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             options[name] = value
     return options
-
-
-def _to_json(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _from_json(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    return float(value) if value in ("inf", "-inf") else value
 
 
 def _shown(default: Any) -> str:

@@ -1,13 +1,22 @@
-"""The log of a run: `metrics.jsonl`, one row per line, and TensorBoard events with the same names."""
+"""The log of a run: `metrics.jsonl`, one row per line, and TensorBoard events with the same names.
 
+A log that cannot be written, on a full disk say, never stops a run: what could not be written waits for another try.
+"""
+
+import contextlib
+import itertools
 import json
 import math
+import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_FILE = "metrics.jsonl"
+FILE = "metrics.jsonl"
+_numbers = itertools.count()  # of event files, which are named by the second
 
 
 class RunLog:
@@ -16,40 +25,109 @@ class RunLog:
     Args:
       folder: the run folder.
       resume_step: rows after this step are dropped, so that a resumed run continues its log without a break.
+      waiting: rows that an earlier process could not write.
+
+    Attributes:
+      waiting: rows that could not be written to `metrics.jsonl` yet.
+      problem: a sentence about the first thing that could not be written, or None.
     """
 
-    def __init__(self, folder: Path, resume_step: int = 0):
-        from tensorboardX import SummaryWriter
+    def __init__(self, folder: Path, resume_step: int = 0, waiting: Sequence[dict[str, Any]] = ()):
+        self.problem: str | None = None
+        self.waiting: list[dict[str, Any]] = []
+        self._path = folder / FILE
+        self._events = _Events(folder / "tensorboard", resume_step)
+        try:
+            _drop_rows_after(self._path, resume_step)
+            there = {row["step"] for row in read(folder)} if waiting else set()
+        except OSError as error:
+            self._report(FILE, error)
+            there = set()
+        self.waiting += [row for row in waiting if row["step"] not in there]
 
-        self._path = folder / _FILE
-        rows = [row for row in read(folder) if row["step"] <= resume_step] if self._path.exists() else []
-        self._path.write_text("".join(_line(row) for row in rows))
-        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1 if rows else None)
+    def write(self, step: int, metrics: dict[str, Any], *, retry: bool = True) -> None:
+        """Appends a row; TensorBoard gets the mean over seeds. Numbers that are not finite become null.
 
-    def write(self, step: int, metrics: dict[str, Any]) -> None:
-        """Appends a row; TensorBoard gets the mean over seeds. Numbers that are not finite become null."""
+        Args:
+          step: environment steps.
+          metrics: numbers, or arrays `[seeds]`.
+          retry: whether to try again where something could not be written before.
+        """
         arrays = {name: np.asarray(value) for name, value in metrics.items()}
-        with self._path.open("a") as file:
-            file.write(_line({"step": step, **{name: _jsonable(value) for name, value in arrays.items()}}))
-        for name, value in arrays.items():
-            finite = value[np.isfinite(value)]
-            if finite.size:
-                self._tensorboard.add_scalar(name, float(finite.mean()), step)
+        self.waiting.append({"step": step, **{name: _jsonable(value) for name, value in arrays.items()}})
+        means = {name: float(value[np.isfinite(value)].mean()) for name, value in arrays.items() if _any_finite(value)}
+        self._events.waiting.append((step, means))
+        if retry or not self.problem:
+            self.flush()
+
+    def flush(self, *, sync: bool = False) -> None:
+        """Writes what is waiting, as far as that is possible; with `sync` it is on the disk then."""
+        try:
+            _append(self._path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.waiting), sync)
+            self.waiting = []
+        except OSError as error:
+            self._report(FILE, error)
+        try:
+            self._events.flush()
+        except OSError as error:
+            self._report("tensorboard", error)
 
     def close(self) -> None:
-        """Flushes and closes the TensorBoard file."""
-        self._tensorboard.close()
+        """Writes what is waiting, and closes the TensorBoard file."""
+        self.flush()
+        self._events.close()
+
+    def _report(self, what: str, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        self.problem = self.problem or f"{what} cannot be written ({reason}); what is missing is tried again later"
+
+
+class _Events:
+    """TensorBoard events, written where they are made: `SummaryWriter`'s thread hangs a run when its file is full.
+
+    After an error the file is left as it is, and what is waiting goes into another one beside it.
+    """
+
+    def __init__(self, folder: Path, resume_step: int):
+        self.waiting: list[tuple[int, dict[str, float]]] = []
+        self._folder, self._purge_step, self._writer = folder, resume_step + 1 if resume_step else None, None
+
+    def flush(self) -> None:
+        from tensorboardX import summary
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+
+        if not self.waiting:
+            return
+        try:
+            if self._writer is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                suffix = f".{os.getpid()}.{next(_numbers)}"
+                self._writer = EventsWriter(str(self._folder / "events"), suffix)
+                if self._purge_step is not None:  # TensorBoard forgets what an earlier process wrote beyond it
+                    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+                    self._writer.write_event(event_pb2.Event(session_log=start, step=self._purge_step))
+            for step, means in self.waiting:
+                scalars = [value for name, mean in means.items() for value in summary.scalar(name, mean).value]
+                event = event_pb2.Event(step=step, wall_time=time.time())
+                event.summary.value.extend(scalars)
+                self._writer.write_event(event)
+            self._writer.flush()
+        except OSError:
+            self.close()
+            raise
+        self.waiting, self._purge_step = [], None
+
+    def close(self) -> None:
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                self._writer.close()
+            self._writer = None
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's log; a last line that was cut by a crash is left out."""
-    rows = []
-    for line in (folder / _FILE).read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
+    """The rows of a run's log; a line that is damaged, or was cut by a crash, is left out."""
+    return [row for _, row in _lines(folder / FILE) if row is not None]
 
 
 def column(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -60,12 +138,50 @@ def column(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarra
     return steps, values.reshape(len(having), -1)
 
 
-def _line(row: dict[str, Any]) -> str:
-    return json.dumps(row, allow_nan=False) + "\n"
+def _lines(path: Path) -> list[tuple[int, dict[str, Any] | None]]:
+    """The offset of each line's end, and its row, or None where it is not one."""
+    found, end = [], 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        end += len(line)
+        try:
+            row = json.loads(line)
+            valid = line.endswith(b"\n") and isinstance(row, dict) and isinstance(row["step"], int)
+        except (ValueError, KeyError, RecursionError):
+            valid = False
+        found.append((end, row if valid else None))
+    return found
 
 
-def _jsonable(value: np.ndarray) -> Any:
+def _drop_rows_after(path: Path, step: int) -> None:
+    """Cuts the file off behind the last row up to a step; what stands before is not touched."""
+    if not path.exists():
+        return
+    keep = max((end for end, row in _lines(path) if row is not None and row["step"] <= step), default=0)
+    if keep < path.stat().st_size:
+        os.truncate(path, keep)
+
+
+def _append(path: Path, text: str, sync: bool) -> None:
+    """Appends all of a text or nothing."""
+    with path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            data = memoryview(text.encode())
+            while data:
+                data = data[file.write(data) :]
+            if sync:
+                os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def _any_finite(value: np.ndarray) -> bool:
+    return bool(np.isfinite(value).any())
+
+
+def _jsonable(value: np.ndarray) -> float | None | list:
     if value.ndim:
         return [_jsonable(each) for each in value]
-    number = value.item()
+    number = float(value)
     return number if math.isfinite(number) else None

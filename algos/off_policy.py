@@ -155,4 +155,5 @@ def make(
         steps_per_iteration=config.rows_per_step * num_envs,
         initial_steps=config.prefill_rows * num_envs,
         logits=logits if policy.logits else None,
+        replay=("collection.replay",),
     )

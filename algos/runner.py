@@ -2,24 +2,23 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import platform
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from . import checkpoint, guard, plotting, recording
+from . import checkpoint, guard, memory, plotting, recording, run_folder, signals
 from .base import Algorithm, State
+from .console import make_console, progress
 from .evaluation import evaluator
 from .logs import RunLog
 from .training import advance
@@ -34,11 +33,12 @@ class Interrupted(Exception):
 
     Attributes:
       signal_number: which signal.
+      folder: the run folder.
     """
 
-    def __init__(self, signal_number: int):
-        super().__init__(signal.Signals(signal_number).name)
-        self.signal_number = signal_number
+    def __init__(self, signal_number: int, folder: Path):
+        super().__init__(Signals(signal_number).name)
+        self.signal_number, self.folder = signal_number, folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Settings:
     """What concerns the run and not the algorithm.
 
     Attributes:
-      folder: the run folder.
+      folder: the run folder; or a function that makes it, which is called when everything has compiled.
       title: of the curve and of the progress bar.
       seed: of the whole run.
       num_seeds: seeds trained side by side in one program; with 1 the State has no seed axis.
@@ -54,10 +54,12 @@ class Settings:
       num_evals: evaluations and checkpoints, at evenly spaced rows.
       eval_episodes: episodes in one evaluation, per seed.
       record: whether to record an episode at the end, where the environment can be drawn.
-      description: what `config.json` is to say of the run; written once a resume has succeeded.
+      save_replay: whether checkpoints hold the replay. Without it they are small, and a resumed run begins with a
+        replay of random actions: it is not the run that never stopped.
+      description: what `config.json` is to say of the run, see `run_folder`; written once a resume has succeeded.
     """
 
-    folder: Path
+    folder: Path | Callable[[], Path]
     title: str
     seed: int = 0
     num_seeds: int = 1
@@ -65,6 +67,7 @@ class Settings:
     num_evals: int = 10
     eval_episodes: int = 16
     record: bool = True
+    save_replay: bool = True
     description: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -73,6 +76,7 @@ class Result:
     """What a finished run left behind.
 
     Attributes:
+      folder: the run folder.
       eval_returns: of the last evaluation, `[num_seeds]`.
       compile_seconds: tracing and compiling everything.
       run_seconds: the training alone.
@@ -80,6 +84,7 @@ class Result:
       problems: sentences about what could not be made.
     """
 
+    folder: Path
     eval_returns: np.ndarray
     compile_seconds: float
     run_seconds: float
@@ -99,24 +104,44 @@ class _Programs:
 
     def __init__(self, algorithm: Algorithm, settings: Settings):
         start = time.perf_counter()
-        many = settings.num_seeds > 1
+        many, num_seeds = settings.num_seeds > 1, settings.num_seeds
         batched = jax.vmap if many else (lambda f, **_: f)
-        keys = jax.random.split(jax.random.key(settings.seed), settings.num_seeds + 1)
-        self.init_keys = keys[1:] if many else keys[1]
-        self.eval_key = keys[0]
+
+        def keys_of(key):
+            keys = jax.random.split(key, num_seeds + 1)
+            # Seeds are evaluated from start states of their own, the same ones each time.
+            return (keys[1:], jax.random.split(keys[0], num_seeds)) if many else (keys[1], keys[0])
 
         def chunk(state, num_iterations):
             return advance(algorithm, state, num_iterations)
 
         init = batched(algorithm.init)
         chunk = batched(chunk, in_axes=(0, None))
-        evaluate = batched(evaluator(algorithm, num_episodes=settings.eval_episodes), in_axes=(0, None))
-        self.state_shape = jax.eval_shape(init, self.init_keys)
+        evaluate = batched(evaluator(algorithm, num_episodes=settings.eval_episodes))
+        key = jax.random.key(settings.seed)
+        shapes = jax.eval_shape(keys_of, key)
+        self.state_shape = jax.eval_shape(init, shapes[0])
+        _require_memory(algorithm, settings, self.state_shape)
+        self.init_keys, self.eval_keys = keys_of(key)
         self.init = jax.jit(init).lower(self.init_keys).compile()
         count = jax.ShapeDtypeStruct((), jnp.int32)
         self.chunk = jax.jit(chunk, donate_argnums=0).lower(self.state_shape, count).compile()
-        self.evaluate = jax.jit(evaluate).lower(self.state_shape, self.eval_key).compile()
+        self.evaluate = jax.jit(evaluate).lower(self.state_shape, self.eval_keys).compile()
         self.compile_seconds = time.perf_counter() - start
+
+
+def _require_memory(algorithm: Algorithm, settings: Settings, state_shape: State) -> None:
+    """Refuses more seeds, or more episodes in an evaluation, than the device has room for.
+
+    Raises:
+      ConfigError: with the bytes needed and there.
+    """
+    seeds, episodes = settings.num_seeds, settings.eval_episodes
+    memory.require("num_seeds", seeds, memory.tree_bytes(state_shape), f"the State of {seeds:,} seeds")
+    # States and observations, before and after a step.
+    each = 2 * memory.tree_bytes(jax.eval_shape(algorithm.env.reset, jax.random.key(0)))
+    what = f"an evaluation of {episodes:,} episodes for each of {seeds:,} seeds"
+    memory.require("eval_episodes", episodes, float(each) * episodes * seeds, what)
 
 
 def run(
@@ -137,25 +162,49 @@ def run(
       console: where progress goes.
 
     Raises:
-      Interrupted: on SIGINT or SIGTERM, after a checkpoint was saved at the next border of a chunk.
+      Interrupted: on SIGHUP, SIGINT or SIGTERM, after a checkpoint was saved at the next border of a chunk.
       NonFiniteError: a NaN or infinity was met; the last good checkpoint stands.
       checkpoint.CheckpointError: the checkpoint to resume from is damaged or of another run.
+      checkpoint.CheckpointWriteError: a checkpoint could not be written; those before it stand.
+      run_folder.RunFolderError: the folder cannot be written, or another process is running there.
     """
-    console = console or Console()
-    folder, saves = settings.folder, settings.folder / "checkpoints"
-    saves.mkdir(parents=True, exist_ok=True)
-    checkpoint.clean(saves)
-    with console.status("compiling"):
-        programs = _Programs(algorithm, settings)
-    state, iteration = _start(algorithm, programs, settings, saves, resume)
-    _write_description(folder, settings.description)
-    log = RunLog(folder, algorithm.steps_after(iteration))
+    console = console or make_console()
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(signals.watched())
+        if resume:
+            stack.enter_context(run_folder.locked(settings.folder))
+        with console.status("compiling"):
+            programs = _Programs(algorithm, settings)
+        folder = settings.folder() if callable(settings.folder) else settings.folder
+        if not resume:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(run_folder.locked(folder))
+            _describe(folder, settings)
+        saves = folder / "checkpoints"
+        checkpoint.clean(saves)
+        state, iteration, waiting = _start(algorithm, programs, settings, saves, resume)
+        if resume:
+            _describe(folder, settings)
+        stop.can_save = True
+        log = stack.enter_context(contextlib.closing(RunLog(folder, algorithm.steps_after(iteration), waiting)))
+        state, eval_returns, run_seconds = _train(
+            algorithm, programs, settings, state, iteration, total_iterations, folder, log, stop, console
+        )
+    files, problems = _finish(algorithm, settings, folder, programs, state, eval_returns)
+    return Result(folder, eval_returns, programs.compile_seconds, run_seconds, files, problems)
+
+
+def _train(algorithm, programs, settings, state, iteration, total_iterations, folder, log, stop, console):
+    """The chunks; returns the State, the last evaluation's returns `[num_seeds]`, and the seconds of training."""
+    saves = folder / "checkpoints"
     chunk = max(1, math.ceil(total_iterations / settings.num_logs))
     eval_every = chunk * max(1, math.ceil(math.ceil(total_iterations / chunk) / max(1, settings.num_evals)))
-    run_seconds = 0.0
-    eval_returns = None
+    run_seconds, eval_returns, told = 0.0, None, False
 
-    with contextlib.closing(log), _signals() as received, _progress(console, settings.title) as report:
+    def evaluate():
+        return jax.device_get(programs.evaluate(state, programs.eval_keys))
+
+    with progress(console, settings.title) as report:
         while iteration < total_iterations:
             start, before = time.perf_counter(), iteration
             iteration = min(iteration - iteration % chunk + chunk, total_iterations)
@@ -166,63 +215,53 @@ def run(
             _stop_if_not_finite(state, saves)
             steps = algorithm.steps_per_iteration * (iteration - before)
             metrics["charts/sps"] = np.float64(steps * settings.num_seeds / seconds)
-            at_end, stopping = iteration == total_iterations, bool(received)
-            if iteration // eval_every > before // eval_every or at_end or stopping:
-                metrics |= jax.device_get(programs.evaluate(state, programs.eval_key))
+            at_end, stopping = iteration == total_iterations, bool(stop)
+            saving = iteration // eval_every > before // eval_every or at_end or stopping
+            if saving:
+                metrics |= evaluate()
                 eval_returns = np.atleast_1d(metrics["eval/episodic_return"])
-                _save(saves, iteration, state, float(eval_returns.mean()))
-            log.write(algorithm.steps_after(iteration), metrics)
+            log.write(algorithm.steps_after(iteration), metrics, retry=saving)
+            if saving:
+                # First the row: a kill before the checkpoint leaves one too many, which a resume takes away again.
+                log.flush(sync=True)
+                _save(saves, iteration, state, algorithm, settings, float(eval_returns.mean()), log.waiting)
             report(iteration / total_iterations, algorithm.steps_after(iteration), metrics)
+            if log.problem and not told:
+                console.print(log.problem, markup=False)
+                told = True
             if stopping and not at_end:
-                raise Interrupted(received[0])
-
+                raise Interrupted(stop.received[0], folder)
     if eval_returns is None:  # nothing was left to do
-        eval_returns = np.atleast_1d(
-            jax.device_get(programs.evaluate(state, programs.eval_key))["eval/episodic_return"]
-        )
-    files, problems = _finish(algorithm, settings, programs, state, eval_returns)
-    return Result(eval_returns, programs.compile_seconds, run_seconds, files, problems)
+        eval_returns = np.atleast_1d(evaluate()["eval/episodic_return"])
+    return state, eval_returns, run_seconds
 
 
-def _write_description(folder: Path, description: dict[str, Any]) -> None:
-    """Writes `config.json` under another name first, so that there is a whole one at any time."""
-    temporary = folder / ".config.json.new"
-    temporary.write_text(json.dumps(description, indent=1, allow_nan=False) + "\n")
-    temporary.replace(folder / "config.json")
+def _describe(folder: Path, settings: Settings) -> None:
+    if settings.description:
+        run_folder.write(folder, settings.description)
 
 
-def _start(algorithm, programs, settings, saves, resume) -> tuple[State, int]:
+def _start(algorithm, programs, settings, saves, resume) -> tuple[State, int, list]:
+    """The State to begin with, its iteration, and rows of the log that could not be written yet."""
     if not resume:
-        return programs.init(programs.init_keys), 0
-    existing = checkpoint.checkpoints(saves)
-    if not existing:
-        raise checkpoint.CheckpointError(f"{saves}: there is no checkpoint to resume from")
-    state = checkpoint.restore(existing[-1], programs.state_shape)
+        return programs.init(programs.init_keys), 0, []
+    last = run_folder.last_checkpoint(saves)
+    like = programs.state_shape if settings.save_replay else programs.init(programs.init_keys)
+    state = checkpoint.restore(last, like)
     config = algorithm.config.as_leaves()
     if settings.num_seeds > 1:
         config = jax.tree.map(lambda x: jnp.broadcast_to(x, (settings.num_seeds, *x.shape)), config)
-    return state._replace(config=config), checkpoint.read_metadata(existing[-1])["iteration"]
+    known = checkpoint.read_metadata(last)
+    return state._replace(config=config), known["iteration"], known["waiting"]
 
 
-def _save(saves: Path, iteration: int, state: State, score: float) -> None:
+def _save(saves, iteration, state, algorithm, settings, score, waiting) -> None:
     """Saves, and keeps two checkpoints: this one and the best so far by evaluated return."""
-    last = checkpoint.save(saves, iteration, state, {"iteration": iteration, "eval_return": score})
-    checkpoint.prune(saves, {last, best_checkpoint(saves)})
-
-
-def best_checkpoint(saves: Path) -> Path:
-    """The checkpoint with the highest evaluated return in a run's folder of checkpoints, the latest of equals.
-
-    Raises:
-      CheckpointError: there is none, or none is whole.
-    """
-    scores = {}
-    for path in checkpoint.checkpoints(saves):
-        with contextlib.suppress(checkpoint.CheckpointError):  # one that was damaged since is not the best
-            scores[path] = checkpoint.read_metadata(path)["eval_return"]
-    if not scores:
-        raise checkpoint.CheckpointError(f"{saves}: there is no whole checkpoint")
-    return max(scores, key=lambda path: (scores[path], path))
+    known = {"iteration": iteration, "eval_return": score, "waiting": waiting}
+    known["run"] = run_folder.identity(settings.description) if settings.description else {}
+    without = () if settings.save_replay else algorithm.replay
+    last = checkpoint.save(saves, iteration, state, known, without=without)
+    checkpoint.prune(saves, {last, run_folder.best_checkpoint(saves)})
 
 
 def _stop_if_not_finite(state: State, saves: Path) -> None:
@@ -233,68 +272,22 @@ def _stop_if_not_finite(state: State, saves: Path) -> None:
         raise NonFiniteError(f"{found}; parameters and statistics were kept as they were before it, {kept}")
 
 
-def _finish(algorithm, settings, programs, state, eval_returns) -> tuple[list[Path], list[str]]:
-    files = [plotting.plot_curve(settings.folder, settings.title)]
-    problems: list[str] = []
-    if settings.record and getattr(algorithm.env, "mj_model", None) is not None:
-        if settings.num_seeds > 1:
-            best = int(np.argmax(eval_returns))
-            state = jax.tree.map(lambda x: x[best], state)
-
-        def act(obs, key):
-            return algorithm.act(state, obs, key, True)
-
-        states = recording.record_episode(algorithm.env, act, programs.eval_key)
-        drawn, problems = recording.save_recording(settings.folder, algorithm.env, states)
-        files += drawn
-    return files, problems
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; the second one is served as usual."""
-    received: list[int] = []
-    previous = {}
-
-    def handle(number, frame):
-        del frame
-        received.append(number)
-        signal.signal(number, previous[number])
-
+def _finish(algorithm, settings, folder, programs, state, eval_returns) -> tuple[list[Path], list[str]]:
+    files, problems = [], []
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, handle)
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        files.append(plotting.plot_curve(folder, settings.title))
+        if settings.record and getattr(algorithm.env, "mj_model", None) is not None:
+            if settings.num_seeds > 1:
+                best = int(np.argmax(eval_returns))
+                state = jax.tree.map(lambda x: x[best], state)
 
+            def act(obs, key):
+                return algorithm.act(state, obs, key, True)
 
-@contextlib.contextmanager
-def _progress(console: Console, title: str) -> Iterator[Callable[[float, int, dict[str, Any]], None]]:
-    """A progress bar on a terminal, or a line per evaluation elsewhere."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("[cyan]{task.fields[sps]}"),
-        TextColumn("return [green]{task.fields[episode_return]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=1.0, sps="", episode_return="–")
-
-        def report(fraction: float, steps: int, metrics: dict[str, Any]) -> None:
-            value = np.asarray(metrics["charts/episodic_return"], float)
-            known = value[np.isfinite(value)]
-            shown = {"sps": f"{metrics['charts/sps']:,.0f} steps/s"}
-            if known.size:
-                shown["episode_return"] = f"{known.mean():.1f}"
-            progress.update(task, completed=fraction, **shown)
-            if "eval/episodic_return" in metrics:
-                score = np.mean(metrics["eval/episodic_return"])
-                console.print(f"{steps:>12,} steps  {shown['sps']:>18}  evaluated return {score:.1f}")
-
-        yield report
+            key = programs.eval_keys[best] if settings.num_seeds > 1 else programs.eval_keys
+            states = recording.record_episode(algorithm.env, act, key)
+            drawn, problems = recording.save_recording(folder, algorithm.env, states)
+            files += drawn
+    except OSError as error:
+        problems.append(f"not all could be drawn: {error.filename or folder}: {error.strerror or error}")
+    return files, problems

@@ -334,7 +334,8 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
         return action.astype(jnp.int32)
 
     steps, initial_steps = config.num_envs * config.num_steps, config.prefill_rows * config.num_envs
-    return Algorithm(init, step, act, env, config, steps, initial_steps=initial_steps, logits=logits)
+    replay = ("collection.replay", "cache")
+    return Algorithm(init, step, act, env, config, steps, initial_steps=initial_steps, logits=logits, replay=replay)
 
 
 def sample(ring: replay.Replay, next_logits: chex.Array, key: chex.PRNGKey, config: Config) -> Batch:

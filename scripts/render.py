@@ -13,7 +13,7 @@ import jax
 from absl import app, flags
 
 from onejit import algos, envs
-from onejit.algos import checkpoint, cli, recording, runner
+from onejit.algos import checkpoint, recording, run_folder
 from onejit.envs.mujoco_renderer import RenderError
 
 
@@ -30,7 +30,7 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
       CheckpointError: there is no whole checkpoint.
     """
     try:
-        run = cli.read_description(folder)
+        run = run_folder.read(folder)
         module = getattr(algos, run["algorithm"])
         config = module.Config(**run["config"])
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
@@ -45,7 +45,7 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
     many = run["num_seeds"] > 1
     keys = jax.random.split(jax.random.key(0), run["num_seeds"]) if many else jax.random.key(0)
     saves = folder / "checkpoints"
-    path = checkpoint.checkpoints(saves)[-1:] if last else [runner.best_checkpoint(saves)]
+    path = checkpoint.checkpoints(saves)[-1:] if last else [run_folder.best_checkpoint(saves)]
     if not path:
         raise checkpoint.CheckpointError(f"{saves}: there is no checkpoint")
     state = checkpoint.restore(path[0], jax.eval_shape(jax.vmap(algorithm.init) if many else algorithm.init, keys))

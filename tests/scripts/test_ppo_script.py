@@ -32,7 +32,7 @@ REFUSED = [
     (["--env_options=speed"], "env_options=speed: must be name=value"),
     (["--env=brax/swimmer"], "brax/swimmer is not offered"),
     (["--num_seeds=0"], "num_seeds=0: must be at least 1"),
-    (["--resume=nowhere"], "resume=nowhere"),
+    (["--resume=nowhere"], "nowhere/config.json: cannot be read"),
     (["CartPole"], "'CartPole' is not a flag"),
 ]
 

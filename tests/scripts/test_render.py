@@ -33,4 +33,4 @@ def test_an_episode_of_a_run_is_drawn(tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     result = render(tmp_path)
     assert result.returncode != 0
-    assert "is not the folder of a run" in result.stderr
+    assert "config.json: cannot be read" in result.stderr
