@@ -69,6 +69,9 @@ def make(
         low={"episode_length": 1, "action_repeat": 1, "ctrl_dt": 1e-6, "sim_dt": 1e-6},
         choices={"impl": ("jax", "warp")},
     )
+    control, physics = ((known | overrides)[each] for each in ("ctrl_dt", "sim_dt"))
+    if control < physics:
+        raise ValueError(f"playground/{name}: ctrl_dt={control}: must be at least sim_dt = {physics}")
     if not (isinstance(randomize, bool) or callable(randomize)):
         raise ValueError(f"playground/{name}: randomize={randomize!r}: must be True, False or a function")
     own = registry.get_domain_randomizer(name) if randomize is True else None

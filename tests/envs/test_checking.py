@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from onejit.envs import Box, Discrete, Step, check
+from onejit.envs import Adversary, Box, Discrete, Flattened, FrameStack, NoisyObservations, Step, check
 
 
 class WalkState(NamedTuple):
@@ -77,6 +77,52 @@ def test_correct_environments_pass(env):
     assert check(env()) is None
 
 
+class Camera:
+    """Correct too: shows grey pictures, brighter from step to step; the middle action is to stand still."""
+
+    action_space = Box(2.0, 4.0, (1,))
+
+    def __init__(self, shape=(4, 3, 1)):
+        self.observation_space = Box(0, 255, shape, np.uint8, normalize=False)
+
+    def reset(self, key):
+        return jnp.int32(0), self._show(0)
+
+    def step(self, key, state, action):
+        inside = (action[0] >= 2.0) & (action[0] <= 4.0)
+        return state + 1, Step(self._show(state + 1), jnp.where(inside, 1.0, jnp.nan), state < 0, state >= 9, {})
+
+    def _show(self, state):
+        return jnp.full(self.observation_space.shape, state, jnp.uint8)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1), (4, 4, 16), (84, 84, 3), (5, 16, 16), (3, 6, 12), (10, 10, 4)])
+def test_pictures_of_height_width_and_channels_pass(shape):
+    check(Camera(shape), num_steps=1)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "dtype"),
+    [
+        (lambda env: FrameStack(env, 3), np.uint8),
+        (lambda env: FrameStack(env, 1), np.uint8),
+        (Flattened, np.uint8),
+        (lambda env: Flattened(FrameStack(env, 2)), np.uint8),
+        (lambda env: NoisyObservations(env, 0.5, Adversary(lambda key, frames, obs, left: obs, 2), 1.0), np.float32),
+    ],
+)
+def test_wrappers_keep_the_dtype_and_what_is_not_to_be_normalised(wrap, dtype):
+    env = wrap(Camera())
+    check(env)
+    assert (env.observation_space.dtype, env.observation_space.normalize) == (dtype, False)
+    assert env.reset(jax.random.key(0))[1].dtype == dtype
+
+
+def test_actions_are_those_of_a_policy(monkeypatch):
+    monkeypatch.setattr(Box, "sample", lambda self, key: pytest.fail("no policy acts like this"))
+    check(Camera())
+
+
 def replacing(**fields):
     """A Walk of which the step's fields are computed from the correct step."""
 
@@ -137,6 +183,24 @@ IN_WORDS = {
         ["action_space must have finite bounds, policies act in [-1, 1] and are mapped to them"],
     ),
     "action matrix": (having(action_space=Box(-1.0, 1.0, (2, 2))), ["one axis, got the shape (2, 2)"]),
+    "integers as actions": (
+        having(action_space=Box(0, 3, (1,), np.int32)),
+        ["action_space must be a Box of floats, got int32; choices are a Discrete(n)"],
+    ),
+    **{
+        f"picture {shape}": (
+            having(observation_space=Box(0, 255, shape, np.uint8)),
+            [f"observation_space has the shape {shape}, which looks like channels × height × width; pictures are "],
+        )
+        for shape in ((3, 16, 16), (1, 16, 16), (2, 16, 16), (4, 84, 84), (3, 10, 8))
+    },
+    **{
+        f"picture {shape}": (
+            having(observation_space={"state": Box(-4.0, 4.0, (1,)), "camera": Box(0.0, 1.0, shape)}),
+            [f"observation_space['camera'] has the shape {shape}: a picture, height × width × channels, has at least "],
+        )
+        for shape in ((16, 2, 3), (2, 16, 3), (1, 1, 1))
+    },
     "foreign action space": (having(action_space=range(2)), ["must be a Box or a Discrete, got range"]),
     "discrete observation": (
         having(observation_space=Discrete(3)),

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
+from gymnax.environments import environment
+from gymnax.environments import spaces as gymnax_spaces
 
 from onejit import envs
 from onejit.envs import Box, Discrete, VectorEnv
@@ -113,6 +116,104 @@ def test_both_flags_may_be_set():
 def test_the_refused_one_says_why():
     with pytest.raises(ValueError, match=f"{REFUSED} is not offered: it downloads the MNIST data set"):
         envs.make(REFUSED)
+
+
+@struct.dataclass
+class LineState:
+    position: jax.Array
+    time: int
+
+
+@struct.dataclass
+class LineParams:
+    size: float = 0.5
+
+
+@struct.dataclass
+class LimitedParams:
+    size: float = 0.5
+    max_steps_in_episode: int = 4
+
+
+class Line(environment.Environment):
+    """A gymnax environment of one's own: a walk to 1, in steps of params.size."""
+
+    def __init__(self, params=None):
+        super().__init__()
+        self.params = params
+
+    @property
+    def default_params(self):
+        return self.params
+
+    def reset_env(self, key, params):
+        state = LineState(jnp.float32(0.0), 0)
+        return state.position[None], state
+
+    def step_env(self, key, state, action, params):
+        state = LineState(state.position + params.size * (2 * action - 1), state.time + 1)
+        return state.position[None], state, -1, state.position >= 1.0, {}
+
+    def observation_space(self, params):
+        return gymnax_spaces.Box(-100.0, 100.0, (1,))
+
+    def action_space(self, params):
+        return gymnax_spaces.Discrete(2)
+
+
+def steps_of(env, num_steps, action):
+    state, _ = env.reset(jax.random.key(0))
+    step = jax.jit(env.step)
+    for t in range(num_steps):
+        state, result = step(jax.random.key(t), state, jnp.int32(action))
+    return result
+
+
+@pytest.mark.parametrize("params", [LineParams(), LimitedParams()])
+def test_an_environment_of_ones_own(params):
+    for env in (envs.from_gymnax(Line(params)), envs.from_gymnax(Line(), params)):
+        envs.check(env)
+        assert env.action_space == Discrete(2)
+    last = steps_of(env, 2, 1)
+    assert (bool(last.terminated), float(last.reward), float(last.obs[0])) == (True, -1.0, 1.0)
+    last = steps_of(env, 4, 0)
+    assert (bool(last.truncated), bool(last.terminated)) == (isinstance(params, LimitedParams), False)
+    through = jax.eval_shape(VectorEnv(env, 2).reset, jax.random.key(0))
+    assert through[1].shape == (2, 1)
+
+
+def test_its_own_truncation_counts_without_a_limit():
+    class Impatient(Line):
+        def is_truncated(self, state, params):
+            return state.time >= 2
+
+    assert bool(steps_of(envs.from_gymnax(Impatient(LineParams())), 2, 0).truncated)
+
+
+def test_a_mistake_in_it_is_named():
+    class Wrong(Line):
+        def step_env(self, key, state, action, params):
+            return super().step_env(key, state, action, params)[:4]
+
+    env = VectorEnv(envs.from_gymnax(Wrong(LineParams())), 2)
+    state, _ = jax.eval_shape(env.reset, jax.random.key(0))
+    with pytest.raises(envs.ContractError, match=r"Gymnax\(Wrong\) breaks .*\n- step\(key, state, action\) cannot be"):
+        jax.eval_shape(env.step, jax.random.key(0), state, jnp.zeros(2, jnp.int32))
+
+
+@pytest.mark.parametrize("wrong", ["CartPole-v1", Line, None])
+def test_what_is_no_gymnax_environment_is_refused(wrong):
+    with pytest.raises(envs.ContractError, match="must be a gymnax environment, an instance of gymnax's Environment"):
+        envs.from_gymnax(wrong)
+
+
+def test_spaces_that_are_not_known_are_refused():
+    class Tuple(Line):
+        def observation_space(self, params):
+            return gymnax_spaces.Tuple([gymnax_spaces.Discrete(2)])
+
+    with pytest.raises(ValueError, match="Tuple: the observation space must be gymnax's Box or Discrete, got Tuple"):
+        envs.from_gymnax(Tuple(LineParams()))
 
 
 class TestCartPolePhysics:

@@ -1,15 +1,15 @@
 """The adapter of MuJoCo Playground: truncation and the true successor, randomised physics, what goes wrong."""
 
-from types import SimpleNamespace
+import subprocess
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mujoco_playground._src import mjx_env
 
 from onejit import envs
-from onejit.envs import playground_adapter
 from onejit.envs.playground_adapter import Playground
 
 
@@ -104,12 +104,25 @@ def test_wrong_options_are_refused(options, message):
         envs.make("playground/CartpoleBalance", **options)
 
 
-def test_models_that_cannot_be_fetched_are_named(monkeypatch):
-    def load(*arguments, **options):
-        raise FileNotFoundError("git")
+@pytest.fixture
+def _no_process(monkeypatch):
+    """Nothing may start one."""
+    for name in ("Popen", "run", "check_call", "check_output", "call"):
+        monkeypatch.setattr(subprocess, name, lambda *_, **__: pytest.fail("a process was started"))
 
-    registry = SimpleNamespace(**vars(playground_adapter.registry))
-    monkeypatch.setattr(registry, "load", load)
-    monkeypatch.setattr(playground_adapter, "registry", registry)
-    with pytest.raises(OSError, match=r"needs models from mujoco_menagerie.*git"):
+
+@pytest.mark.usefixtures("_no_process")
+@pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", "PandaPickCube"])
+def test_models_that_are_not_there_are_not_fetched(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", tmp_path / "mujoco_menagerie")
+    with pytest.raises(OSError, match=rf"playground/{name} needs the models of mujoco_menagerie.*: git clone https.*"):
+        envs.make(f"playground/{name}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("_no_process")
+def test_a_folder_of_models_without_the_robot_is_named(monkeypatch, tmp_path):
+    (tmp_path / "mujoco_menagerie").mkdir()
+    monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", tmp_path / "mujoco_menagerie")
+    with pytest.raises(ValueError, match="playground/Go1JoystickFlatTerrain: impl='jax', .*: must fit"):
         envs.make("playground/Go1JoystickFlatTerrain")

@@ -23,6 +23,22 @@ def test_box_takes_the_shape_of_its_bounds():
 
 
 @pytest.mark.parametrize(
+    ("given", "dtype", "expected"),
+    [(None, np.float32, True), (None, np.uint8, True), (None, np.bool_, False), (False, np.float32, False)]
+    + [(True, np.bool_, True), (np.bool_(False), np.int32, False)],
+)
+def test_box_says_whether_it_may_be_normalised(given, dtype, expected):
+    box = Box(0, 1, (2,), dtype, normalize=given)
+    assert box.normalize is expected
+
+
+@pytest.mark.parametrize("wrong", ["no", 2, [True]])
+def test_box_refuses_other_answers(wrong):
+    with pytest.raises(ValueError, match="must be True, False or None"):
+        Box(0, 1, (2,), normalize=wrong)
+
+
+@pytest.mark.parametrize(
     ("x", "inside"),
     [
         ([0.0, 5.0], True),
