@@ -4,6 +4,7 @@ import chex
 import jax.numpy as jnp
 
 from .base import Environment, EnvState, Step
+from .options import require_count
 from .spaces import Box, Discrete
 from .wrapper import Wrapper
 
@@ -19,13 +20,12 @@ class Discretized(Wrapper):
       bins: values per dimension; there are bins^d actions.
 
     Raises:
-      ValueError: bins is below 2, actions are not such a Box, or there would be 2^31 of them or more.
+      ValueError: bins is no integer of at least 2, actions are not such a Box, or there would be 2^31 of them or more.
     """
 
     def __init__(self, env: Environment, bins: int):
         space = env.action_space
-        if bins < 2:
-            raise ValueError(f"bins={bins}: must be at least 2")
+        require_count("bins", bins, 2)
         if not (isinstance(space, Box) and space.bounded and len(space.shape) == 1):
             raise ValueError(f"env.action_space={space}: must be a Box with one axis and finite bounds")
         num_actions = bins ** space.shape[0]

@@ -52,14 +52,14 @@ def checked(
     return converted
 
 
-def require_count(name: str, value: Any) -> int:
-    """A number of things, at least one.
+def require_count(name: str, value: Any, low: int = 1) -> None:
+    """Refuses what is no number of things, an integer of at least `low`.
 
     Raises:
-      ValueError: it is no such integer; the message names it.
+      ValueError: names it, its value and what is allowed.
     """
     try:
-        return _integer(value, 1)
+        _integer(value, low)
     except _WrongError as error:
         raise ValueError(f"{name}={value!r}: must be {error}") from None
 

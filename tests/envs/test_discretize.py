@@ -42,6 +42,7 @@ def test_a_discretised_environment_keeps_the_contract():
     "make, message",
     [
         (lambda: Discretized(TwoDials(), 1), "bins=1: must be at least 2"),
+        (lambda: Discretized(TwoDials(), 2.5), "bins=2.5: must be an integer"),
         (lambda: Discretized(TwoDials(), 10**6), "are too many"),
         (lambda: Discretized(envs.make("probe/action"), 2), "must be a Box"),
     ],
