@@ -7,9 +7,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ._numerics import at_least_float32, log_softmax
+
 Array = chex.Array
 
 
+@at_least_float32
 def categorical_projection(probs: Array, reward: Array, discount: Array, *, support: Array) -> Array:
     """Distribution of r + discount·Z, projected onto the support.
 
@@ -46,6 +49,7 @@ def categorical_projection(probs: Array, reward: Array, discount: Array, *, supp
     return jax.lax.stop_gradient(projected.reshape(probs.shape))
 
 
+@at_least_float32
 def clipped_double_categorical(probs1: Array, probs2: Array, *, support: Array) -> Array:
     """Of two distributions, the whole one with the lower mean: clipped double Q for distributional critics.
 
@@ -67,6 +71,7 @@ def clipped_double_categorical(probs1: Array, probs2: Array, *, support: Array) 
     return jnp.where(first[..., None], probs1, probs2)
 
 
+@at_least_float32
 def categorical_cross_entropy(logits: Array, target_probs: Array) -> Array:
     """−Σ_i target_i·log softmax(logits)_i.
 
@@ -83,9 +88,10 @@ def categorical_cross_entropy(logits: Array, target_probs: Array) -> Array:
     Source: Bellemare et al. 2017, algorithm 1.
     """
     chex.assert_equal_shape([logits, target_probs])
-    return -jnp.sum(jax.lax.stop_gradient(target_probs) * jax.nn.log_softmax(logits, axis=-1), axis=-1)
+    return -jnp.sum(jax.lax.stop_gradient(target_probs) * log_softmax(logits), axis=-1)
 
 
+@at_least_float32
 def categorical_mean(probs: Array, *, support: Array) -> Array:
     """Σ_i p_i·z_i.
 
@@ -102,4 +108,4 @@ def categorical_mean(probs: Array, *, support: Array) -> Array:
     Source: Bellemare et al. 2017, section 4.
     """
     chex.assert_equal_shape_suffix([probs, support], 1)
-    return probs @ support
+    return jnp.matmul(probs, support, precision=jax.lax.Precision.HIGHEST)

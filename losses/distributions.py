@@ -1,7 +1,8 @@
 """Densities, entropies and divergences of the action distributions.
 
 Gaussian functions are per dimension, `[..., d]`, and the caller sums over the last axis; categorical ones reduce their
-last axis. All are in nats and finite for every finite input, gradients included.
+last axis. All are in nats and finite for every finite input, gradients included; those by float16 arrays are float16
+and so overflow where they are above 65504.
 """
 
 import math
@@ -9,6 +10,8 @@ import math
 import chex
 import jax
 import jax.numpy as jnp
+
+from ._numerics import at_least_float32, log_softmax
 
 Array = chex.Array
 Scalar = float | Array
@@ -27,6 +30,7 @@ def _standardise(x: Array, mean: Array, log_std: Array) -> tuple[Array, Array]:
     return jnp.clip(z, -_MAX_STANDARDISED, _MAX_STANDARDISED), log_std
 
 
+@at_least_float32
 def gaussian_log_prob(x: Array, mean: Array, log_std: Array) -> Array:
     """Log-density of a Gaussian, per dimension: −½((x − mean)/std)² − log std − ½ log 2π.
 
@@ -50,6 +54,7 @@ def gaussian_log_prob(x: Array, mean: Array, log_std: Array) -> Array:
     return -0.5 * jnp.square(z) - log_std - _HALF_LOG_2PI
 
 
+@at_least_float32
 def gaussian_entropy(log_std: Array) -> Array:
     """Differential entropy of a Gaussian, per dimension: log std + ½ log 2πe.
 
@@ -64,6 +69,7 @@ def gaussian_entropy(log_std: Array) -> Array:
     return jnp.clip(log_std, -_MAX_LOG_STD, _MAX_LOG_STD) + 0.5 + _HALF_LOG_2PI
 
 
+@at_least_float32
 def gaussian_kl(mean_p: Array, log_std_p: Array, mean_q: Array, log_std_q: Array) -> Array:
     """KL(p‖q) of two Gaussians, per dimension: log(σ_q/σ_p) + (σ_p² + (μ_p − μ_q)²)/(2σ_q²) − ½.
 
@@ -87,6 +93,7 @@ def gaussian_kl(mean_p: Array, log_std_p: Array, mean_q: Array, log_std_q: Array
     return 0.5 * (jnp.expm1(2.0 * log_ratio) + jnp.square(z)) - log_ratio
 
 
+@at_least_float32
 def tanh_gaussian_log_prob(pre_tanh: Array, mean: Array, log_std: Array) -> Array:
     """Log-density of tanh(u), u Gaussian, per dimension: log N(u; mean, std) − log(1 − tanh²(u)).
 
@@ -111,12 +118,7 @@ def tanh_gaussian_log_prob(pre_tanh: Array, mean: Array, log_std: Array) -> Arra
     return gaussian_log_prob(pre_tanh, mean, log_std) - log_slope
 
 
-def _log_softmax(logits: Array) -> Array:
-    """log_softmax that stays finite when two logits are further apart than float32 reaches."""
-    limit = 0.25 * float(jnp.finfo(logits.dtype).max)
-    return jax.nn.log_softmax(jnp.clip(logits, -limit, limit), axis=-1)
-
-
+@at_least_float32
 def categorical_log_prob(action: Array, logits: Array) -> Array:
     """Log-probability of a class: logits[action] − logsumexp(logits).
 
@@ -135,9 +137,10 @@ def categorical_log_prob(action: Array, logits: Array) -> Array:
     chex.assert_shape(action, logits.shape[:-1])
     # A one-hot product instead of a gather: its gradient is a product too, which is faster on every backend.
     one_hot = jax.nn.one_hot(action, logits.shape[-1], dtype=logits.dtype)
-    return jnp.sum(one_hot * _log_softmax(logits), axis=-1)
+    return jnp.sum(one_hot * log_softmax(logits), axis=-1)
 
 
+@at_least_float32
 def categorical_entropy(logits: Array) -> Array:
     """Shannon entropy of a categorical distribution: −Σ p log p.
 
@@ -149,10 +152,11 @@ def categorical_entropy(logits: Array) -> Array:
 
     Source: the definition; tested against scipy.
     """
-    log_probs = _log_softmax(logits)
+    log_probs = log_softmax(logits)
     return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
 
 
+@at_least_float32
 def categorical_kl(logits_p: Array, logits_q: Array) -> Array:
     """KL(p‖q) of two categorical distributions: Σ p (log p − log q).
 
@@ -169,10 +173,11 @@ def categorical_kl(logits_p: Array, logits_q: Array) -> Array:
     Source: the definition; tested against distrax.
     """
     chex.assert_equal_shape([logits_p, logits_q])
-    log_p, log_q = _log_softmax(logits_p), _log_softmax(logits_q)
+    log_p, log_q = log_softmax(logits_p), log_softmax(logits_q)
     return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
+@at_least_float32
 def tsallis_log(x: Array, *, q: Scalar) -> Array:
     """The q-logarithm of Tsallis: (x^(1−q) − 1)/(1 − q), and log x at q = 1.
 
@@ -188,6 +193,7 @@ def tsallis_log(x: Array, *, q: Scalar) -> Array:
     return tsallis_log_prob(jnp.log(x), q=q)
 
 
+@at_least_float32
 def tsallis_log_prob(log_prob: Array, *, q: Scalar) -> Array:
     """The q-logarithm of a density that is given as its logarithm, so that none underflows.
 
@@ -211,6 +217,7 @@ def tsallis_log_prob(log_prob: Array, *, q: Scalar) -> Array:
     return jnp.where(small, series, (_exp_then_tangent(t, 20.0) - 1.0) / jnp.where(small, 1.0, 1.0 - q))
 
 
+@at_least_float32
 def importance_ratio(log_prob: Array, old_log_prob: Array) -> Array:
     """π(a|s)/π_old(a|s) = exp(log_prob − old_log_prob), kept finite.
 

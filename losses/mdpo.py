@@ -7,12 +7,14 @@ code, of each dimension's density for itself, summed. For the Shannon entropy (q
 import chex
 import jax.numpy as jnp
 
+from ._numerics import at_least_float32
 from .distributions import importance_ratio, tsallis_log_prob
 
 Array = chex.Array
 Scalar = float | Array
 
 
+@at_least_float32
 def mdpo_on_policy_loss(
     log_prob: Array, old_log_prob: Array, advantage: Array, kl: Array, *, step_size: Scalar
 ) -> Array:
@@ -40,6 +42,7 @@ def mdpo_on_policy_loss(
     return kl / step_size - importance_ratio(log_prob, old_log_prob) * advantage
 
 
+@at_least_float32
 def mdpo_off_policy_actor_loss(
     log_prob: Array, old_log_prob: Array, q_value: Array, *, kappa: Scalar, lam: Scalar
 ) -> Array:
@@ -67,6 +70,7 @@ def mdpo_off_policy_actor_loss(
     return kappa * log_prob + (lam - kappa) * old_log_prob - q_value
 
 
+@at_least_float32
 def mdpo_off_policy_tsallis_joint_actor_loss(
     log_prob: Array, old_log_prob: Array, q_value: Array, *, kappa: Scalar, lam: Scalar, q: Scalar
 ) -> Array:
@@ -92,6 +96,7 @@ def mdpo_off_policy_tsallis_joint_actor_loss(
     return _tsallis_terms(log_prob, old_log_prob, kappa, lam, q) - q_value
 
 
+@at_least_float32
 def mdpo_off_policy_tsallis_per_dimension_actor_loss(
     log_probs: Array, old_log_probs: Array, q_value: Array, *, kappa: Scalar, lam: Scalar, q: Scalar
 ) -> Array:

@@ -3,12 +3,14 @@
 import chex
 import jax.numpy as jnp
 
+from ._numerics import at_least_float32
 from .distributions import importance_ratio
 
 Array = chex.Array
 Scalar = float | Array
 
 
+@at_least_float32
 def ppo_clip_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, clip_eps: Scalar) -> Array:
     """The clipped surrogate objective, negated.
 
@@ -35,6 +37,7 @@ def ppo_clip_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, cli
     return -jnp.minimum(ratio * advantage, clipped_ratio * advantage)
 
 
+@at_least_float32
 def clipped_value_loss(value: Array, old_value: Array, target: Array, *, clip_eps: Scalar) -> Array:
     """Squared error of a value, pessimistic about moving further than clip_eps from the old value.
 
@@ -59,6 +62,7 @@ def clipped_value_loss(value: Array, old_value: Array, target: Array, *, clip_ep
     return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped_value - target))
 
 
+@at_least_float32
 def approx_kl(log_prob: Array, old_log_prob: Array) -> Array:
     """Per-sample estimate of KL(π_old‖π) that is never negative: (r − 1) − log r.
 
@@ -82,6 +86,7 @@ def approx_kl(log_prob: Array, old_log_prob: Array) -> Array:
     return jnp.expm1(log_ratio) - log_ratio
 
 
+@at_least_float32
 def clip_fraction(log_prob: Array, old_log_prob: Array, *, clip_eps: Scalar) -> Array:
     """Indicator that the ratio left the clip interval: 1 where |r − 1| > clip_eps, else 0.
 
@@ -91,7 +96,7 @@ def clip_fraction(log_prob: Array, old_log_prob: Array, *, clip_eps: Scalar) -> 
       clip_eps: half-width of the interval of ratios around 1.
 
     Returns:
-      0 or 1, `[...]`, in the dtype of log_prob; its mean is the fraction.
+      0.0 or 1.0, `[...]`; its mean is the fraction.
 
     Raises:
       AssertionError: the arrays differ in shape.

@@ -10,6 +10,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ._numerics import at_least_float32
+
 Array = chex.Array
 Scalar = float | Array
 
@@ -30,6 +32,7 @@ def _as_float(flags: Array, like: Array) -> Array:
     return jnp.asarray(flags).astype(jnp.result_type(like, jnp.float32))
 
 
+@at_least_float32
 def gae(
     rewards: Array,
     values: Array,
@@ -71,6 +74,7 @@ def gae(
     return jax.lax.stop_gradient((advantages, advantages + values))
 
 
+@at_least_float32
 def lambda_returns(
     rewards: Array,
     next_values: Array,
@@ -109,6 +113,7 @@ def lambda_returns(
     return jax.lax.stop_gradient(_discounted_sums(increments, gamma * trace))
 
 
+@at_least_float32
 def n_step_return(rewards: Array, terminated: Array, truncated: Array, *, gamma: Scalar) -> tuple[Array, Array, Array]:
     """Discounted sum of a window of rewards, cut at the first end of an episode in it.
 
@@ -141,6 +146,7 @@ def n_step_return(rewards: Array, terminated: Array, truncated: Array, *, gamma:
     return jax.lax.stop_gradient((returns, discount, index))
 
 
+@at_least_float32
 def vtrace(
     log_ratio: Array,
     rewards: Array,

@@ -8,10 +8,13 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ._numerics import at_least_float32
+
 Array = chex.Array
 Scalar = float | Array
 
 
+@at_least_float32
 def sac_target(reward: Array, discount: Array, next_q: Array, next_log_prob: Array, *, alpha: Scalar) -> Array:
     """Soft target: r + discount·(Q' − α·log π(a'|s')).
 
@@ -35,6 +38,7 @@ def sac_target(reward: Array, discount: Array, next_q: Array, next_log_prob: Arr
     return jax.lax.stop_gradient(reward + discount * (next_q - alpha * next_log_prob))
 
 
+@at_least_float32
 def sac_actor_loss(log_prob: Array, q: Array, *, alpha: Scalar) -> Array:
     """α·log π(a|s) − Q(s, a) for a reparameterised action.
 
@@ -55,6 +59,7 @@ def sac_actor_loss(log_prob: Array, q: Array, *, alpha: Scalar) -> Array:
     return jax.lax.stop_gradient(alpha) * log_prob - q
 
 
+@at_least_float32
 def sac_temperature_loss(log_alpha: Array, log_prob: Array, *, target_entropy: Scalar) -> Array:
     """−exp(log_alpha)·(log π(a|s) + target_entropy): raises α where the entropy is below its target.
 

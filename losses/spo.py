@@ -3,12 +3,14 @@
 import chex
 import jax.numpy as jnp
 
+from ._numerics import at_least_float32
 from .distributions import importance_ratio
 
 Array = chex.Array
 Scalar = float | Array
 
 
+@at_least_float32
 def spo_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, eps: Scalar) -> Array:
     """The surrogate objective with a quadratic penalty on the ratio, negated.
 
@@ -35,6 +37,7 @@ def spo_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, eps: Sca
     return jnp.abs(advantage) / (2.0 * eps) * jnp.square(ratio - 1.0) - ratio * advantage
 
 
+@at_least_float32
 def spo_aligned_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, eps: Scalar) -> Array:
     """The simplest ε-aligned objective, negated: (r − 1 − sign(A)·eps)².
 
@@ -60,6 +63,7 @@ def spo_aligned_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, 
     return jnp.square(importance_ratio(log_prob, old_log_prob) - 1.0 - jnp.sign(advantage) * eps)
 
 
+@at_least_float32
 def ratio_deviation(log_prob: Array, old_log_prob: Array) -> Array:
     """How far the ratio is from 1: |r − 1|, r = exp(log_prob − old_log_prob).
 

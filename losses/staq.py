@@ -9,10 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
+from ._numerics import at_least_float32
+
 Array = chex.Array
 Scalar = float | Array
 
 
+@at_least_float32
 def staq_coefficients(num_stored: Array, *, memory: int, eta: Scalar, beta: Scalar) -> Array:
     """The weights of the stacked Q-functions in the policy's logits: η·β^i/(1 − β^M) for the entry of age i.
 
@@ -38,6 +41,7 @@ def staq_coefficients(num_stored: Array, *, memory: int, eta: Scalar, beta: Scal
     return jnp.where(age < num_stored, weights, 0.0)
 
 
+@at_least_float32
 def staq_logits(q_stack: Array, coefficients: Array) -> Array:
     """The policy's logits: the weighted sum of the stacked Q-values, ξ = Σ_i c_i·Q_i.
 
@@ -59,6 +63,7 @@ def staq_logits(q_stack: Array, coefficients: Array) -> Array:
     return jnp.tensordot(coefficients, q_stack, axes=1, precision=jax.lax.Precision.HIGHEST)
 
 
+@at_least_float32
 def staq_target(reward: Array, discount: Array, next_q: Array, next_entropy: Array, *, entropy_coef: Scalar) -> Array:
     """Soft target of a Q-function that leaves out the entropy of its own step: r + discount·(Q' + τ·H(π(·|s'))).
 

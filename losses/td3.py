@@ -7,10 +7,13 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ._numerics import at_least_float32
+
 Array = chex.Array
 Scalar = float | Array
 
 
+@at_least_float32
 def target_policy_noise(noise: Array, *, noise_clip: Scalar) -> Array:
     """The noise that smooths the target action: clip(noise, −noise_clip, noise_clip).
 
@@ -26,6 +29,7 @@ def target_policy_noise(noise: Array, *, noise_clip: Scalar) -> Array:
     return jnp.clip(noise, -noise_clip, noise_clip)
 
 
+@at_least_float32
 def td3_target(reward: Array, discount: Array, next_q1: Array, next_q2: Array) -> Array:
     """Clipped double-Q target: r + discount·min(Q1', Q2').
 
@@ -47,6 +51,7 @@ def td3_target(reward: Array, discount: Array, next_q1: Array, next_q2: Array) -
     return jax.lax.stop_gradient(reward + discount * jnp.minimum(next_q1, next_q2))
 
 
+@at_least_float32
 def td3_critic_loss(q: Array, target: Array) -> Array:
     """Squared error of a critic: (Q − y)². To be summed over the two critics.
 
@@ -66,6 +71,7 @@ def td3_critic_loss(q: Array, target: Array) -> Array:
     return jnp.square(q - jax.lax.stop_gradient(target))
 
 
+@at_least_float32
 def td3_actor_loss(q: Array) -> Array:
     """Deterministic policy gradient: −Q(s, π(s)).
 

@@ -104,3 +104,12 @@ def test_cross_entropy_equals_rlax_and_its_gradient_is_softmax_minus_target():
 def test_mean_by_hand():
     # −2·0.1 − 1·0.2 + 0 + 1·0.3 + 2·0.2 = 0.3
     close(losses.categorical_mean(jnp.array([0.1, 0.2, 0.2, 0.3, 0.2]), support=SUPPORT), 0.3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_projection_of_probabilities_in_half_precision_conserves_mass(dtype):
+    # All reward, no bootstrap: a thousand atoms' mass is added up in two places.
+    probs = jnp.full((1, 1001), 1 / 1001, dtype)
+    support = jnp.linspace(-10.0, 10.0, 1001)
+    projected = losses.categorical_projection(probs, jnp.full(1, 0.003), jnp.zeros(1), support=support)
+    close(projected.sum(), probs.astype(jnp.float32).sum(), rtol=1e-5)

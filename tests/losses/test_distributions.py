@@ -179,6 +179,7 @@ LOGIT_ROWS = jnp.stack(grid(LOGITS, LOGITS, LOGITS), axis=-1)  # [125, 3]
 PAIRS = np.indices((125, 125)).reshape(2, -1)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize(
     ("function", "arrays"),
     [
@@ -189,6 +190,7 @@ PAIRS = np.indices((125, 125)).reshape(2, -1)
         (lambda x: losses.categorical_log_prob(jnp.zeros(125, int), x), (LOGIT_ROWS,)),
         (losses.categorical_entropy, (LOGIT_ROWS,)),
         (losses.categorical_kl, (LOGIT_ROWS[PAIRS[0]], LOGIT_ROWS[PAIRS[1]])),
+        (lambda x: losses.categorical_cross_entropy(x, jax.nn.softmax(x[::-1])), (LOGIT_ROWS,)),
     ],
     ids=[
         "gaussian_log_prob",
@@ -198,12 +200,16 @@ PAIRS = np.indices((125, 125)).reshape(2, -1)
         "categorical_log_prob",
         "categorical_entropy",
         "categorical_kl",
+        "categorical_cross_entropy",
     ],
 )
-def test_values_and_gradients_are_finite_for_every_finite_input(function, arrays):
+def test_values_and_gradients_are_finite_for_every_finite_input(function, arrays, dtype):
+    largest = float(jnp.finfo(dtype).max)
+    arrays = [jnp.clip(array, -largest, largest).astype(dtype) for array in arrays]
     assert np.all(np.isfinite(function(*arrays)))
     for gradient in gradients(function, *arrays):
-        assert np.all(np.isfinite(gradient))
+        assert not np.any(np.isnan(gradient))
+        assert dtype == jnp.float16 or np.all(np.isfinite(gradient))
 
 
 # The logarithm of Tsallis

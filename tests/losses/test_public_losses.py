@@ -7,6 +7,7 @@ import pkgutil
 
 import chex
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -108,6 +109,59 @@ def test_transformations_of_jax(name):
             assert np.all(np.isfinite(gradient))
 
 
+@pytest.mark.parametrize("half", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("name", TRACED)
+def test_half_precision_is_widened_to_float32(name, half):
+    function, arrays, hyperparameters = sample_call(name)
+    hyperparameters = jax.tree.map(jnp.float32, hyperparameters)
+
+    def cast(tree, dtype):
+        return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+    rounded, rounded_hyperparameters = cast((arrays, hyperparameters), half)
+    results = function(*rounded, **rounded_hyperparameters)
+    # What rounding the arguments did is all of the error: none is added, and nothing is left in half precision.
+    expected = function(*cast(rounded, jnp.float32), **cast(rounded_hyperparameters, jnp.float32))
+    chex.assert_trees_all_equal_shapes_and_dtypes(results, expected)
+    chex.assert_trees_all_equal(results, expected)
+    assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves(results))
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(results))
+
+
+def equations(jaxpr):
+    """Those of a jaxpr and of all that it calls."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_float32_is_left_alone(name):
+    function, arrays, hyperparameters = sample_call(name)
+    traced = jax.make_jaxpr(function)(*arrays, **hyperparameters)
+    unwrapped = functools.partial(inspect.unwrap(function.func), **function.keywords)
+    assert str(traced) == str(jax.make_jaxpr(unwrapped)(*arrays, **hyperparameters))
+
+
+CONTRACTIONS = {"categorical_mean", "clipped_double_categorical", "staq_logits"}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_contractions_are_of_the_highest_precision(name):
+    function, arrays, hyperparameters = sample_call(name)
+
+    def with_gradients(*arrays):
+        results, pull = jax.vjp(lambda *data: function(*data, **hyperparameters), *arrays)
+        return results, pull(results)
+
+    traced = jax.make_jaxpr(with_gradients)(*arrays)
+    products = [each for each in equations(traced) if each.primitive.name in ("dot_general", "conv_general_dilated")]
+    highest = jax.lax.Precision.HIGHEST
+    assert all(each.params["precision"] == (highest, highest) for each in products), products
+    assert bool(products) == (name in CONTRACTIONS)
+
+
 def batched_arrays(name):
     """The places of the sample arrays that have a batch axis, and so could disagree in shape."""
     return [i for i, array in enumerate(sample_call(name)[1]) if array.ndim > 1]
@@ -133,7 +187,8 @@ def test_the_docstring_says_what_goes_in_what_comes_out_and_where_it_is_from(nam
 
 
 def test_every_public_function_of_every_module_is_exported():
-    for module in pkgutil.iter_modules(losses.__path__, "onejit.losses."):
+    modules = pkgutil.iter_modules(losses.__path__, "onejit.losses.")
+    for module in (each for each in modules if each.name != "onejit.losses._numerics"):
         for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
             if function.__module__ == module.name and not name.startswith("_"):
                 assert name in losses.__all__, f"{module.name}.{name} is missing in losses.__all__"
