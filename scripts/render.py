@@ -2,19 +2,48 @@
 
 Writes `episode.gif` into the run folder, and for robots `episode.html`, a page in which the episode can be played and
 turned, and which needs no internet. With --mp4 also `episode.mp4` (extra `video`).
+
+Exits with 0 if something was drawn, 1 if a checkpoint is damaged, 2 if the input is wrong or nothing can be drawn.
 """
 
+import dataclasses
 import runpy
 import sys
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import flags
 
 from onejit import algos, envs
-from onejit.algos import checkpoint, recording, run_folder
+from onejit.algos import checkpoint, cli, recording, run_folder
+from onejit.algos.console import make_console
 from onejit.envs.mujoco_renderer import RenderError
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags of this script, in a FlagValues of their own: absl's `app.run` would show the libraries' log."""
+    values = flags.FlagValues()
+
+    def integer(name, default, doc, low, high):
+        flags.DEFINE_integer(name, default, doc, low, high, flag_values=values)
+
+    def switch(name, doc, short_name=None):
+        flags.DEFINE_bool(name, False, doc, short_name=short_name, flag_values=values)
+
+    switch("help", "Show this help.", "h")
+    flags.DEFINE_string(
+        "register", None, "A Python file that calls envs.register, for an environment of your own.", flag_values=values
+    )
+    switch("last", "The last checkpoint, not the one with the best evaluation.")
+    integer("member", 0, "Which of the seeds that were trained side by side.", 0, None)
+    switch("stochastic", "Sample the actions as in training.")
+    integer("seed", 0, "Of the episode.", 0, 2**32 - 1)
+    integer("max_steps", 1000, "Steps after which it stops.", 1, 10_000)
+    switch("mp4", "Also write an MP4.")
+    return values
 
 
 def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
@@ -26,43 +55,72 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
       member: which of the seeds that were trained side by side.
 
     Raises:
-      app.UsageError: it is not a run folder, or has no such member.
-      CheckpointError: there is no whole checkpoint.
+      RunFolderError: it is not a run folder.
+      UsageError: it is of an algorithm or environment that cannot be made, or has no such member.
+      CheckpointError: there is no whole checkpoint, or it is of another run.
     """
+    run = run_folder.read(folder)
+    module, num_seeds = getattr(algos, run["algorithm"], None), run["num_seeds"]
+    if not hasattr(module, "Config"):
+        raise cli.UsageError(f"{folder}: is a run of {run['algorithm']!r}, which is no algorithm here")
+    run_folder.require_known_fields(folder, run, [field.name for field in dataclasses.fields(module.Config)])
+    if not member < num_seeds:
+        raise cli.UsageError(f"member={member}: the run has {num_seeds} seeds, counted from 0")
     try:
-        run = run_folder.read(folder)
-        module = getattr(algos, run["algorithm"])
-        config = module.Config(**run["config"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise app.UsageError(f"{folder}: is not the folder of a run ({error})") from error
-    try:
-        algorithm = module.make(envs.make(run["env"], **run["env_options"]), config)
-    except (ValueError, ModuleNotFoundError) as error:
+        algorithm = module.make(envs.make(run["env"], **run["env_options"]), module.Config(**run["config"]))
+    except (ValueError, TypeError, ModuleNotFoundError) as error:
         hint = "; one of your own: --register=FILE that registers it"
-        raise app.UsageError(f"the environment of {folder} cannot be made: {error}{hint}") from error
-    if not 0 <= member < run["num_seeds"]:
-        raise app.UsageError(f"member={member}: the run has {run['num_seeds']} seeds, counted from 0")
-    many = run["num_seeds"] > 1
-    keys = jax.random.split(jax.random.key(0), run["num_seeds"]) if many else jax.random.key(0)
+        raise cli.UsageError(f"the environment of {folder} cannot be made: {error}{hint}") from error
     saves = folder / "checkpoints"
-    path = checkpoint.checkpoints(saves)[-1:] if last else [run_folder.best_checkpoint(saves)]
-    if not path:
-        raise checkpoint.CheckpointError(f"{saves}: there is no checkpoint")
-    state = checkpoint.restore(path[0], jax.eval_shape(jax.vmap(algorithm.init) if many else algorithm.init, keys))
-    return algorithm, jax.tree.map(lambda x: x[member], state) if many else state
+    path = run_folder.last_checkpoint(saves) if last else run_folder.best_checkpoint(saves)
+    run_folder.require_same_run(folder, run, checkpoint.read_metadata(path))
+
+    def init(key):
+        return jax.vmap(algorithm.init)(jax.random.split(key, num_seeds)) if num_seeds > 1 else algorithm.init(key)
+
+    state = checkpoint.restore(path, jax.eval_shape(init, jax.random.key(0)))
+    if num_seeds > 1:  # a replay that was not saved is a shape alone
+        state = jax.tree.map(lambda x: x[member] if isinstance(x, jax.Array) else x, state)
+    return algorithm, state
 
 
-def main(argv: list[str]) -> None:
-    """Plays an episode and draws it."""
-    if len(argv) != 2:
-        raise app.UsageError("give one run folder")
-    values, folder = flags.FLAGS, Path(argv[1])
-    if values.register:
-        runpy.run_path(values.register)
+def register(file: str) -> None:
+    """Runs a file that registers environments.
+
+    Raises:
+      UsageError: there is no such file, or an error was raised in it.
+    """
+    if not Path(file).is_file():
+        raise cli.UsageError(f"register={file}: there is no such file")
     try:
-        algorithm, state = load(folder, values.last, values.member)
-    except checkpoint.CheckpointError as error:
-        sys.exit(f"render.py: {error}")
+        runpy.run_path(file)
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        where = f"{file}, line {lines[-1]}" if lines else file
+        raise cli.UsageError(f"register={where}: {type(error).__name__}: {error}") from error
+
+
+def draw(arguments: Sequence[str]) -> None:
+    """Plays an episode and draws it.
+
+    Raises:
+      UsageError, RunFolderError, flags.Error: the input is wrong, or nothing could be drawn.
+      CheckpointError: the checkpoint cannot be restored.
+    """
+    values, console = define_flags(), make_console()
+    folders = values(arguments)[1:]
+    if values.help:
+        lines = [
+            f"  --{name}: {values[name].help} Default: {values[name].default}." for name in sorted({*values} - {"h"})
+        ]
+        console.print("\n".join([__doc__, *lines]), markup=False)
+        return
+    if len(folders) != 1:
+        raise cli.UsageError(f"give one run folder, got {len(folders)}")
+    folder = Path(folders[0])
+    if values.register is not None:
+        register(values.register)
+    algorithm, state = load(folder, values.last, values.member)
 
     def act(obs, key):
         return algorithm.act(state, obs, key, not values.stochastic)
@@ -75,18 +133,24 @@ def main(argv: list[str]) -> None:
     except RenderError as error:
         problems.append(str(error))
     for problem in problems:
-        print(problem)
+        console.print(problem, markup=False)
     if not files:
-        sys.exit(f"render.py: nothing of {folder} could be drawn")
-    print(f"{len(states) - 1} steps, in " + ", ".join(str(path) for path in files))
+        raise cli.UsageError(f"nothing of {folder} could be drawn")
+    console.print(f"{len(states) - 1} steps, in " + ", ".join(map(str, files)), markup=False)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the script, and exits with a code."""
+    try:
+        draw(sys.argv if argv is None else argv)
+        return
+    except (cli.UsageError, run_folder.RunFolderError, flags.Error) as error:
+        code, message = 2, error
+    except checkpoint.CheckpointError as error:
+        code, message = 1, error
+    make_console(errors=True).print(f"render.py: {message}", markup=False)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("register", None, "A Python file that calls envs.register, for an environment of your own.")
-    flags.DEFINE_bool("last", False, "The last checkpoint, not the one with the best evaluation.")
-    flags.DEFINE_integer("member", 0, "Which of the seeds that were trained side by side.")
-    flags.DEFINE_bool("stochastic", False, "Sample the actions as in training.")
-    flags.DEFINE_integer("seed", 0, "Of the episode.")
-    flags.DEFINE_integer("max_steps", 1000, "Steps after which it stops.", lower_bound=1)
-    flags.DEFINE_bool("mp4", False, "Also write an MP4.")
-    app.run(main)
+    main()
