@@ -1,5 +1,7 @@
 """One episode of a trained policy, as an interactive page and as a GIF."""
 
+import importlib.util
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,8 @@ import numpy as np
 from ..envs import Environment
 from ..envs.mujoco_page import render_html
 from ..envs.mujoco_renderer import RenderError, render_gif
+
+_STEPS_AT_ONCE = 100
 
 
 def record_episode(
@@ -27,21 +31,25 @@ def record_episode(
     """
     reset_key, run_key = jax.random.split(key)
 
-    @jax.jit
-    def run(reset_key, run_key):
-        env_state, obs = env.reset(reset_key)
+    def step(carry, key):
+        env_state, obs = carry
+        action_key, step_key = jax.random.split(key)
+        following, result = env.step(step_key, env_state, act(obs, action_key))
+        return (following, result.obs), (following, result.terminated | result.truncated)
 
-        def step(carry, key):
-            env_state, obs = carry
-            action_key, step_key = jax.random.split(key)
-            following, result = env.step(step_key, env_state, act(obs, action_key))
-            return (following, result.obs), (following, result.terminated | result.truncated)
-
-        return env_state, *jax.lax.scan(step, (env_state, obs), jax.random.split(run_key, max_steps))[1]
-
-    first, states, done = jax.device_get(run(reset_key, run_key))
-    length = int(np.argmax(done)) + 1 if np.any(done) else max_steps
-    return [first, *(jax.tree.map(lambda x, t=t: x[t], states) for t in range(length))]
+    # In pieces, so that no more is computed and kept on the device than an episode of this length needs.
+    piece = min(max_steps, _STEPS_AT_ONCE)
+    run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
+    carry = jax.jit(env.reset)(reset_key)
+    states = [jax.device_get(carry[0])]
+    for keys in jax.random.split(run_key, (math.ceil(max_steps / piece), piece)):
+        carry, visited = run(carry, keys)
+        visited, done = jax.device_get(visited)
+        length = int(np.argmax(done)) + 1 if np.any(done) else piece
+        states += [jax.tree.map(lambda x, t=t: x[t], visited) for t in range(length)]
+        if np.any(done):
+            break
+    return states[: max_steps + 1]
 
 
 def save_recording(folder: Path, env: Environment, states: list[Any]) -> tuple[list[Path], list[str]]:
@@ -67,7 +75,7 @@ def save_recording(folder: Path, env: Environment, states: list[Any]) -> tuple[l
         elif hasattr(env, "render_gif"):
             env.render_gif(states, picture)
             files.append(picture)
-    except RenderError as error:
+    except (RenderError, OSError) as error:
         problems.append(f"not all could be drawn: {error}")
     return files, problems
 
@@ -87,15 +95,18 @@ def gif_to_mp4(path: Path) -> Path:
     """Writes a GIF's pictures as an MP4 beside it.
 
     Raises:
-      RenderError: imageio's ffmpeg is missing.
+      RenderError: imageio or its ffmpeg is missing, or the file cannot be written.
     """
+    missing = [name for name in ("imageio", "imageio_ffmpeg") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RenderError(f"an MP4 needs the package {missing[0]}: pip install 'onejit[video]'")
+    import imageio.v3 as imageio
+
     video, (frames, rate) = path.with_suffix(".mp4"), read_gif(path)
     try:
-        import imageio.v3 as imageio
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # that ffmpeg is started beside threads
             imageio.imwrite(video, frames, fps=rate, macro_block_size=2)
-    except (ImportError, OSError) as error:
-        raise RenderError(f"an MP4 needs ffmpeg: pip install 'onejit[video]' ({error})") from error
+    except (OSError, RuntimeError) as error:
+        raise RenderError(f"{video} cannot be written: {error}") from error
     return video

@@ -1,18 +1,17 @@
 """Environments of gymnax (>= 1.0): classic control, bsuite, MinAtar and the small ones."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import chex
-import gymnasium
 import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnax.environments.environment import Environment
 
+from . import classic_pictures
 from .base import Step, strong
 from .contract import ContractError
 from .mujoco_renderer import RenderError
@@ -23,13 +22,12 @@ from .spaces import Box, Discrete
 _REFUSED = {"MNISTBandit-bsuite": "it downloads the MNIST data set from the internet when it is made"}
 # Their observations leave the bounds that they declare.
 _WRONG_BOUNDS = ("GaussianBandit-misc", "MemoryChain-bsuite", "MetaMaze-misc")
-# What gymnax can draw: the first with Gymnasium's pictures, which need pygame.
-_CLASSIC = ("Acrobot-v1", "CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1")
+# What gymnax itself draws with the packages that it brings; for classic control it would need pygame.
 _DRAWN = (
-    *_CLASSIC,
     *(f"{game}-MinAtar" for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")),
     *("Catch-bsuite", "Pong-misc", "PointRobot-misc", "MetaMaze-misc", "FourRooms-misc"),
 )
+_MAX_PICTURES = 1000  # all are in memory before the GIF is written, of a megabyte each
 
 
 def names() -> list[str]:
@@ -125,33 +123,32 @@ class Gymnax:
         return strong((state, step))
 
     def render_gif(self, states: Sequence[Any], path: Path) -> None:
-        """Draws an episode with gymnax's own pictures, without a screen.
+        """Draws an episode without a screen; all but classic control with gymnax's own pictures.
 
         Args:
-          states: of the episode, as `reset` and `step` return them.
+          states: of the episode, as `reset` and `step` return them; the first 1,000 are drawn.
           path: the GIF to write.
 
         Raises:
-          RenderError: gymnax has no picture of this environment, or pygame is missing.
+          RenderError: there is no picture of this environment.
         """
+        states = states[:_MAX_PICTURES]
+        if self._env.name in classic_pictures.NAMES:
+            classic_pictures.render_gif(self._env.name, self._params, states, path)
+            return
+        if self._env.name not in _DRAWN:
+            raise RenderError(f"there is no picture of {self._env.name}")
         import matplotlib
 
-        if self._env.name not in _DRAWN:
-            raise RenderError(f"gymnax has no picture of {self._env.name}")
-        before, backend = dict(os.environ), matplotlib.get_backend()
-        os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"}
+        backend = matplotlib.get_backend()
         matplotlib.use("agg")
         try:
             from gymnax.visualize import Visualizer
 
             with jax.numpy_rank_promotion("allow"):
                 Visualizer(self._env, self._params, list(states)).animate(str(path))
-        except gymnasium.error.DependencyNotInstalled as error:
-            raise RenderError("pictures of classic control need pygame: pip install 'onejit[video]'") from error
         finally:
             matplotlib.use(backend)
-            os.environ.clear()
-            os.environ.update(before)
 
     def _observation(self, obs):
         if self._num_observations:
