@@ -1,18 +1,60 @@
-"""The program in docs/own_robot.md is typed in, and keeps the contract."""
+"""The programs in docs/ run: each page from top to bottom, as its reader would type it in."""
 
+import re
 import runpy
 from pathlib import Path
 
+import jax
+import numpy as np
+import pytest
+
 from onejit import envs
 
-PAGE = Path(__file__).parents[1] / "docs" / "own_robot.md"
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def blocks(page):
+    """The pieces of Python on a page."""
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
 def test_the_robot_of_ones_own_is_an_environment(tmp_path):
     program = tmp_path / "swing_up.py"
-    program.write_text(PAGE.read_text().partition("```python\n")[2].partition("```")[0])
+    [code] = blocks("own_robot.md")
+    program.write_text(code)
     runpy.run_path(str(program))
     env = envs.make("mine/SwingUp", episode_length=7)
     envs.check(env, num_steps=10)
     assert env.observation_space.shape == (3,)
     assert env.step_seconds == 0.05
+
+
+def test_the_guide(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # As on the page, with short runs of few members.
+    smaller = {
+        "num_iterations = 120": "num_iterations = 1",
+        "jax.random.key(0), 8)": "jax.random.key(0), 2)",
+        "[1e-4, 3e-4, 1e-3, 3e-3]": "[1e-4, 1e-3]",
+        "ppo.Config(": "ppo.Config(num_envs=4, num_steps=8, num_minibatches=1, hidden_sizes=(8,), ",
+    }
+    names = {}
+    for code in blocks("guide.md"):
+        for text, replacement in smaller.items():
+            code = code.replace(text, replacement)
+        refusal = re.search(r"^# (\w+): (.*)", code, re.MULTILINE)
+        if refusal:
+            with pytest.raises(Exception, match=re.escape(refusal[2])) as caught:
+                exec(code, names)
+            assert type(caught.value).__name__ == refusal[1]
+        else:
+            exec(code, names)
+    assert names["num_iterations"] == 1
+    assert names["scores"].shape == (2, 2)
+    assert names["actions"].shape == (2,)
+    assert names["env"].action_space.contains(names["action"])
+    # What was loaded is the member that was saved, and trains on.
+    rate, seed = np.asarray(names["best_rate"]), np.asarray(names["best_seed"])
+    chosen = jax.tree.map(lambda x: x[rate, seed], names["states"].learner.params)
+    jax.tree.map(np.testing.assert_array_equal, names["state"].learner.params, chosen)
+    assert envs.make("mine/Corridor", x=5.0).observation_space.high == 5.5
