@@ -67,10 +67,14 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
     if not member < num_seeds:
         raise cli.UsageError(f"member={member}: the run has {num_seeds} seeds, counted from 0")
     try:
-        algorithm = module.make(envs.make(run["env"], **run["env_options"]), module.Config(**run["config"]))
-    except (ValueError, TypeError, ModuleNotFoundError) as error:
+        env = envs.make(run["env"], **run["env_options"])
+    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         hint = "; one of your own: --register=FILE that registers it"
         raise cli.UsageError(f"the environment of {folder} cannot be made: {error}{hint}") from error
+    try:
+        algorithm = module.make(env, module.Config(**run["config"]))
+    except ValueError as error:
+        raise cli.UsageError(f"{folder}: {error}") from error
     saves = folder / "checkpoints"
     path = run_folder.last_checkpoint(saves) if last else run_folder.best_checkpoint(saves)
     run_folder.require_same_run(folder, run, checkpoint.read_metadata(path))

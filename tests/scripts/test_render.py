@@ -66,8 +66,8 @@ def test_an_episode_of_a_run_is_drawn_and_the_libraries_are_silent(folder):
     [
         ([], "give one run folder, got 0"),
         (["a", "b"], "give one run folder, got 2"),
-        (["."], ".: is not the folder of a run"),
-        (["nowhere"], "nowhere: is not the folder of a run"),
+        (["."], "config.json: cannot be read"),
+        (["nowhere"], "nowhere/config.json: cannot be read"),
         ([".", "--register=/nonexistent.py"], "register=/nonexistent.py: there is no such file"),
         ([".", "--register="], "register=: there is no such file"),
         ([".", "--seed=-1"], "--seed=-1"),
@@ -125,7 +125,14 @@ def test_an_edited_description_is_refused_in_a_sentence(main, folder, change, ca
 @pytest.mark.parametrize("text", ["", "[]", '"run"', "{", "\0"])
 def test_a_description_that_is_none_is_refused_in_a_sentence(main, folder, text, capsys):
     (folder / "config.json").write_text(text)
-    assert_refused(main, [folder], 2, "is not the folder of a run", capsys)
+    assert_refused(main, [folder], 2, f"{folder}/config.json: is not", capsys)
+
+
+def test_a_description_of_another_run_is_refused(main, folder, capsys):
+    description = json.loads((folder / "config.json").read_text())
+    description["env_options"] = {"gravity": 1.0}
+    (folder / "config.json").write_text(json.dumps(description))
+    assert_refused(main, [folder], 1, "env_options.gravity is 1.0", capsys)
 
 
 def test_a_member_that_was_not_trained_is_refused(main, folder, capsys):
@@ -138,7 +145,7 @@ def test_damaged_or_missing_checkpoints_are_told(main, folder, capsys):
     manifest.write_text(manifest.read_text().replace("float32", "float16", 1))
     assert_refused(main, [folder, "--last"], 1, f"{manifest}: damaged", capsys)
     shutil.rmtree(last)
-    assert_refused(main, [folder, "--last"], 1, "there is no checkpoint", capsys)
+    assert_refused(main, [folder, "--last"], 1, "there is no checkpoint to resume from", capsys)
     assert_refused(main, [folder], 1, "there is no whole checkpoint", capsys)
 
 
