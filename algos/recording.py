@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ..envs import Environment
+from ..envs.contract import Contracted
 from ..envs.mujoco_page import render_html
 from ..envs.mujoco_renderer import RenderError, render_gif
 
@@ -28,7 +29,11 @@ def record_episode(
       act: (obs, key) -> action, without leading axes.
       key: a typed key.
       max_steps: steps after which it stops in any case.
+
+    Raises:
+      ContractError: the environment breaks the contract.
     """
+    env = Contracted(env)
     reset_key, run_key = jax.random.split(key)
 
     def step(carry, key):

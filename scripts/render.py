@@ -108,7 +108,7 @@ def draw(arguments: Sequence[str]) -> None:
     """Plays an episode and draws it.
 
     Raises:
-      UsageError, RunFolderError, flags.Error: the input is wrong, or nothing could be drawn.
+      UsageError, RunFolderError, ContractError, flags.Error: the input is wrong, or nothing could be drawn.
       CheckpointError: the checkpoint cannot be restored.
     """
     values, console = define_flags(), make_console()
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         draw(sys.argv if argv is None else argv)
         return
-    except (cli.UsageError, run_folder.RunFolderError, flags.Error) as error:
+    except (cli.UsageError, run_folder.RunFolderError, envs.ContractError, flags.Error) as error:
         code, message = 2, error
     except checkpoint.CheckpointError as error:
         code, message = 1, error
