@@ -1,7 +1,11 @@
-"""What an algorithm is: three pure functions."""
+"""What an algorithm is: three pure functions; and the key that a seed stands for."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import chex
+import jax
+import numpy as np
 
 State = Any
 Metrics = dict[str, Any]
@@ -12,10 +16,13 @@ class Algorithm(NamedTuple):
 
     Attributes:
       init: `init(key, config=None) -> State`. The State is one pytree with everything that the run carries: config,
-        parameters, optimiser, normalisers, environments, key, counters.
+        parameters, optimiser, normalisers, environments, key, counters. A config is validated where its values are
+        known; in `jax.vmap(algorithm.init)(keys, configs)` they are not: `configs.validate(env)` checks them all.
       step: `step(state) -> (State, Metrics)`: collects and updates, once.
       act: `act(state, obs, key, deterministic) -> action`: an element of the environment's action space for each
-        observation, `[..., *obs_shape]`; deterministic is a Python bool.
+        observation, `[..., *obs_shape]`; deterministic is a Python bool. False explores as in training: it samples
+        from the policy, or adds the noise of an environment drawn anew for each observation (TD3, FastTD3), or takes a
+        random action with probability epsilon (StaQ).
       env: the single environment.
       config: the Config it was made with; its static fields hold for every State.
       steps_per_iteration: environment steps that one `step` takes.
@@ -42,3 +49,14 @@ class Algorithm(NamedTuple):
     def iterations(self, total_steps: int) -> int:
         """Calls of `step` that it takes until there were at least so many environment steps."""
         return max(0, -(-(total_steps - self.initial_steps) // self.steps_per_iteration))
+
+
+def seed_key(seed: int) -> chex.PRNGKey:
+    """The typed key of a seed. `jax.random.key` takes seeds that are 2^32 apart for the same.
+
+    Raises:
+      ValueError: the seed is no integer between 0 and 2^32 − 1.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed!r}: must be an integer between 0 and {2**32 - 1}")
+    return jax.random.key(int(seed))

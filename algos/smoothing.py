@@ -20,7 +20,7 @@ from rich.progress import Progress
 from .. import losses
 from ..envs import Adversary, Discrete, Environment, FrameStack, NoisyObservations
 from .attacks import Policy, deviation_adversary, targeted_adversary
-from .base import Algorithm, State
+from .base import Algorithm, State, seed_key
 from .evaluation import evaluate
 
 
@@ -150,7 +150,7 @@ def certify(
       num_frames: observations that the policy sees at once.
       max_steps: steps of an episode, if it has no earlier end; the return is of these.
       batch_size: episodes that run together.
-      seed: of the episodes, which have nothing in common with a training from the same seed.
+      seed: of the episodes, which have nothing in common with a training from the same seed; at least 0, below 2^32.
       **options: of the certificate:
         alpha: probability with which the bounds may fail, for all budgets together; 0.05.
         bound: see `losses.certified_return`; by default "clopper_pearson" if there are thresholds, else "dkw".
@@ -159,10 +159,10 @@ def certify(
         minimum: a return below which no episode can fall; 0.
 
     Raises:
-      ValueError: what `losses.certified_return` refuses, before any episode where that can be known; or act's actions
-        are not of the environment's action space.
+      ValueError: what `losses.certified_return` refuses, before any episode where that can be known; a number is below
+        1; the seed is no seed; or act's actions are not of the environment's action space.
     """
-    certificate = certifier(sigma, budgets, num_episodes, **options)
+    certificate, key = certifier(sigma, budgets, num_episodes, **options), _key(seed, 0)
     _require_positive(batch_size=batch_size, max_steps=max_steps)
     batch = min(num_episodes, batch_size)
     noisy_env = smoothed(env, sigma, num_frames=num_frames)
@@ -173,7 +173,7 @@ def certify(
         return evaluate(noisy_env, act, key, num_episodes=batch, max_steps=max_steps).returns
 
     num_batches = -(-num_episodes // batch)
-    keys = jax.random.split(_key(seed, 0), num_batches)
+    keys = jax.random.split(key, num_batches)
     with Progress(transient=True, disable=num_batches == 1) as progress:
         each = progress.track(keys, total=num_batches, description="certifying")
         returns = np.concatenate([np.asarray(play(key)) for key in each])[:num_episodes]
@@ -214,13 +214,13 @@ def attack(
       num_draws: of the noise, which the adversary averages over.
       num_steps: of its gradient, at each time step.
       max_steps: steps of an episode, if it has no earlier end.
-      seed: of the episodes; the same for all budgets.
+      seed: of the episodes; the same for all budgets; at least 0, below 2^32.
 
     Raises:
-      ValueError: sigma or a budget is negative, a number is below 1, there are no strengths, or the policy's actions
-        are not of the environment's action space.
+      ValueError: sigma or a budget is negative, a number is below 1, the seed is no seed, there are no strengths, or
+        the policy's actions are not of the environment's action space.
     """
-    discrete = isinstance(env.action_space, Discrete)
+    discrete, key = isinstance(env.action_space, Discrete), _key(seed, 1)
     strengths = ((1.0, 6.0, 20.0) if discrete else (0.1, 0.3, 1.0)) if strengths is None else tuple(strengths)
     require_attack(sigma, budgets, strengths)
     _require_positive(num_episodes=num_episodes, num_draws=num_draws, num_steps=num_steps, max_steps=max_steps)
@@ -245,7 +245,7 @@ def attack(
         return evaluate(attacked, act, key, num_episodes=num_episodes, max_steps=max_steps).returns
 
     def outcome(budget, strength):
-        returns = np.asarray(play(budget, strength, _key(seed, 1)))
+        returns = np.asarray(play(budget, strength, jax.random.clone(key)))
         return returns if success_threshold is None else _successes(returns, success_threshold)
 
     worst = []
@@ -267,7 +267,7 @@ def require_attack(sigma: float, budgets: Sequence[float], strengths: Sequence[f
 
 def _key(seed, purpose):
     """A key that no training has: `split(key(seed), 1)` begins as `split(key(seed), 2)` does."""
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 0x5300714E), purpose)
+    return jax.random.fold_in(jax.random.fold_in(seed_key(seed), 0x5300714E), purpose)
 
 
 def _successes(returns, threshold):
@@ -288,5 +288,5 @@ def _require_actions(env, act):
 
 def _require_positive(**numbers):
     for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"{name}={value}: must be at least 1")
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name}={value}: must be at least 1, an integer")
