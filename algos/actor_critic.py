@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from ..envs import Environment
-from . import guard, normalize, rollout
+from . import fitting, guard, memory, normalize, rollout
 from .base import Metrics
 from .collection import DTYPES, ReplayConfig
 from .config import ConfigError, configclass, static, traced
+from .memory import Part
 from .networks import ACTIVATIONS, INITIALISERS, sample_obs
 
 
@@ -52,6 +53,15 @@ class OffPolicyConfig(ReplayConfig):
     def rows_per_step(self) -> int:
         """Vector steps in one `step`."""
         return max(1, self.policy_delay // self.num_updates)
+
+    def memory_parts(self, env: Environment) -> list[Part]:
+        """What a run holds at once, beside its networks and the environments' own states."""
+        obs, action = memory.space_bytes(env.observation_space), memory.space_bytes(env.action_space)
+        rows = float(self.rows_per_step * self.num_updates * self.batch_size)
+        # obs and next_obs, action, reward, discount; place, reward and flags of each step of a window
+        needed = rows * (2 * obs + action + 8 + self.n_step * (8 + 4 + 2))
+        sizes = ("batch_size", "num_updates", "policy_delay", "n_step")
+        return [*super().memory_parts(env), Part(sizes, needed, "the minibatches of a step")]
 
     def optimiser(self) -> optax.GradientTransformation:
         """The optimiser of each set of parameters."""
@@ -163,7 +173,11 @@ def update(
 
     Returns:
       (learner, metrics averaged over the updates).
+
+    Raises:
+      ConfigError: the shapes of the batch do not fit each other, the networks or the config.
     """
+    fitting.require_minibatches(learner, batch, networks, config)
     delay = config.policy_delay
     num_blocks = batch.reward.shape[0] // delay
     blocks = jax.tree.map(lambda x: x.reshape(num_blocks, delay, *x.shape[1:]), batch)

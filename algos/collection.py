@@ -12,6 +12,7 @@ from ..envs import Discrete, Environment, VectorEnv
 from ..envs.vector import RESETS
 from . import guard, memory, replay, rollout
 from .config import BaseConfig, ConfigError, configclass, static, traced
+from .memory import Part
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -42,17 +43,23 @@ class ReplayConfig(BaseConfig):
         if self.buffer_size // self.num_envs < self.window:
             allowed = f"must be at least num_envs·{self.window} = {self.num_envs * self.window}"
             raise ConfigError("buffer_size", self.buffer_size, allowed)
-        if self.buffer_size >= 2**31:
-            raise ConfigError("buffer_size", self.buffer_size, "must be below 2^31")
         if not isinstance(self.total_steps, jax.core.Tracer):
             needed = (self.prefill_rows + self.rows_per_step) * self.num_envs
             if np.min(self.total_steps) < needed:
                 allowed = f"must be at least learning_starts and one step, {needed}"
                 raise ConfigError("total_steps", self.total_steps, allowed)
-        row = 2 * memory.space_bytes(env.observation_space) * DTYPES[self.replay_dtype].dtype.itemsize // 4
-        row += memory.space_bytes(env.action_space) + 4 + 2
-        what = f"a replay of {self.buffer_size:,} transitions"
-        memory.require("buffer_size", self.buffer_size, float(self.buffer_size) * row, what)
+        memory.require(self, *self.memory_parts(env))
+
+    def memory_parts(self, env: Environment) -> list[Part]:
+        """What a run holds at once, beside its networks and the environments' own states."""
+        obs, action = memory.space_bytes(env.observation_space), memory.space_bytes(env.action_space)
+        stored = 2 * obs * DTYPES[self.replay_dtype].dtype.itemsize // 4 + action + 4 + 2
+        rows = float(max(self.prefill_rows, self.rows_per_step) * self.num_envs)
+        return [
+            Part(("buffer_size",), self.buffer_size * stored, f"a replay of {self.buffer_size:,} transitions"),
+            # obs and next_obs, reward and flags, return and length of the episode; three keys
+            Part(("learning_starts", "num_envs"), rows * (2 * obs + 4 + 2 + 8), "what is collected before an update"),
+        ]
 
     @property
     def window(self) -> int:

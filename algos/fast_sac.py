@@ -21,7 +21,7 @@ from .actor_critic import Batch, Learner
 from .base import Algorithm, Metrics
 from .config import configclass, static, traced
 from .fast_td3 import CategoricalConfig
-from .networks import actor_obs
+from .networks import actor_space
 from .q_networks import Networks, SquashedGaussianActor, action_critic, apply_ensemble, torso
 from .sac import init_learner, make_policy
 
@@ -58,7 +58,7 @@ class Config(CategoricalConfig):
 
 def make_networks(env: Environment, config: Config) -> Networks:
     """An actor and a critic, as the config says."""
-    layers = torso(actor_obs(env.observation_space), config.actor_hidden_sizes, config)
+    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
     actor = SquashedGaussianActor(layers, env.action_space.shape[0], (-5.0, 0.0), config.initialiser, scale=0.0)
     return Networks(actor, action_critic(config, config.num_atoms))
 
@@ -111,7 +111,7 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     """
     return off_policy.make(
         env,
-        config or Config(),
+        Config.of(config),
         networks,
         make_networks=make_networks,
         make_policy=make_policy,

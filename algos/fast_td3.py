@@ -34,8 +34,8 @@ from ..envs import Environment
 from . import actor_critic, off_policy, td3
 from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
-from .config import ConfigError, configclass, static, traced
-from .networks import actor_obs, sample_obs
+from .config import ConfigError, configclass, require_at_most, static, traced
+from .networks import actor_space, sample_obs
 from .q_networks import DeterministicActor, Networks, action_critic, apply_ensemble, init_ensemble, torso
 
 __all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
@@ -86,6 +86,15 @@ class Config(CategoricalConfig):
     noise_clip: float = traced(0.5, "Bound of the noise on target actions.", low=0)
     clipped_double_q: bool = static(True, "Whether the critic with the lower mean is the target of both; else its own.")
 
+    def validate(self, env: Environment) -> None:
+        """Checks the fields, that they go together, and that actions are continuous.
+
+        Raises:
+          ConfigError: names the field, its value and what is allowed.
+        """
+        super().validate(env)
+        require_at_most(self, "min_noise", "max_noise")
+
     def optimiser(self) -> optax.GradientTransformation:
         """The optimiser of each set of parameters."""
         return optax.adamw(self.learning_rate, weight_decay=self.weight_decay)
@@ -93,7 +102,7 @@ class Config(CategoricalConfig):
 
 def make_networks(env: Environment, config: Config) -> Networks:
     """An actor and a critic, as the config says."""
-    layers = torso(actor_obs(env.observation_space), config.actor_hidden_sizes, config)
+    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
     # The released code starts the last layer with a standard deviation of 0.01.
     scale = 0.01 * math.sqrt(config.actor_hidden_sizes[-1])
     actor = DeterministicActor(layers, env.action_space.shape[0], "lecun", scale)
@@ -199,7 +208,7 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     """
     return off_policy.make(
         env,
-        config or Config(),
+        Config.of(config),
         networks,
         make_networks=make_networks,
         make_policy=make_policy,

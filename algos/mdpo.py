@@ -44,6 +44,8 @@ class Config(OnPolicyConfig):
     vf_coef: float = traced(0.5, "Weight of the value loss; matters only where its gradient is clipped.", low=0)
     anneal_lr: bool = static(False, "Whether the learning rate falls linearly to 0 over total_steps.")
 
+    PASSES = ("policy_steps", "update_epochs")
+
     def validate(self, env: Environment) -> None:
         """Checks the fields, and that they go together and with the environment.
 
@@ -113,4 +115,4 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    return on_policy.make(env, config or Config(), networks, update)
+    return on_policy.make(env, Config.of(config), networks, update)

@@ -164,7 +164,7 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     """
     return off_policy.make(
         env,
-        config or Config(),
+        Config.of(config),
         networks,
         make_networks=make_networks,
         make_policy=make_policy,

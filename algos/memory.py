@@ -2,12 +2,13 @@
 
 import math
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 
-from ..envs import Environment, Space
-from .config import ConfigError
+from ..envs import Space
+from .config import BaseConfig, ConfigError
 
 _GIB = 2**30
 
@@ -34,24 +35,47 @@ def tree_bytes(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def require(field: str, value: object, needed: float, what: str) -> None:
-    """Refuses a size with which something cannot fit into the device.
+class Part(NamedTuple):
+    """A part of what a run holds at once.
+
+    Attributes:
+      fields: the hyperparameters that decide its size; the one with the largest value is named.
+      bytes: its size.
+      what: it, in words.
+    """
+
+    fields: tuple[str, ...]
+    bytes: float
+    what: str
+
+
+def require(config: BaseConfig, *parts: Part) -> None:
+    """Refuses a config of which the parts, together, cannot fit into the device.
 
     Raises:
-      ConfigError: `needed` bytes are more than the device has.
+      ConfigError: they take more bytes than the device has; names a hyperparameter of the largest part.
     """
-    available = device_bytes()
-    if available is not None and needed > available:
-        have = f"the device has {available / _GIB:.1f} GiB"
-        raise ConfigError(field, value, f"must be smaller: {what} would take {needed / _GIB:,.1f} GiB, {have}")
+    available, needed = device_bytes(), sum(part.bytes for part in parts)
+    if available is None or needed <= available:
+        return
+    largest = max(parts, key=lambda part: part.bytes)
+    field = max(largest.fields, key=lambda name: getattr(config, name))
+    all_of_it = f", and all together {needed / _GIB:,.1f} GiB" if largest.bytes < available else ""
+    takes = f"{largest.what} would take {largest.bytes / _GIB:,.1f} GiB{all_of_it}"
+    allowed = f"must be smaller: {takes}, the device has {available / _GIB:.1f} GiB"
+    raise ConfigError(field, getattr(config, field), allowed)
 
 
-def require_rollout(env: Environment, num_envs: int, num_steps: int) -> None:
-    """Refuses an on-policy config whose rollout cannot fit; the environments' own states come on top of it.
+def backward_bytes(module: nn.Module, params: Any, *inputs: Any) -> float:
+    """Bytes that a network keeps for its backward pass.
 
-    Raises:
-      ConfigError: with the bytes needed and there.
+    Args:
+      module: the network.
+      params: its parameters, by shape.
+      *inputs: a batch, by shape.
     """
-    # obs and next_obs, the action; log_prob, reward, value, next value, advantage, target; two flags
-    row = 2 * space_bytes(env.observation_space) + space_bytes(env.action_space) + 6 * 4 + 2
-    require("num_envs", num_envs, float(num_envs) * num_steps * row, f"a rollout of {num_envs} × {num_steps} steps")
+
+    def kept(params, *inputs):
+        return jax.vjp(lambda params: module.apply(params, *inputs), params)[1]
+
+    return float(tree_bytes(jax.eval_shape(kept, params, *inputs)))

@@ -13,9 +13,10 @@ from jax.flatten_util import ravel_pytree
 from .. import losses
 from ..envs import Environment
 from ..envs.vector import RESETS
-from . import guard, memory, normalize, rollout
+from . import fitting, guard, memory, normalize, rollout
 from .base import Metrics
 from .config import BaseConfig, ConfigError, configclass, static, traced
+from .memory import Part
 from .networks import ACTIVATIONS, CONTINUOUS_HEADS, INITIALISERS, Networks, sample_obs
 from .rollout import Transition
 
@@ -55,6 +56,8 @@ class OnPolicyConfig(BaseConfig):
     initialiser: str = static("orthogonal", "Initialisation of both networks.", choices=tuple(INITIALISERS))
     reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
 
+    PASSES = ("update_epochs",)  # the fields that say how many passes there are in each of `passes`
+
     def validate(self, env: Environment) -> None:
         """Checks the fields, and that they go together and with the environment.
 
@@ -73,7 +76,7 @@ class OnPolicyConfig(BaseConfig):
             raise ConfigError(
                 "total_steps", self.total_steps, f"must be at least one rollout, num_envs·num_steps = {batch}"
             )
-        memory.require_rollout(env, self.num_envs, self.num_steps)
+        memory.require(self, *self.memory_parts(env))
 
     @property
     def passes(self) -> tuple[tuple[int, int], ...]:
@@ -82,6 +85,19 @@ class OnPolicyConfig(BaseConfig):
         Each series has an optimiser of its own.
         """
         return ((self.update_epochs, self.num_minibatches),)
+
+    def memory_parts(self, env: Environment) -> list[Part]:
+        """What a run holds at once, beside its networks and the environments' own states."""
+        sizes, rows = ("num_envs", "num_steps"), float(self.num_envs * self.num_steps)
+        # obs and next_obs, the action; log_prob, reward, value, next value, advantage, target; two flags
+        row = 2 * memory.space_bytes(env.observation_space) + memory.space_bytes(env.action_space) + 6 * 4 + 2
+        parts = [Part(sizes, rows * row, f"a rollout of {self.num_envs} × {self.num_steps} steps")]
+        for field, (num_passes, num_minibatches) in zip(self.PASSES, self.passes, strict=True):
+            # The order of the rows, and what sorting takes; a key and a row of metrics for each gradient step.
+            order = 16 * rows if num_minibatches > 1 else 0.0
+            needed = num_passes * (order + 64.0 * num_minibatches)
+            parts.append(Part((field, *sizes), needed, f"the order of the rows in {num_passes} passes"))
+        return parts
 
 
 class Learner(NamedTuple):
@@ -231,7 +247,11 @@ def update(
     Returns:
       (learner, metrics). Metrics are averaged over the gradient steps; those in `DRIFT`, which start from zero in each
       iteration, over the last pass alone.
+
+    Raises:
+      ConfigError: the shapes of the batch do not fit each other, the networks or the config.
     """
+    fitting.require_rollout(learner, batch, networks, config)
     data, statistics = _estimate(learner, batch, networks, config)
     remaining = 1.0 - progress(learner, batch, config)
     learning_rate = config.learning_rate * (remaining if config.anneal_lr else 1.0)

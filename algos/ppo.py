@@ -63,4 +63,4 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    return on_policy.make(env, config or Config(), networks, update)
+    return on_policy.make(env, Config.of(config), networks, update)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import ppo, presets
+from onejit.algos import fast_td3, memory, ppo, presets, sac
 from onejit.algos.config import ConfigError, field_docs
 
 NAN, INF = float("nan"), float("inf")
@@ -56,9 +56,24 @@ INVALID = [
     ("hidden_sizes", (64, 0), "at least 1"),
     ("hidden_sizes", [64, 64], "tuple"),
     ("hidden_sizes", 64, "tuple"),
+    ("hidden_sizes", (64,) * 101, "at most 100"),
+    ("learning_rate", 1e39, "above 0"),
+    ("adam_eps", 1e-50, "above 0"),
+    ("learning_rate", [1e-3, 1e-4], "a number"),
+    ("learning_rate", jnp.array([]), "a number"),
+    ("num_envs", 2**31, "at most 2147483647"),
+    ("num_envs", 2**64, "an integer"),
     ("num_envs", 64 * 10**6, "would take .* GiB, the device has .* GiB"),
     ("hidden_sizes", (10**6, 10**6), r"the networks and their optimiser would take 22,\d+.* GiB, the device has"),
 ]
+
+
+ALGORITHMS = ("ppo", "spo", "mdpo", "td3", "fast_td3", "sac", "fast_sac", "mdpo_off_policy", "staq")
+
+
+def env_of(name):
+    """A probe that the algorithm takes."""
+    return envs.make("probe/value", continuous=name in ("td3", "fast_td3", "fast_sac", "mdpo_off_policy"))
 
 
 @pytest.mark.parametrize("field, value, allowed", INVALID)
@@ -75,6 +90,150 @@ def test_init_refuses_a_config_that_the_algorithm_was_not_made_for():
     algorithm = ppo.make(envs.make("probe/value"), ppo.Config(num_envs=8))
     with pytest.raises(ConfigError, match="num_envs=4: decides shapes or structure, and was made as 8"):
         algorithm.init(jax.random.key(0), ppo.Config(num_envs=4))
+
+
+@pytest.mark.parametrize("field, value", [("learning_rate", -1.0), ("gamma", 3.0), ("clip_eps", NAN)])
+def test_a_config_is_validated_wherever_it_enters(field, value):
+    algorithm = ppo.make(envs.make("probe/value"), ppo.Config(num_envs=8))
+    config = algorithm.config.replace(**{field: value})
+    message = f"{field}={value}: must be a number"
+    with pytest.raises(ConfigError, match=message):
+        algorithm.init(jax.random.key(0), config)
+    with pytest.raises(ConfigError, match=message):
+        algos.train(algorithm, jax.random.key(0), config=config, num_iterations=1)
+    with pytest.raises(ConfigError, match=message):
+        jax.eval_shape(lambda key: algos.train(algorithm, key, config=config, num_iterations=1), jax.random.key(0))
+    # Not known yet, which is not refused.
+    configs = jax.tree.map(lambda x: jnp.broadcast_to(x, 2), config.as_leaves())
+    jax.eval_shape(jax.vmap(algorithm.init), jax.random.split(jax.random.key(0), 2), configs)
+    with pytest.raises(ConfigError, match=message):
+        configs.validate(algorithm.env)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"gamma": 0.9}, "config={'gamma': 0.9}: must be a {name}.Config: write {name}.Config(**config)"),
+        ({}, "config={}: must be a {name}.Config: write {name}.Config(**config)"),
+        (0.9, "config=0.9: must be a {name}.Config: write {name}.Config()"),
+        ("other", "config={other}.Config: must be a {name}.Config: write {name}.Config()"),
+    ],
+    ids=["dict", "empty", "number", "other"],
+)
+def test_what_is_no_config_is_refused_with_what_to_write(name, config, message):
+    other = "sac" if name != "sac" else "ppo"
+    config = getattr(algos, other).Config() if config == "other" else config
+    message = message.replace("{name}", name).replace("{other}", other)
+    algorithm = getattr(algos, name).make(env_of(name))
+    for call in (
+        lambda: getattr(algos, name).make(algorithm.env, config),
+        lambda: algorithm.init(jax.random.key(0), config),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            call()
+
+
+def test_init_takes_one_value_of_each_field():
+    algorithm = ppo.make(envs.make("probe/value"))
+    config = algorithm.config.replace(gamma=jnp.array([0.9, 0.8]))
+    with pytest.raises(
+        ConfigError, match=r"gamma=an array of the shape \(2,\): a run has one value; several take jax.vmap"
+    ):
+        algorithm.init(jax.random.key(0), config)
+
+
+def test_what_is_swept_together_has_one_shape():
+    config = ppo.Config(learning_rate=jnp.ones(3), gamma=jnp.ones(2), gae_lambda=0.9)
+    with pytest.raises(ConfigError, match=r"gamma=.*\(2,\): must have the shape of learning_rate, \(3,\)"):
+        config.validate(envs.make("probe/value"))
+
+
+def test_static_fields_cannot_be_swept_or_traced():
+    for sweep in (
+        lambda: ppo.Config(num_envs=jnp.array([4, 8])),
+        lambda: jax.eval_shape(lambda n: ppo.Config().replace(num_envs=n).gamma, 4),
+        lambda: jax.eval_shape(lambda n: ppo.Config().replace(hidden_sizes=(64, n)).gamma, 4),
+    ):
+        with pytest.raises(
+            ConfigError, match="decides shapes or structure, and cannot be traced or differ within a sweep"
+        ):
+            sweep()
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.int32, np.uint8, np.array, jnp.int32])
+def test_scalars_of_numpy_and_jax_in_static_fields_are_those_of_python(integer):
+    config = ppo.Config(num_envs=integer(8), hidden_sizes=(integer(16), 4), anneal_lr=np.bool_(False))
+    plain = ppo.Config(num_envs=8, hidden_sizes=(16, 4), anneal_lr=False)
+    assert repr(config) == repr(plain)
+    assert jax.tree.structure(config) == jax.tree.structure(plain)
+    jax.eval_shape(ppo.make(envs.make("probe/value"), config).init, jax.random.key(0))
+
+
+ANY = [
+    *(10**9, 10**10, 1e9, -1, 0, 1, 2, 2**31, 2**63, 2**64, 10**400, -(2**63)),
+    *(NAN, INF, -INF, 1e39, 1e-50, 0.5, 1.5, True, False, None, "", "3", "relu", b"3", 1j, object()),
+    *([], [1], (), (1,), (10**9,), (10**9, 10**9), (0.5,), ("3",), ((1,),), (None,), {}, {"a": 1}, {1}, range(3)),
+    *(np.int64(3), np.uint64(2**63), np.float32(0.5), np.float64(NAN), np.bool_(True), np.str_("relu"), np.array(3)),
+    *(np.array([1, 2]), np.array([]), np.array([None]), np.array(["a"]), np.datetime64("2026-01-01"), np.ones((2, 2))),
+    *(jnp.int32(3), jnp.float32(0.5), jnp.bfloat16(0.5), jnp.bool_(True), jnp.array([1, 2]), jax.random.key(0)),
+]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_any_value_of_any_field_is_taken_or_refused(name, monkeypatch):
+    monkeypatch.setattr(memory, "device_bytes", lambda: 8 * 2**30)
+    module, env = getattr(algos, name), env_of(name)
+    taken = refused = 0
+    for field in dataclasses.fields(module.Config):
+        for value in ANY:
+            try:
+                config = module.Config(**{field.name: value})
+                config.validate(env)
+                plain = getattr(config, field.name)
+                if field.metadata["static"]:
+                    assert type(plain) is (field.type if field.type in (int, bool, str) else tuple)
+                    hash(jax.tree.structure(config))
+                    if np.max(plain if field.type in (int, tuple[int, ...]) else 0) >= 10**9:
+                        module.make(env, config)
+                else:
+                    assert np.all(np.isfinite(getattr(config.as_leaves(), field.name))) or np.any(plain == INF)
+                taken += 1
+            except ConfigError as error:
+                assert str(error).startswith(f"{error.field}=")
+                refused += 1
+    assert taken > len(dataclasses.fields(module.Config))
+    assert refused > taken
+
+
+HUGE = {
+    "ppo": ("num_envs", "num_steps", "update_epochs", "hidden_sizes"),
+    "mdpo": ("policy_steps", "update_epochs"),
+    "td3": ("batch_size", "buffer_size", "learning_starts", "num_updates", "policy_delay", "n_step", "num_envs"),
+    "fast_td3": ("num_atoms", "critic_hidden_sizes", "actor_hidden_sizes"),
+    "staq": ("memory", "num_critics", "updates_per_step", "num_steps", "bins", "batch_size"),
+}
+
+
+@pytest.mark.parametrize("name, field", [(name, field) for name, fields in HUGE.items() for field in fields])
+def test_sizes_that_cannot_fit_are_refused(name, field, monkeypatch):
+    monkeypatch.setattr(memory, "device_bytes", lambda: 8 * 2**30)
+    module = getattr(algos, name)
+    env = env_of(name) if name != "staq" else envs.make("probe/value", continuous=True)
+    room = {"total_steps": 2**31 - 1}  # nothing else is in the way
+    value = (10**6, 10**6) if "hidden" in field else 10**9
+    with pytest.raises(ConfigError) as caught:
+        module.make(env, module.Config(**room, **{field: value}))
+    assert isinstance(caught.value.value, int | tuple)
+
+
+def test_the_noise_of_fast_td3_is_between_its_bounds():
+    env = envs.make("probe/value", continuous=True)
+    with pytest.raises(ConfigError, match="min_noise=0.5: must be at most max_noise = 0.4"):
+        fast_td3.Config(min_noise=0.5).validate(env)
+    with pytest.raises(ConfigError, match="min_noise"):
+        fast_td3.Config(min_noise=jnp.array([0.1, 0.3]), max_noise=jnp.array([0.2, 0.2])).validate(env)
+    jax.eval_shape(lambda low: fast_td3.Config(min_noise=low).validate(env), 0.5)
 
 
 def test_sweeps_are_checked_element_by_element():
@@ -107,6 +266,25 @@ class MatrixActionEnv(UnboundedEnv):
 def test_action_spaces_that_no_policy_fits_are_refused(env):
     with pytest.raises(ConfigError, match="one axis and finite bounds"):
         ppo.make(env)
+
+
+class IntegerActionEnv(UnboundedEnv):
+    action_space = envs.Box(0, 3, (2,), np.int32)
+
+
+def test_whole_numbers_as_actions_are_discrete():
+    with pytest.raises(ConfigError, match="Box of floats; for whole numbers use Discrete"):
+        ppo.make(IntegerActionEnv())
+
+
+class BlindEnv(UnboundedEnv):
+    observation_space = {"state": envs.Box(-1.0, 1.0, (2,)), "privileged_state": envs.Box(-1.0, 1.0, (4, 0))}
+    action_space = envs.Discrete(2)
+
+
+def test_observations_without_elements_are_refused():
+    with pytest.raises(ConfigError, match="must not have an axis of 0"):
+        sac.make(BlindEnv())
 
 
 class NoStateEnv(UnboundedEnv):
