@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..envs import Box, Discrete, Environment, Space
+from .config import ConfigError
 
 ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "silu": nn.silu, "elu": nn.elu}
 # Names of the initialisers, with the scale of hidden layers.
@@ -33,6 +34,7 @@ class ActionHead(NamedTuple):
       kl: (p, q) -> KL(p‖q), `[...]`, in nats.
       mode: distribution -> the stored form of the action to take when not exploring.
       to_env: stored action -> element of the environment's action space.
+      space: the action space that the head is for; None if it is for any with actions of that form.
     """
 
     size: int
@@ -42,6 +44,7 @@ class ActionHead(NamedTuple):
     kl: Callable[..., chex.Array]
     mode: Callable[..., chex.Array]
     to_env: Callable[..., chex.Array]
+    space: Space | None = None
 
 
 class Gaussian(NamedTuple):
@@ -61,6 +64,7 @@ def categorical_head(space: Discrete) -> ActionHead:
         kl=losses.categorical_kl,
         mode=lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.int32),
         to_env=lambda action: action,
+        space=space,
     )
 
 
@@ -74,6 +78,7 @@ def gaussian_head(space: Box) -> ActionHead:
         kl=_gaussian_kl,
         mode=lambda d: d.mean,
         to_env=lambda action: space.from_unit(jnp.clip(action, -1.0, 1.0)),
+        space=space,
     )
 
 
@@ -91,6 +96,7 @@ def tanh_gaussian_head(space: Box) -> ActionHead:
         kl=_gaussian_kl,  # a bijection leaves it as it is
         mode=lambda d: d.mean,
         to_env=lambda action: space.from_unit(jnp.tanh(action)),
+        space=space,
     )
 
 
@@ -142,6 +148,7 @@ class MLP(nn.Module):
 class CNN(nn.Module):
     """The small network for MinAtar: a 3×3 convolution with 16 channels, then the MLP.
 
+    Pictures are height × width × channels, and have at least 3×3 pixels.
     Source: Young and Tian 2019 (arXiv 1903.03176), which follows it with one layer of 128.
     """
 
@@ -201,14 +208,14 @@ def dense(size: int, initialiser: str, scale: float | None = None, dtype: Any = 
 
 def uniform(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float) -> chex.Array:
     """Uniform in ±scale/√(inputs), as PyTorch's linear layers are by default."""
-    bound = scale / math.sqrt(math.prod(shape[:-1]))
+    bound = scale / math.sqrt(max(1, math.prod(shape[:-1])))
     return _draw(partial(jax.random.uniform, minval=-bound, maxval=bound), key, shape).astype(dtype)
 
 
 def lecun(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float) -> chex.Array:
     """Normal, truncated at two standard deviations, with variance scale²/(inputs); the last axis is the output."""
     # The standard deviation of a standard normal that is truncated at ±2.
-    std = scale / math.sqrt(math.prod(shape[:-1])) / 0.87962566103423978
+    std = scale / math.sqrt(max(1, math.prod(shape[:-1]))) / 0.87962566103423978
     return (std * _draw(partial(jax.random.truncated_normal, lower=-2.0, upper=2.0), key, shape)).astype(dtype)
 
 
@@ -256,9 +263,41 @@ def critic_obs(obs: Any) -> chex.Array:
     return obs.get("privileged_state", obs["state"]) if isinstance(obs, dict) else obs
 
 
+def actor_space(env: Environment) -> Box:
+    """What the default actor sees of an environment.
+
+    Raises:
+      ConfigError: observations have entries that the default networks would ignore.
+    """
+    return actor_obs(_seen(env))
+
+
+def critic_space(env: Environment) -> Box:
+    """What the default critic sees of an environment.
+
+    Raises:
+      ConfigError: observations have entries that the default networks would ignore.
+    """
+    return critic_obs(_seen(env))
+
+
+def _seen(env):
+    spaces = env.observation_space
+    ignored = sorted(set(spaces) - {"state", "privileged_state"}) if isinstance(spaces, dict) else []
+    if ignored:
+        allowed = 'the default networks see "state" and "privileged_state" alone; own networks can read the others too'
+        raise ConfigError("env.observation_space", f"a dict with {', '.join(map(repr, ignored))}", allowed)
+    return spaces
+
+
 def sample_obs(env: Environment) -> Any:
     """Zeros like one observation."""
     return jax.tree.map(lambda space: jnp.zeros(space.shape, space.dtype), env.observation_space)
+
+
+def rows(space: Space, *lead: int) -> Any:
+    """Elements of a space, or of a dict of them, with leading axes, by shape."""
+    return jax.tree.map(lambda each: jax.ShapeDtypeStruct((*lead, *each.shape), each.dtype), space)
 
 
 class Networks(NamedTuple):
@@ -281,6 +320,9 @@ def make_actor_critic(env: Environment, config: Any) -> Networks:
     Args:
       env: the environment; observations with three axes get the `CNN`, all others an `MLP`.
       config: has policy, hidden_sizes, activation and initialiser.
+
+    Raises:
+      ConfigError: observations have entries that these networks would ignore.
     """
 
     def torso(space):
@@ -289,8 +331,8 @@ def make_actor_critic(env: Environment, config: Any) -> Networks:
     head = make_head(env.action_space, config.policy)
     gaussian = isinstance(env.action_space, Box)
     return Networks(
-        policy=Policy(torso(actor_obs(env.observation_space)), head.size, gaussian, config.initialiser),
-        value=Value(torso(critic_obs(env.observation_space)), config.initialiser),
+        policy=Policy(torso(actor_space(env)), head.size, gaussian, config.initialiser),
+        value=Value(torso(critic_space(env)), config.initialiser),
         head=head,
     )
 

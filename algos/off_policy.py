@@ -8,8 +8,8 @@ structure: nothing is computed and thrown away, also under vmap. `init` fills th
 environment steps of uniformly random actions.
 """
 
+import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -17,11 +17,13 @@ import jax
 import jax.numpy as jnp
 
 from .. import losses
-from ..envs import Environment
-from . import guard, memory, normalize, replay, rollout
+from ..envs import Discrete, Environment
+from . import fitting, guard, memory, normalize, replay, rollout
 from .actor_critic import Batch, Learner, OffPolicyConfig, normalize_obs
 from .base import Algorithm, Metrics
 from .collection import Carry, faults_of, make_collector, no_exploration
+from .memory import Part
+from .networks import rows
 
 
 class State(NamedTuple):
@@ -55,19 +57,36 @@ def sample(
     )
 
 
+def _require_memory(env: Environment, config: OffPolicyConfig, networks: Any, learner: Learner, discrete: bool) -> None:
+    """Refuses what cannot fit into the device: the config's own parts, the networks, and what their passes keep."""
+    obs = rows(env.observation_space, config.batch_size)
+    action = [] if discrete else [rows(env.action_space, config.batch_size)]
+    params = learner.params
+    ensemble = jax.tree.leaves(params["critic"])[0].shape[0]
+    critic = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params["critic"])
+    kept = ensemble * memory.backward_bytes(networks.critic, critic, obs, *action)
+    kept += memory.backward_bytes(networks.actor, params["actor"], obs)
+    memory.require(
+        config,
+        *config.memory_parts(env),
+        Part(("critic_hidden_sizes",), memory.tree_bytes(learner), "the networks and their optimiser"),
+        Part(("batch_size",), kept, "the networks' activations on a minibatch"),
+    )
+
+
 class Policy(NamedTuple):
     """How an algorithm acts; actions are in their stored form, [−1, 1]^d or a class.
 
     Attributes:
       explore: (params, exploration, obs, key) -> actions `[N, ...]`.
-      act: (params, obs, key, deterministic) -> actions.
+      mode: (params, obs) -> actions `[..., *shape]` without exploring.
       exploration: (key, num_envs, config) -> what exploration carries for each environment, leaves `[N, ...]`; drawn
         anew for an environment when its episode ends.
       logits: (params, obs) -> logits, for discrete actions.
     """
 
     explore: Callable[..., chex.Array]
-    act: Callable[..., chex.Array]
+    mode: Callable[..., chex.Array]
     exploration: Callable[..., Any] = no_exploration
     logits: Callable[..., chex.Array] | None = None
 
@@ -97,11 +116,13 @@ def make(
       ConfigError: the config is not valid for the environment, or what it describes cannot fit into the device.
     """
     config.validate(env)
-    networks = networks or make_networks(env, config)
+    own, discrete = networks is not None, isinstance(env.action_space, Discrete)
+    networks = networks if own else make_networks(env, config)
+    if own:
+        fitting.require_like_default(env, config, networks, make_networks, discrete)
+    shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+    _require_memory(env, config, networks, shape, discrete)
     policy = make_policy(env, networks)
-    learner_shape = jax.eval_shape(partial(init_learner, env=env, networks=networks, config=config), jax.random.key(0))
-    what = "the networks and their optimiser"
-    memory.require("critic_hidden_sizes", config.critic_hidden_sizes, memory.tree_bytes(learner_shape), what)
     collector, default_config = make_collector(env, config, policy.exploration), config
 
     def with_statistics(learner, obs):
@@ -112,9 +133,7 @@ def make(
         return learner._replace(obs_statistics=guard.keep(guard.ok(learner.fault), statistics, learner.obs_statistics))
 
     def init(key: chex.PRNGKey, config: OffPolicyConfig | None = None) -> State:
-        config = config or default_config
-        config.require_same_static_fields(default_config)
-        config = config.as_leaves()
+        config = default_config.for_state(config, env)
         learner_key, collector_key, key = jax.random.split(key, 3)
         carry, seen = collector.start(collector_key, config)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
@@ -140,7 +159,17 @@ def make(
         return State(config, learner, carry, key), metrics
 
     def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:
-        return collector.to_env(policy.act(state.learner.params, normalize_obs(state.learner, obs), key, deterministic))
+        params, obs = state.learner.params, normalize_obs(state.learner, obs)
+        if deterministic:
+            return collector.to_env(policy.mode(params, obs))
+        # Each observation is that of an environment with an exploration of its own.
+        exploration_key, explore_key = jax.random.split(key)
+        leaf, space = jax.tree.leaves(obs)[0], jax.tree.leaves(env.observation_space)[0]
+        lead = leaf.shape[: leaf.ndim - len(space.shape)]
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), obs)
+        exploration = policy.exploration(exploration_key, math.prod(lead), state.config)
+        action = policy.explore(params, exploration, flat, explore_key)
+        return collector.to_env(action.reshape(*lead, *action.shape[1:]))
 
     def logits(state: State, obs: Any) -> chex.Array:
         return policy.logits(state.learner.params, normalize_obs(state.learner, obs))

@@ -5,16 +5,16 @@ then what `policy_gradient.update` says.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import chex
 import jax
 
 from ..envs import Discrete, Environment, VectorEnv
-from . import memory, rollout
+from . import fitting, memory, rollout
 from .base import Algorithm, Metrics
-from .networks import Networks, make_actor_critic
+from .memory import Part
+from .networks import Networks, make_actor_critic, rows
 from .policy_gradient import Learner, OnPolicyConfig, init_learner, normalize_obs
 
 
@@ -26,6 +26,25 @@ class State(NamedTuple):
     env_state: Any
     obs: Any
     key: chex.PRNGKey
+
+
+def _require_memory(env: Environment, config: OnPolicyConfig, networks: Networks, learner: Learner) -> None:
+    """Refuses what cannot fit into the device: the config's own parts, the networks, and what their passes keep."""
+    size, sizes = config.num_envs * config.num_steps, ("num_envs", "num_steps")
+    # One series of passes is over both networks, two are over one each.
+    trained = [("policy", "value")] if len(config.passes) == 1 else [("policy",), ("value",)]
+    activations = []
+    for names, (_, num_minibatches) in zip(trained, config.passes, strict=True):
+        obs = rows(env.observation_space, size // num_minibatches)
+        kept = sum(memory.backward_bytes(getattr(networks, name), learner.params[name], obs) for name in names)
+        what = f"the activations on a minibatch of {size // num_minibatches:,}"
+        activations.append(Part(sizes, kept, what))
+    memory.require(
+        config,
+        *config.memory_parts(env),
+        Part(("hidden_sizes",), memory.tree_bytes(learner), "the networks and their optimiser"),
+        max(activations, key=lambda part: part.bytes),
+    )
 
 
 def make(env: Environment, config: OnPolicyConfig, networks: Networks | None, update: Callable) -> Algorithm:
@@ -41,18 +60,19 @@ def make(env: Environment, config: OnPolicyConfig, networks: Networks | None, up
       ConfigError: the config is not valid for the environment.
     """
     config.validate(env)
-    networks = networks or make_actor_critic(env, config)
-    learner_shape = jax.eval_shape(partial(init_learner, env=env, networks=networks, config=config), jax.random.key(0))
-    memory.require(
-        "hidden_sizes", config.hidden_sizes, memory.tree_bytes(learner_shape), "the networks and their optimiser"
-    )
+    own = networks is not None
+    if own:
+        fitting.require_parts(networks, *Networks._fields)
+    networks = networks if own else make_actor_critic(env, config)
+    shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+    if own:
+        fitting.require_actor_critic(env, networks, shape.params)
+    _require_memory(env, config, networks, shape)
     envs = VectorEnv(env, config.num_envs, reset=config.reset)
     default_config, head = config, networks.head
 
     def init(key: chex.PRNGKey, config: OnPolicyConfig | None = None) -> State:
-        config = config or default_config
-        config.require_same_static_fields(default_config)
-        config = config.as_leaves()
+        config = default_config.for_state(config, env)
         learner_key, env_key, key = jax.random.split(key, 3)
         env_state, obs = envs.reset(env_key)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)

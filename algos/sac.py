@@ -21,7 +21,7 @@ from . import actor_critic, off_policy
 from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
 from .config import configclass, traced
-from .networks import Gaussian, actor_obs, critic_obs, make_head, sample_gaussian, sample_obs
+from .networks import Gaussian, actor_space, critic_space, make_head, sample_gaussian, sample_obs
 from .off_policy import Policy
 from .q_networks import (
     CategoricalActor,
@@ -53,9 +53,9 @@ class Config(OffPolicyConfig):
 def make_networks(env: Environment, config: Config) -> Networks:
     """An actor and a critic, as the config says."""
     space = env.action_space
-    layers = torso(actor_obs(env.observation_space), config.actor_hidden_sizes, config)
+    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
     if isinstance(space, Discrete):
-        critic_layers = torso(critic_obs(env.observation_space), config.critic_hidden_sizes, config)
+        critic_layers = torso(critic_space(env), config.critic_hidden_sizes, config)
         critic = DiscreteCritic(critic_layers, space.n, config.initialiser)
         return Networks(CategoricalActor(layers, space.n, config.initialiser), critic)
     actor = SquashedGaussianActor(layers, space.shape[0], (-5.0, 2.0), config.initialiser)
@@ -186,13 +186,11 @@ def make_policy(env: Environment, networks: Networks) -> Policy:
         distribution = actor(params, obs)
         return stored(head.sample(key, distribution), distribution)
 
-    def act(params, obs, key, deterministic):
-        if not deterministic:
-            return explore(params, (), obs, key)
+    def mode(params, obs):
         distribution = actor(params, obs)
         return stored(head.mode(distribution), distribution)
 
-    return Policy(explore, act, logits=actor if isinstance(env.action_space, Discrete) else None)
+    return Policy(explore, mode, logits=actor if isinstance(env.action_space, Discrete) else None)
 
 
 def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:
@@ -209,7 +207,7 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     """
     return off_policy.make(
         env,
-        config or Config(),
+        Config.of(config),
         networks,
         make_networks=make_networks,
         make_policy=make_policy,

@@ -18,7 +18,6 @@ are drawn with replacement, in that the output layer does not start at zero, and
 transposed. The first policy is uniform, as there.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -30,11 +29,12 @@ import optax
 
 from .. import losses
 from ..envs import Box, Discretized, Environment
-from . import guard, memory, q_stack, replay, rollout
+from . import fitting, guard, memory, q_stack, replay, rollout
 from .base import Algorithm, Metrics
 from .collection import Carry, ReplayConfig, faults_of, make_collector
 from .config import ConfigError, configclass, static, traced
-from .networks import ACTIVATIONS, INITIALISERS, actor_obs, make_torso, sample_obs
+from .memory import Part
+from .networks import ACTIVATIONS, INITIALISERS, actor_space, make_torso, rows, sample_obs
 from .q_networks import DiscreteCritic, apply_ensemble, init_ensemble
 from .q_stack import Stack, Weights
 
@@ -78,6 +78,22 @@ class Config(ReplayConfig):
         if self.buffer_size < self.num_envs * self.num_steps:
             allowed = f"must hold an iteration, num_envs·num_steps = {self.num_envs * self.num_steps}"
             raise ConfigError("buffer_size", self.buffer_size, allowed)
+
+    def memory_parts(self, env: Environment) -> list[Part]:
+        """What a run holds at once, beside its networks and the environments' own states."""
+        obs = memory.space_bytes(env.observation_space)
+        space = discretized(env, self).action_space
+        cache = Part(
+            ("buffer_size", "bins"), 4.0 * self.buffer_size * space.n, f"logits of {space.n:,} actions in the replay"
+        )
+        batch = Part(("batch_size",), self.batch_size * (2.0 * obs + 12 + 4 * space.n), "a minibatch")
+        # a key and a row of metrics for each
+        steps = Part(
+            ("updates_per_step", "num_envs", "num_steps"),
+            48.0 * self.num_envs * self.num_steps * self.updates_per_step,
+            "the gradient steps of an iteration",
+        )
+        return [*super().memory_parts(env), cache, batch, steps]
 
     @property
     def rows_per_step(self) -> int:
@@ -154,7 +170,7 @@ def discretized(env: Environment, config: Config) -> Environment:
 def make_networks(env: Environment, config: Config) -> nn.Module:
     """A Q-function of all actions, as the config says. It is the policy: it does not see privileged observations."""
     env = discretized(env, config)
-    layers = make_torso(actor_obs(env.observation_space), config.hidden_sizes, config.activation, config.initialiser)
+    layers = make_torso(actor_space(env), config.hidden_sizes, config.activation, config.initialiser)
     return DiscreteCritic(layers, env.action_space.n, config.initialiser, privileged=False)
 
 
@@ -207,8 +223,12 @@ def update(
 
     Returns:
       (learner, metrics).
+
+    Raises:
+      ConfigError: the shapes of the batch do not fit each other or the networks.
     """
     del key
+    fitting.require_minibatch(learner, batch, networks)
     new, metrics = _gradient_step(learner, batch, networks, config)
     return _guarded(learner, new, metrics), metrics
 
@@ -246,6 +266,19 @@ def _guarded(old, new, metrics):
     return old._replace(**kept, fault=fault)
 
 
+def _require_memory(env: Environment, config: Config, networks: nn.Module, learner: Learner) -> None:
+    """Refuses what cannot fit into the device: the config's own parts, the stack, and what the passes keep."""
+    obs = rows(env.observation_space, config.batch_size)
+    params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), learner.params)
+    kept = config.num_critics * memory.backward_bytes(networks, params, obs)
+    memory.require(
+        config,
+        *config.memory_parts(env),
+        Part(("memory", "num_critics"), memory.tree_bytes(learner), "the stack of Q-functions"),
+        Part(("batch_size", "num_critics"), kept, "the activations on a minibatch"),
+    )
+
+
 def make(env: Environment, config: Config | None = None, networks: nn.Module | None = None) -> Algorithm:
     """StaQ on an environment.
 
@@ -257,20 +290,19 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
     Raises:
       ConfigError: the config is not valid for the environment, or what it describes cannot fit into the device.
     """
-    config = config or Config()
+    config = Config.of(config)
     config.validate(env)
     env = discretized(env, config)
-    networks = networks or make_networks(env, config)
+    own, networks = networks, networks or make_networks(env, config)
     capacity, num_actions = config.buffer_size // config.num_envs, env.action_space.n
-    learner_shape = jax.eval_shape(partial(init_learner, env=env, networks=networks, config=config), jax.random.key(0))
-    needed = memory.tree_bytes(learner_shape) + 4.0 * config.buffer_size * num_actions
-    memory.require("memory", config.memory, needed, f"the stack, and logits of {num_actions:,} actions in the replay,")
+    if own:
+        fitting.require_like_default(env, config, networks, make_networks, discrete=True)
+    shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+    _require_memory(env, config, networks, shape)
     collector, default_config = make_collector(env, config), config
 
     def init(key: chex.PRNGKey, config: Config | None = None) -> State:
-        config = config or default_config
-        config.require_same_static_fields(default_config)
-        config = config.as_leaves()
+        config = default_config.for_state(config, env)
         learner_key, collector_key, key = jax.random.split(key, 3)
         carry, seen = collector.start(collector_key, config)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
@@ -329,9 +361,9 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
         return logits_of(state.learner, obs, state.config)
 
     def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:
-        xi = logits(state, obs)
-        action = jnp.argmax(xi, axis=-1) if deterministic else jax.random.categorical(key, xi)
-        return action.astype(jnp.int32)
+        if deterministic:
+            return jnp.argmax(logits(state, obs), axis=-1).astype(jnp.int32)
+        return explore(state.learner, state.config, key, obs)
 
     steps, initial_steps = config.num_envs * config.num_steps, config.prefill_rows * config.num_envs
     replay = ("collection.replay", "cache")

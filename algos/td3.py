@@ -19,7 +19,7 @@ from . import actor_critic, off_policy
 from .actor_critic import Batch, Learner, OffPolicyConfig
 from .base import Algorithm, Metrics
 from .config import ConfigError, configclass, static, traced
-from .networks import actor_obs, sample_obs
+from .networks import actor_space, sample_obs
 from .off_policy import Policy
 from .q_networks import DeterministicActor, Networks, action_critic, apply_ensemble, init_ensemble, torso
 
@@ -57,7 +57,7 @@ def require_continuous(env: Environment) -> None:
 
 def make_networks(env: Environment, config: Config) -> Networks:
     """An actor and a critic, as the config says."""
-    layers = torso(actor_obs(env.observation_space), config.actor_hidden_sizes, config)
+    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
     actor = DeterministicActor(layers, env.action_space.shape[0], config.initialiser)
     return Networks(actor, action_critic(config))
 
@@ -122,15 +122,14 @@ def deterministic_policy(env: Environment, networks: Networks, noise: Callable[.
     """
     del env
 
-    def act(params, obs, key, deterministic):
-        del key, deterministic
+    def mode(params, obs):
         return networks.actor.apply(params["actor"], obs)
 
     def explore(params, std, obs, key):
-        action = networks.actor.apply(params["actor"], obs)
+        action = mode(params, obs)
         return jnp.clip(action + std[:, None] * jax.random.normal(key, action.shape), -1.0, 1.0)
 
-    return Policy(explore, act, noise)
+    return Policy(explore, mode, noise)
 
 
 def constant_noise(key: chex.PRNGKey, num_envs: int, config: Config) -> chex.Array:
@@ -155,7 +154,7 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     """
     return off_policy.make(
         env,
-        config or Config(),
+        Config.of(config),
         networks,
         make_networks=make_networks,
         make_policy=make_policy,
