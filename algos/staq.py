@@ -293,7 +293,8 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
     config = Config.of(config)
     config.validate(env)
     env = discretized(env, config)
-    own, networks = networks, networks or make_networks(env, config)
+    own = networks is not None
+    networks = networks if own else make_networks(env, config)
     capacity, num_actions = config.buffer_size // config.num_envs, env.action_space.n
     if own:
         fitting.require_like_default(env, config, networks, make_networks, discrete=True)
