@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..envs import Box, Discrete, Environment
+from ..envs.contract import require_environment
 
 _MOST_LAYERS = 100
 
@@ -92,7 +93,9 @@ class BaseConfig:
 
         Raises:
           ConfigError: names the field, its value and what is allowed.
+          ContractError: env is no environment.
         """
+        require_environment(env)
         arrays = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..envs import Box, Discrete, Environment, Space
+from ..envs.checking import picture_problems
 from .config import ConfigError
 
 ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "silu": nn.silu, "elu": nn.elu}
@@ -267,7 +268,7 @@ def actor_space(env: Environment) -> Box:
     """What the default actor sees of an environment.
 
     Raises:
-      ConfigError: observations have entries that the default networks would ignore.
+      ConfigError: observations have entries that the default networks would ignore, or are no pictures of theirs.
     """
     return actor_obs(_seen(env))
 
@@ -276,7 +277,7 @@ def critic_space(env: Environment) -> Box:
     """What the default critic sees of an environment.
 
     Raises:
-      ConfigError: observations have entries that the default networks would ignore.
+      ConfigError: observations have entries that the default networks would ignore, or are no pictures of theirs.
     """
     return critic_obs(_seen(env))
 
@@ -287,6 +288,10 @@ def _seen(env):
     if ignored:
         allowed = 'the default networks see "state" and "privileged_state" alone; own networks can read the others too'
         raise ConfigError("env.observation_space", f"a dict with {', '.join(map(repr, ignored))}", allowed)
+    for label, space in spaces.items() if isinstance(spaces, dict) else [("observation_space", spaces)]:
+        problems = picture_problems(label, space.shape) if len(space.shape) == 3 else []
+        if problems:
+            raise ConfigError("env.observation_space", space.shape, problems[0])
     return spaces
 
 

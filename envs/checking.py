@@ -51,11 +51,12 @@ def _check_spaces(env: Environment) -> list[str]:
             problems.append(f"observation_space must be a Box or a dict of Boxes, got {type(space).__name__}")
         elif len(space.shape) == 3:
             label = "observation_space" if name is None else f"observation_space[{name!r}]"
-            problems += _check_picture(label, space.shape)
+            problems += picture_problems(label, space.shape)
     return problems
 
 
-def _check_picture(label: str, shape: tuple[int, int, int]) -> list[str]:
+def picture_problems(label: str, shape: tuple[int, int, int]) -> list[str]:
+    """What is wrong with observations of three axes as pictures, height × width × channels; label names them."""
     first, second, third = shape
     if first <= 4 and min(second, third) > 2 * first:
         return [

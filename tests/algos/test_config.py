@@ -68,6 +68,16 @@ INVALID = [
 ]
 
 
+class UnboundedEnv:
+    observation_space = envs.Box(-1.0, 1.0, (2,))
+    action_space = envs.Box(-np.inf, np.inf, (2,))
+
+    def reset(self, key):
+        raise NotImplementedError
+
+    step = reset
+
+
 ALGORITHMS = ("ppo", "spo", "mdpo", "td3", "fast_td3", "sac", "fast_sac", "mdpo_off_policy", "staq")
 
 
@@ -132,6 +142,19 @@ def test_what_is_no_config_is_refused_with_what_to_write(name, config, message):
     ):
         with pytest.raises(ConfigError, match=re.escape(message)):
             call()
+
+
+@pytest.mark.parametrize(
+    "env, message",
+    [
+        ("probe/value", "envs.make"),
+        (UnboundedEnv, "is a class"),
+        (envs.VectorEnv(envs.make("probe/value"), 2), "VectorEnv"),
+    ],
+)
+def test_what_is_no_environment_is_refused(env, message):
+    with pytest.raises(envs.ContractError, match=message):
+        ppo.make(env)
 
 
 def test_init_takes_one_value_of_each_field():
@@ -251,11 +274,6 @@ def test_tracers_are_skipped():
         return config.learning_rate
 
     assert build(-1.0) == -1.0
-
-
-class UnboundedEnv:
-    observation_space = envs.Box(-1.0, 1.0, (2,))
-    action_space = envs.Box(-np.inf, np.inf, (2,))
 
 
 class MatrixActionEnv(UnboundedEnv):

@@ -1,5 +1,7 @@
 """What a user hands over is checked by shape where it enters: networks, heads and data that do not fit are refused."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -301,3 +303,39 @@ def test_data_that_fit_are_taken():
     obs = shapes(8, 4)
     batch = staq.Batch(obs, shapes(8, dtype=jnp.int32), shapes(8), shapes(8), obs, shapes(8, 3))
     update(staq, THREE, batch, memory=2, hidden_sizes=(4,))
+
+
+@pytest.mark.parametrize("module", [ppo, td3, sac, staq])
+@pytest.mark.parametrize(
+    "shape, message",
+    [
+        ((1, 16, 16), "channels × height × width"),
+        ((3, 16, 16), "channels × height × width"),
+        ((16, 2, 3), "at least 3 × 3 pixels"),
+    ],
+)
+def test_pictures_that_the_default_networks_cannot_see_are_refused(module, shape, message):
+    picture = envs.Box(0.0, 1.0, shape)
+    for space in (picture, {"state": picture}, {"state": envs.Box(0.0, 1.0, (4,)), "privileged_state": picture}):
+        with pytest.raises(ConfigError, match=f"env.observation_space={re.escape(str(shape))}: .*{message}"):
+            module.make(Stub(BOX.action_space, space))
+
+
+def test_small_pictures_are_for_own_networks():
+    head = networks.make_head(envs.Discrete(3), "")
+    own = networks.Networks(Flat(3), Flat(1, scalar=True), head)
+    ppo.make(Stub(envs.Discrete(3), envs.Box(0.0, 1.0, (2, 2, 3))), None, own)
+
+
+class Flat(Numbers):
+    """Sees a picture as a vector."""
+
+    @nn.compact
+    def __call__(self, obs):
+        return super().__call__(obs.reshape(*obs.shape[:-3], -1))
+
+
+def test_no_parameter_has_an_axis_of_0_also_in_own_networks():
+    for bad in (Numbers(3, num_features=0), networks.MLP((4, 0, 3))):
+        with pytest.raises(ConfigError, match=r"networks=a parameter policy/params/.*: must not have an axis of 0"):
+            ppo.make(THREE, None, actor_critic(THREE, policy=bad))
