@@ -173,6 +173,15 @@ def test_continuous_algorithms_have_no_logits():
         (lambda: smoothing.certify(Total(), echo, 0.1, [-0.1]), "budget=.*must be at least 0"),
         (lambda: smoothing.certify(Total(), echo, 0.1, [0.1], 3), "3 episodes are too few"),
         (lambda: smoothing.certify(Total(), echo, 0.1, [0.1], 0), "num_episodes=0: must be at least 1"),
+        (
+            lambda: smoothing.certify(Total(), echo, 0.1, [0.1], 70.5),
+            "num_episodes=70.5: must be at least 1, an integer",
+        ),
+        (
+            lambda: smoothing.certify(Total(), echo, 0.1, [0.1], seed=2**32),
+            "seed=4294967296: must be an integer between",
+        ),
+        (lambda: smoothing.attack(Total(), echo, 0.1, [0.1], seed=-1), "seed=-1: must be an integer between"),
         (lambda: smoothing.certify(Total(), echo, 0.1, [0.1], bound="clopper_pearson"), "needs thresholds"),
         (
             lambda: smoothing.certify(Total(), echo, 0.1, [0.1], thresholds=[1], success_threshold=1.0),

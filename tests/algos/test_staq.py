@@ -182,8 +182,8 @@ def test_the_target_follows_at_its_interval(small):
 
 
 def test_epsilon_is_how_often_actions_are_random(small):
-    """With a stack that wants action 1 alone: no other without ε, both with ε = 1."""
-    _, _, init, step = small
+    """With a stack that wants action 1 alone: no other without ε, both with ε = 1, also of `act`."""
+    algorithm, _, init, step = small
     state = init(jax.random.key(0))
     sure = jax.tree.map(
         lambda x: jnp.zeros_like(x).at[..., 1].set(1e4) if x.shape[1:] == (2,) else jnp.zeros_like(x),
@@ -195,6 +195,9 @@ def test_epsilon_is_how_often_actions_are_random(small):
         after, _ = step(state._replace(config=config, learner=learner))
         old, new = int(state.collection.replay.size), int(after.collection.replay.size)
         assert set(np.asarray(after.collection.replay.rows.action)[old:new].ravel().tolist()) == expected
+        action = algorithm.act(after._replace(learner=learner), jnp.zeros((4, 16, 4)), jax.random.key(1), False)
+        assert action.shape == (4, 16)
+        assert set(np.asarray(action).ravel().tolist()) == expected
 
 
 def test_resume_is_exact_with_stack_and_replay_included(small, assert_resume_is_exact):
@@ -237,7 +240,7 @@ def test_a_stack_of_300_runs():
     "field, value, allowed",
     [
         ("memory", 0, "at least 1"),
-        ("memory", 10**9, "the stack, and logits of 2 actions in the replay, would take"),
+        ("memory", 10**9, "the stack of Q-functions would take"),
         ("buffer_size", 8, "must hold an iteration, num_envs·num_steps = 16"),
         ("epsilon", 1.5, "at most 1"),
         ("kl_weight", -1.0, "at least 0"),

@@ -1,12 +1,15 @@
 """TD3's updates against code that shares nothing with them but the networks."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from onejit import algos, envs
-from onejit.algos import fast_td3, td3
+from onejit.algos import fast_td3, off_policy, td3
 
 CONFIG = td3.Config(actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), batch_size=32)
 
@@ -153,3 +156,47 @@ def test_the_critics_of_fast_td3_see_privileged_observations_and_the_actor_does_
     np.testing.assert_array_equal(action, jnp.broadcast_to(action[:1], action.shape))
     q = fast_td3.mean_q(networks, state.learner.params["critic"], obs, action, config)
     np.testing.assert_allclose(q.mean(axis=0), numbers, atol=0.1)  # one step long: the value is the number
+
+
+def acting(module, config):
+    """The algorithm on Pendulum, whose torques are twice the actions, and a state that can act."""
+    algorithm = module.make(envs.make("gymnax/Pendulum-v1"), config)
+    _, learner = start(module, config)
+    return algorithm, off_policy.State(config.as_leaves(), learner, None, None)
+
+
+SMALL = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "normalize_obs": False}
+
+
+@pytest.mark.parametrize(
+    "module, settings, std",
+    [
+        (td3, {"exploration_noise": 0.1}, 0.1),
+        (td3, {"exploration_noise": 0.0}, 0.0),
+        # Of a standard deviation that is uniform in [a, b], the mean square is (a² + ab + b²)/3.
+        (fast_td3, {"min_noise": 0.05, "max_noise": 0.2}, math.sqrt((0.0025 + 0.01 + 0.04) / 3)),
+    ],
+)
+def test_acting_without_determinism_explores_as_in_training(module, settings, std):
+    algorithm, state = acting(module, module.Config(**SMALL, **settings))
+    obs = jnp.full((40, 100, 3), 0.1)
+    mean = algorithm.act(state, obs, jax.random.key(1), True)
+    action = algorithm.act(state, obs, jax.random.key(2), False)
+    assert action.shape == mean.shape == (40, 100, 1)
+    assert np.std((action - mean) / 2.0) == pytest.approx(std, rel=0.06)
+    assert np.mean((action - mean) / 2.0) == pytest.approx(0.0, abs=0.01)
+    one = jnp.full(3, 0.1)
+    np.testing.assert_allclose(algorithm.act(state, one, jax.random.key(1), True), mean[0, 0], rtol=1e-5)
+    moved = algorithm.act(state, one, jax.random.key(3), False)
+    assert moved.shape == (1,)
+    assert (float(jnp.abs(moved - mean[0, 0])[0]) > 1e-4) == (std > 0.0)
+
+
+def test_each_observation_has_an_environment_with_a_noise_of_its_own():
+    # With one standard deviation for all, 200 draws would have a kurtosis of 3 within half a unit; uniform in [0, 0.4]
+    # it is 3·(b⁴/5)/(b²/3)² = 27/5.
+    algorithm, state = acting(fast_td3, fast_td3.Config(**SMALL, min_noise=0.0, max_noise=0.4))
+    obs = jnp.full((20_000, 3), 0.1)
+    mean, action = (algorithm.act(state, obs, jax.random.key(4), flag) for flag in (True, False))
+    noise = np.asarray(action - mean).ravel() / 2.0
+    assert np.mean(noise**4) / np.mean(noise**2) ** 2 == pytest.approx(5.4, rel=0.1)
