@@ -3,6 +3,11 @@
 Works on any pytree. The weight of a new batch in the mean is n/(all so far), but never below 1e-5: beyond a hundred
 thousand batches old data is forgotten exponentially. So the statistics go on adapting however long the run, in float32,
 and the count, float32 too, may stop growing without consequence.
+
+The standard deviation of an observation counts as 0.001 at least. So what was constant so far, in a warm-up say, and
+then moves by 0.001 is seen as 1, where a bound of 1e-4 would show 10 and saturate the networks; and what has a standard
+deviation of 0.001 by nature is still seen with one of 1. FastTD3's code adds 0.01 to all of them: such a feature then
+all but vanishes, at 0.09. Rewards are scaled by statistics that include them, and need no such care.
 """
 
 from typing import Any, NamedTuple
@@ -11,8 +16,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from ..envs import Space
+
 _MIN_WEIGHT = 1e-5
-_EPSILON = 1e-8
+_MIN_STD = 1e-3  # of observations
+_EPSILON = 1e-8  # for rewards, so that 0 is not divided by 0
 
 
 class Statistics(NamedTuple):
@@ -29,11 +37,19 @@ class Statistics(NamedTuple):
     var: Any
 
 
+def of_space(space: Space) -> Statistics | tuple[()]:
+    """Statistics of those observations of a space that may be normalised, or () if none may."""
+    if isinstance(space, dict):
+        space = {name: each for name, each in space.items() if each.normalize}
+        return init(space) if space else ()
+    return init(space) if space.normalize else ()
+
+
 def init(example: Any) -> Statistics:
     """Statistics before any data: mean 0 and variance 1, so that `apply` only clips.
 
     Args:
-      example: a pytree with the shapes of one element; arrays or `jax.ShapeDtypeStruct`s.
+      example: a pytree with the shapes of one element: anything that has a shape.
     """
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), example)
     ones = jax.tree.map(lambda x: jnp.ones(x.shape, jnp.float32), example)
@@ -45,11 +61,13 @@ def update(statistics: Statistics, batch: Any) -> Statistics:
 
     Args:
       statistics: the running moments.
-      batch: a pytree of elements with any number of leading axes, `[..., *shape]`.
+      batch: a pytree of elements with any number of leading axes, `[..., *shape]`; entries of a dict that the moments
+        do not have are left out.
 
     Returns:
       The new moments. Source: Chan et al. 1983, the pairwise update of mean and variance.
     """
+    batch = _known(statistics, batch)
     leaf, mean_leaf = jax.tree.leaves(batch)[0], jax.tree.leaves(statistics.mean)[0]
     num_axes = leaf.ndim - mean_leaf.ndim
     n = 1
@@ -71,18 +89,27 @@ def update(statistics: Statistics, batch: Any) -> Statistics:
 
 
 def apply(statistics: Statistics, x: Any, *, clip: float = 10.0) -> Any:
-    """(x − mean)/std, clipped to ±clip; `[..., *shape]`."""
-    return jax.tree.map(
-        lambda leaf, mean, var: jnp.clip((leaf - mean) * jax.lax.rsqrt(var + _EPSILON), -clip, clip),
-        x,
-        _like(statistics.mean, x),
-        _like(statistics.var, x),
+    """(x − mean)/max(std, 0.001), clipped to ±clip; `[..., *shape]`.
+
+    Entries of a dict that the moments do not have stay as they are.
+    """
+    known = _known(statistics, x)
+    normalized = jax.tree.map(
+        lambda leaf, mean, var: jnp.clip((leaf - mean) * jax.lax.rsqrt(jnp.maximum(var, _MIN_STD**2)), -clip, clip),
+        known,
+        _like(statistics.mean, known),
+        _like(statistics.var, known),
     )
+    return x | normalized if isinstance(x, dict) else normalized
 
 
 def scale(statistics: Statistics, x: chex.Array, *, clip: float = 10.0) -> chex.Array:
     """x/std, clipped to ±clip: the mean is left in, for rewards."""
     return jnp.clip(x * jax.lax.rsqrt(statistics.var + _EPSILON), -clip, clip)
+
+
+def _known(statistics, x):
+    return {name: x[name] for name in statistics.mean} if isinstance(x, dict) else x
 
 
 def _like(moments: Any, x: Any) -> Any:

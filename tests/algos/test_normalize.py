@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from onejit import envs
 from onejit.algos import normalize
 
 
@@ -55,3 +56,24 @@ def test_works_on_a_dict_of_observations():
     normalized = normalize.apply(statistics, batch)
     assert jax.tree.map(jnp.shape, normalized) == jax.tree.map(jnp.shape, batch)
     np.testing.assert_allclose(normalized["state"], 0.0)
+
+
+def test_a_feature_that_wakes_up_late_does_not_saturate_and_a_small_one_does_not_vanish():
+    rng = np.random.default_rng(0)
+    warm_up = np.stack([np.full(1000, 0.7), rng.normal(0.7, 1e-3, 1000), rng.normal(0.7, 0.1, 1000)], axis=1)
+    statistics = normalize.update(normalize.init(jnp.zeros(3)), jnp.asarray(warm_up, jnp.float32))
+    seen = normalize.apply(statistics, jnp.array([[0.701, 0.701, 0.8]]))
+    np.testing.assert_allclose(seen, [[1.0, 1.0, 1.0]], rtol=0.05, atol=0.05)
+
+
+def test_what_is_no_physical_quantity_is_left_alone():
+    space = {"state": envs.Box(-9.0, 9.0, (2,)), "mask": envs.Box(0.0, 1.0, (3,), normalize=False)}
+    batch = {"state": jnp.full((5, 4, 2), 7.0), "mask": jnp.ones((5, 4, 3))}
+    statistics = normalize.update(normalize.of_space(space), batch)
+    assert set(statistics.mean) == {"state"}
+    np.testing.assert_allclose(statistics.mean["state"], [7.0, 7.0])
+    seen = normalize.apply(statistics, batch)
+    np.testing.assert_array_equal(seen["mask"], batch["mask"])
+    np.testing.assert_allclose(seen["state"], 0.0, atol=1e-3)
+    assert normalize.of_space(space["mask"]) == ()
+    assert normalize.of_space({"mask": space["mask"]}) == ()
