@@ -78,16 +78,17 @@ def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, con
 def evaluate_policy(
     networks: Networks, actor_params: Any, critic_params: Any, obs: Any, key: chex.PRNGKey
 ) -> tuple[chex.Array, chex.Array]:
-    """log π `[B]` and the critics' Q `[C, B]` at the policy's actions.
+    """log π and the smaller of the critics' Q at the policy's actions, both `[B]`.
 
-    Of one sampled action each if the policy is a `Gaussian`; expectations over all actions if it is logits.
+    Of one sampled action each if the policy is a `Gaussian`; expectations over all actions if it is logits: of each
+    action's smaller Q, as Christodoulou and the code released with the paper take them.
     """
     distribution = networks.actor.apply(actor_params, obs)
     if isinstance(distribution, Gaussian):
         action, log_prob = sample_action(distribution, key)
-        return log_prob, apply_ensemble(networks.critic, critic_params, obs, action)
-    q = apply_ensemble(networks.critic, critic_params, obs)
-    return -losses.categorical_entropy(distribution), jnp.sum(jax.nn.softmax(distribution)[None] * q, axis=-1)
+        return log_prob, jnp.min(apply_ensemble(networks.critic, critic_params, obs, action), axis=0)
+    q = jnp.min(apply_ensemble(networks.critic, critic_params, obs), axis=0)
+    return -losses.categorical_entropy(distribution), jnp.sum(jax.nn.softmax(distribution) * q, axis=-1)
 
 
 def sample_action(distribution: Gaussian, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
@@ -104,7 +105,7 @@ def critic_update(
         networks, learner.params["actor"], learner.targets["critic"], batch.next_obs, key
     )
     alpha = jnp.exp(learner.params["log_alpha"])
-    target = losses.sac_target(batch.reward, batch.discount, jnp.min(next_q, axis=0), next_log_prob, alpha=alpha)
+    target = losses.sac_target(batch.reward, batch.discount, next_q, next_log_prob, alpha=alpha)
     return descend_critics(learner, batch, target, networks, config)
 
 
@@ -138,7 +139,7 @@ def actor_update(
 
     def loss(params):
         log_prob, q = evaluate_policy(networks, params, learner.params["critic"], batch.obs, key)
-        actor_loss = jnp.mean(losses.sac_actor_loss(log_prob, jnp.min(q, axis=0), alpha=alpha))
+        actor_loss = jnp.mean(losses.sac_actor_loss(log_prob, q, alpha=alpha))
         return actor_loss, {"losses/actor_loss": actor_loss, "losses/entropy": -jnp.mean(log_prob)}
 
     learner, metrics = actor_critic.descend(learner, "actor", loss, config)

@@ -1,12 +1,14 @@
 """SAC's values and temperature against the closed form of a small task, and its two kinds of actions."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import fast_sac, sac
+from onejit.algos import fast_sac, guard, sac
 from onejit.envs.probes import Probe, Table
 
 # In each of two states one action pays 1 and stays, the other pays 0 and goes to the other state. By symmetry
@@ -47,6 +49,24 @@ def test_discrete_sac_learns_the_soft_values_of_a_task_with_a_closed_form():
     policy = jax.nn.softmax(networks.actor.apply(state.learner.params["actor"], jnp.eye(2)))
     np.testing.assert_allclose(policy, [[stay, 1 - stay], [1 - stay, stay]], atol=0.04)
     np.testing.assert_allclose(history["losses/alpha"][-1], alpha, rtol=0.1)
+
+
+def test_discrete_sac_takes_the_expectation_of_the_smaller_critic_of_each_action():
+    """π = (½, ½), Q₁ = (1, 0), Q₂ = (0, 1): Σ π·min Q = 0, while the smaller of the two expectations is ½."""
+    actor = SimpleNamespace(apply=lambda params, obs: jnp.broadcast_to(params, (len(obs), 2)))
+    config = sac.Config(gamma=0.5)
+    params = {"actor": jnp.zeros(2), "critic": jnp.eye(2), "log_alpha": jnp.log(jnp.float32(0.1))}
+    optimisers = {name: config.optimiser().init(each) for name, each in params.items()}
+    targets = {"critic": jnp.eye(2)}
+    learner = sac.Learner(params, targets, optimisers, (), jnp.int32(0), guard.init())
+    batch = sac.Batch(jnp.zeros((1, 3)), jnp.array([0]), jnp.array([1.0]), jnp.array([0.5]), jnp.zeros((1, 3)))
+    networks = sac.Networks(actor, actor)  # the critics, too, are tables
+    _, critic = sac.critic_update(learner, batch, jax.random.key(0), networks=networks, config=config)
+    # y = 1 + 0.5·(0 + 0.1·log 2), and the loss is ½·((1 − y)² + (0 − y)²)
+    y = 1.0 + 0.5 * 0.1 * np.log(2)
+    np.testing.assert_allclose(critic["losses/critic_loss"], 0.5 * ((1 - y) ** 2 + y**2), rtol=1e-5)
+    _, actor = sac.actor_update(learner, batch, jax.random.key(0), networks=networks, config=config)
+    np.testing.assert_allclose(actor["losses/actor_loss"], -0.1 * np.log(2) - 0.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("module", [sac, fast_sac])
