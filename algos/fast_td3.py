@@ -65,7 +65,7 @@ class CategoricalConfig(OffPolicyConfig):
     @property
     def support(self) -> chex.Array:
         """The atoms, `[num_atoms]`."""
-        return self.v_min + (self.v_max - self.v_min) * jnp.linspace(0.0, 1.0, self.num_atoms)
+        return self.v_min + (self.v_max - self.v_min) * jnp.linspace(0.0, 1.0, self.num_atoms, dtype=jnp.float32)
 
 
 @configclass
@@ -124,7 +124,7 @@ def critic_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
     """One gradient step of both critics towards the projected target distribution; then their targets follow."""
-    noise = config.policy_noise * jax.random.normal(key, batch.action.shape)
+    noise = config.policy_noise * jax.random.normal(key, batch.action.shape, jnp.float32)
     smoothing = losses.target_policy_noise(noise, noise_clip=config.noise_clip)
     next_action = networks.actor.apply(learner.params["actor"], batch.next_obs) + smoothing
     next_logits = apply_ensemble(

@@ -77,7 +77,7 @@ def critic_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
     """One gradient step of both critics towards the clipped double-Q target."""
-    noise = config.policy_noise * jax.random.normal(key, batch.action.shape)
+    noise = config.policy_noise * jax.random.normal(key, batch.action.shape, jnp.float32)
     smoothing = losses.target_policy_noise(noise, noise_clip=config.noise_clip)
     next_action = networks.actor.apply(learner.targets["actor"], batch.next_obs) + smoothing
     next_q = apply_ensemble(
@@ -127,7 +127,7 @@ def deterministic_policy(env: Environment, networks: Networks, noise: Callable[.
 
     def explore(params, std, obs, key):
         action = mode(params, obs)
-        return jnp.clip(action + std[:, None] * jax.random.normal(key, action.shape), -1.0, 1.0)
+        return jnp.clip(action + std[:, None] * jax.random.normal(key, action.shape, action.dtype), -1.0, 1.0)
 
     return Policy(explore, mode, noise)
 
