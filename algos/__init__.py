@@ -3,10 +3,12 @@
 from . import fast_sac, fast_td3, mdpo, mdpo_off_policy, ppo, sac, smoothing, spo, staq, td3
 from .base import Algorithm
 from .evaluation import evaluate, evaluator
+from .guard import describe as describe_fault
 from .training import train
 
 __all__ = [
     "Algorithm",
+    "describe_fault",
     "evaluate",
     "evaluator",
     "fast_sac",

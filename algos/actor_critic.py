@@ -10,11 +10,11 @@ import optax
 
 from ..envs import Environment
 from . import fitting, guard, memory, normalize, rollout
-from .base import Metrics
+from .base import Metrics, single
 from .collection import DTYPES, ReplayConfig
 from .config import ConfigError, configclass, static, traced
 from .memory import Part
-from .networks import ACTIVATIONS, INITIALISERS, sample_obs
+from .networks import ACTIVATIONS, INITIALISERS
 
 
 @configclass
@@ -93,9 +93,9 @@ class Learner(NamedTuple):
       params: parameters by name: "actor", "critic" (an ensemble, leaves `[2, ...]`), and what else is learned.
       targets: the slowly following copies, of those that have one.
       opt_state: the optimisers' states, under the names of params.
-      obs_statistics: running moments of the observations, or () without normalize_obs.
+      obs_statistics: running moments of the observations, or () without normalize_obs, or if none may be normalised.
       iteration: updates so far, int32.
-      fault: the first non-finite number that was met, see `guard`.
+      fault: the first non-finite number that was met, or a parameter that has diverged, see `guard`.
     """
 
     params: dict[str, Any]
@@ -114,12 +114,12 @@ def learner_of(
     params: dict[str, Any], targets: tuple[str, ...], *, env: Environment, config: OffPolicyConfig
 ) -> Learner:
     """A learner before its first update; `targets` names the parameters that get a target copy."""
-    obs = sample_obs(env)
+    params = single(params)
     return Learner(
         params=params,
         targets={name: jax.tree.map(jnp.copy, params[name]) for name in targets},
         opt_state={name: config.optimiser().init(each) for name, each in params.items()},
-        obs_statistics=normalize.init(obs) if config.normalize_obs else (),
+        obs_statistics=normalize.of_space(env.observation_space) if config.normalize_obs else (),
         iteration=jnp.int32(0),
         fault=guard.init(),
     )
@@ -159,8 +159,8 @@ def update(
 ) -> tuple[Learner, Metrics]:
     """Takes a critic update on each of K minibatches, and an actor update after every policy_delay of them.
 
-    If a number in the losses, the gradients or what would be written is not finite, nothing changes but
-    `learner.fault` and the count of iterations, and so it stays.
+    If a number in the losses, the gradients or what would be written is not finite, or a parameter or target has
+    diverged, nothing changes but `learner.fault` and the count of iterations, and so it stays.
 
     Args:
       learner: what is to be updated.
@@ -200,9 +200,12 @@ def update(
     key_data = rollout.split_for_scan(key, num_blocks, delay + 1)
     new, metrics = jax.lax.scan(block, learner, (blocks, key_data))
     metrics = jax.tree.map(jnp.mean, metrics)
-    loss_values = [x for name, x in metrics.items() if name.endswith("_loss")]
-    grad_norms = [x for name, x in metrics.items() if name.endswith("_grad_norm")]
-    written = (grad_norms, new.params, new.targets, new.opt_state)
-    fault = guard.first(learner.fault, guard.in_update(loss_values, written, learner.iteration))
+    written = {
+        "loss": [x for name, x in metrics.items() if name.endswith("_loss")],
+        "gradient": [x for name, x in metrics.items() if name.endswith("_grad_norm")],
+        "parameter": (new.params, new.targets),
+        "optimiser state": new.opt_state,
+    }
+    fault = guard.first(learner.fault, guard.in_update(written, learner.iteration))
     learner = guard.keep(guard.ok(fault), new, learner)
     return learner._replace(iteration=learner.iteration + 1, fault=fault), metrics

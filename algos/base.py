@@ -7,6 +7,8 @@ import chex
 import jax
 import numpy as np
 
+from ..envs import spaces
+
 State = Any
 Metrics = dict[str, Any]
 
@@ -60,3 +62,8 @@ def seed_key(seed: int) -> chex.PRNGKey:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed!r}: must be an integer between 0 and {2**32 - 1}")
     return jax.random.key(int(seed))
+
+
+def single(tree: Any) -> Any:
+    """Arrays as a State carries them: of 32 bits where they have 64, which JAX_ENABLE_X64 gives to much that is new."""
+    return jax.tree.map(lambda x: x.astype(spaces.single(x.dtype)), tree)

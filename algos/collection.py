@@ -10,7 +10,8 @@ import numpy as np
 
 from ..envs import Discrete, Environment, VectorEnv
 from ..envs.vector import RESETS
-from . import guard, memory, replay, rollout
+from . import guard, memory, normalize, replay, rollout
+from .base import single
 from .config import BaseConfig, ConfigError, configclass, static, traced
 from .memory import Part
 
@@ -57,8 +58,8 @@ class ReplayConfig(BaseConfig):
         rows = float(max(self.prefill_rows, self.rows_per_step) * self.num_envs)
         return [
             Part(("buffer_size",), self.buffer_size * stored, f"a replay of {self.buffer_size:,} transitions"),
-            # obs and next_obs, reward and flags, return and length of the episode; three keys
-            Part(("learning_starts", "num_envs"), rows * (2 * obs + 4 + 2 + 8), "what is collected before an update"),
+            # whether an episode ended, its return and its length
+            Part(("learning_starts", "num_envs"), 9 * rows, "the episodes that end before an update"),
         ]
 
     @property
@@ -97,9 +98,10 @@ def write(ring: replay.Replay, row: Transition) -> replay.Replay:
 
     The previous transition and its copy are flagged as truncated, so that no n-step window counts them twice.
     """
-    finite = guard.finite_per_env(jax.tree.map(lambda x: x[None], row))[0]
     last = replay.newest(ring)
-    row = jax.tree.map(lambda new, old: jnp.where(_like(finite, new), new.astype(old.dtype), old), row, last)
+    row = jax.tree.map(lambda new, old: new.astype(old.dtype), row, last)
+    finite = guard.finite_per_env(jax.tree.map(lambda x: x[None], row))[0]
+    row = jax.tree.map(lambda new, old: jnp.where(_like(finite, new), new, old), row, last)
     capacity = ring.rows.truncated.shape[0]
     flagged = ring.rows.truncated.at[(ring.cursor - 1) % capacity].set(last.truncated | ~finite)
     ring = ring._replace(rows=ring.rows._replace(truncated=flagged))
@@ -126,14 +128,27 @@ class Carry(NamedTuple):
     exploration: Any
 
 
+class Seen(NamedTuple):
+    """What is kept of rows beside the replay, so that they need not be: it is reduced row by row.
+
+    Attributes:
+      fault: the first fault, see `guard`.
+      statistics: running moments of the observations, or () for none.
+    """
+
+    fault: chex.Array
+    statistics: Any
+
+
 class Collector(NamedTuple):
     """Collection in N copies of an environment.
 
     Attributes:
-      start: (key, config) -> (carry, seen): resets, and fills the replay with config.prefill_rows of random actions.
-      collect: (select_action, config, carry, key, num_rows) -> (carry, seen); select_action is
-        (key, exploration, obs) -> actions in their stored form, `[N, ...]`. `seen` is (obs, next_obs, reward, done,
-        episode_return, episode_length), leaves `[num_rows, N, ...]`.
+      start: (key, config, statistics) -> (carry, seen): resets, and fills the replay with config.prefill_rows of random
+        actions; statistics are those of an empty stream, or ().
+      collect: (select_action, config, carry, seen, iteration, key, num_rows) -> (carry, seen, episodes); select_action
+        is (key, exploration, obs) -> actions in their stored form, `[N, ...]`. `episodes` is (done, episode_return,
+        episode_length), each `[num_rows, N]`.
       to_env: stored actions -> elements of the environment's action space.
     """
 
@@ -168,24 +183,38 @@ def make_collector(
     def random_action(key, exploration, obs):
         del exploration, obs
         if discrete:
-            return jax.random.randint(key, (num_envs,), 0, env.action_space.n)
-        return jax.random.uniform(key, (num_envs, *env.action_space.shape), minval=-1.0, maxval=1.0)
+            return jax.random.randint(key, (num_envs,), 0, env.action_space.n, jnp.int32)
+        return jax.random.uniform(key, (num_envs, *env.action_space.shape), jnp.float32, -1.0, 1.0)
 
     def vector_step(select_action, config, carry, key_data, like):
-        """One step of all environments, written to the replay."""
+        """One step of all environments, written to the replay, and what it gave."""
         action_key, env_key, exploration_key = rollout.unpack_keys(key_data, like)
         action = select_action(action_key, carry.exploration, carry.obs)
         env_state, result = envs.step(env_key, carry.env_state, to_env(action))
         row = Transition(carry.obs, action, result.reward, result.terminated, result.truncated, result.next_obs)
         done = result.terminated | result.truncated
-        renewed = exploration(exploration_key, num_envs, config)
+        renewed = single(exploration(exploration_key, num_envs, config))
         kept = jax.tree.map(lambda new, old: jnp.where(_like(done, new), new, old), renewed, carry.exploration)
-        seen = (carry.obs, result.next_obs, result.reward, done, result.episode_return, result.episode_length)
-        return Carry(write(carry.replay, row), env_state, result.obs, kept), seen
+        return Carry(write(carry.replay, row), env_state, result.obs, kept), result
 
-    def collect(select_action, config, carry, key, num_rows):
-        key_data = rollout.split_for_scan(key, num_rows, 3)
-        return jax.lax.scan(lambda c, k: vector_step(select_action, config, c, k, key), carry, key_data)
+    def collect(select_action, config, carry, seen, iteration, key, num_rows):
+        def step(carried, inputs):
+            (carry, seen), (number, key_data) = carried, inputs
+            after, result = vector_step(select_action, config, carry, key_data, key)
+            row = jax.tree.map(lambda x: x[None], (carry.obs, result.next_obs, result.reward))
+            fault = guard.first(
+                seen.fault,
+                guard.in_rollout(row[:2], row[2], iteration, number),
+                guard.in_reset(result.obs, iteration, number),
+            )
+            statistics = normalize.update(seen.statistics, carry.obs) if seen.statistics else ()
+            done = result.terminated | result.truncated
+            return (after, Seen(fault, statistics)), (done, result.episode_return, result.episode_length)
+
+        inputs = (jnp.arange(num_rows, dtype=jnp.int32), rollout.split_for_scan(key, num_rows, 3))
+        (carry, seen), episodes = jax.lax.scan(step, (carry, seen), inputs)
+        in_statistics = guard.in_update({"statistics of the observations": seen.statistics}, iteration)
+        return carry, seen._replace(fault=guard.first(seen.fault, in_statistics)), episodes
 
     def empty_replay(obs):
         action = jax.eval_shape(lambda key: random_action(key, None, None), jax.random.key(0))
@@ -194,11 +223,14 @@ def make_collector(
         row = Transition(stored, action, jnp.zeros(num_envs, jnp.float32), flags, flags, stored)
         return replay.init(row, static_config.buffer_size // num_envs)
 
-    def start(key, config):
+    def start(key, config, statistics):
         env_key, exploration_key, prefill_key = jax.random.split(key, 3)
         env_state, obs = envs.reset(env_key)
-        carry = Carry(empty_replay(obs), env_state, obs, exploration(exploration_key, num_envs, config))
-        return collect(random_action, config, carry, prefill_key, static_config.prefill_rows)
+        carry = Carry(empty_replay(obs), env_state, obs, single(exploration(exploration_key, num_envs, config)))
+        iteration = jnp.int32(0)
+        seen = Seen(guard.in_reset(obs, iteration), statistics)
+        rows = static_config.prefill_rows
+        return collect(random_action, config, carry, seen, iteration, prefill_key, rows)[:2]
 
     return Collector(start, collect, to_env)
 
@@ -206,9 +238,3 @@ def make_collector(
 def _stored(x, dtype):
     floating = jnp.issubdtype(x.dtype, jnp.floating)
     return jax.ShapeDtypeStruct(x.shape, dtype if floating else x.dtype)
-
-
-def faults_of(learner: Any, seen: Any) -> chex.Array:
-    """The learner's fault, or else the first one in what was collected."""
-    obs, next_obs, reward, *_ = seen
-    return guard.first(learner.fault, guard.in_rollout((obs, next_obs), reward, learner.iteration))

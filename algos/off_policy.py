@@ -18,10 +18,10 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..envs import Discrete, Environment
-from . import fitting, guard, memory, normalize, replay, rollout
+from . import fitting, guard, memory, replay, rollout
 from .actor_critic import Batch, Learner, OffPolicyConfig, normalize_obs
 from .base import Algorithm, Metrics
-from .collection import Carry, faults_of, make_collector, no_exploration
+from .collection import Carry, Seen, make_collector, no_exploration
 from .memory import Part
 from .networks import rows
 
@@ -125,19 +125,16 @@ def make(
     policy = make_policy(env, networks)
     collector, default_config = make_collector(env, config, policy.exploration), config
 
-    def with_statistics(learner, obs):
-        """Takes observations `[T, N, ...]` into the statistics, unless there was a fault."""
-        if not config.normalize_obs:
-            return learner
-        statistics = normalize.update(learner.obs_statistics, obs)
+    def with_statistics(learner, statistics):
+        """New statistics of the observations, unless there was a fault."""
         return learner._replace(obs_statistics=guard.keep(guard.ok(learner.fault), statistics, learner.obs_statistics))
 
     def init(key: chex.PRNGKey, config: OffPolicyConfig | None = None) -> State:
         config = default_config.for_state(config, env)
         learner_key, collector_key, key = jax.random.split(key, 3)
-        carry, seen = collector.start(collector_key, config)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
-        learner = with_statistics(learner._replace(fault=faults_of(learner, seen)), seen[0])
+        carry, seen = collector.start(collector_key, config, learner.obs_statistics)
+        learner = with_statistics(learner._replace(fault=seen.fault), seen.statistics)
         return State(config, learner, carry, key)
 
     def step(state: State) -> tuple[State, Metrics]:
@@ -148,14 +145,17 @@ def make(
             return policy.explore(learner.params, exploration, normalize_obs(learner, obs), key)
 
         # Collect.
-        carry, seen = collector.collect(select_action, config, state.collection, collect_key, config.rows_per_step)
-        learner = learner._replace(fault=faults_of(learner, seen))
+        seen = Seen(learner.fault, learner.obs_statistics)
+        carry, seen, episodes = collector.collect(
+            select_action, config, state.collection, seen, learner.iteration, collect_key, config.rows_per_step
+        )
+        learner = learner._replace(fault=seen.fault)
         # Update.
         num_batches = config.rows_per_step * config.num_updates
         batches = sample(carry.replay, learner, sample_key, num_batches, config)
         learner, metrics = update(learner, batches, update_key, networks=networks, config=config)
-        learner = with_statistics(learner, seen[0])
-        metrics = rollout.episode_metrics(*seen[3:]) | metrics
+        learner = with_statistics(learner, seen.statistics)
+        metrics = rollout.episode_metrics(*episodes) | metrics | guard.metrics(learner.fault)
         return State(config, learner, carry, key), metrics
 
     def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:

@@ -11,7 +11,7 @@ import chex
 import jax
 
 from ..envs import Discrete, Environment, VectorEnv
-from . import fitting, memory, rollout
+from . import fitting, guard, memory, rollout
 from .base import Algorithm, Metrics
 from .memory import Part
 from .networks import Networks, make_actor_critic, rows
@@ -76,6 +76,7 @@ def make(env: Environment, config: OnPolicyConfig, networks: Networks | None, up
         learner_key, env_key, key = jax.random.split(key, 3)
         env_state, obs = envs.reset(env_key)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
+        learner = learner._replace(fault=guard.in_reset(obs, learner.iteration))
         return State(config, learner, env_state, obs, key)
 
     def step(state: State) -> tuple[State, Metrics]:
@@ -90,8 +91,11 @@ def make(env: Environment, config: OnPolicyConfig, networks: Networks | None, up
         env_state, obs, batch, episodes = rollout.collect(
             envs, select_action, head.to_env, state.env_state, state.obs, rollout_key, config.num_steps
         )
+        stepped = jax.tree.map(lambda x: x[-1], batch.next_obs)
+        at_reset = guard.in_reset(obs, learner.iteration, config.num_steps - 1, stepped)
+        learner = learner._replace(fault=guard.first(learner.fault, at_reset))
         learner, metrics = update(learner, batch, update_key, networks=networks, config=state.config)
-        return State(state.config, learner, env_state, obs, key), episodes | metrics
+        return State(state.config, learner, env_state, obs, key), episodes | metrics | guard.metrics(learner.fault)
 
     def policy(learner: Learner, obs: Any) -> Any:
         return networks.policy.apply(learner.params["policy"], normalize_obs(learner, obs))

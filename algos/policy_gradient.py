@@ -14,7 +14,7 @@ from .. import losses
 from ..envs import Environment
 from ..envs.vector import RESETS
 from . import fitting, guard, memory, normalize, rollout
-from .base import Metrics
+from .base import Metrics, single
 from .config import BaseConfig, ConfigError, configclass, static, traced
 from .memory import Part
 from .networks import ACTIVATIONS, CONTINUOUS_HEADS, INITIALISERS, Networks, sample_obs
@@ -106,11 +106,11 @@ class Learner(NamedTuple):
     Attributes:
       params: {"policy": ..., "value": ...}, the networks' parameters.
       opt_state: a state of the optimiser for each of config.passes, for the parameters as one flat vector.
-      obs_statistics: running moments of the observations, or () without normalize_obs.
+      obs_statistics: running moments of the observations, or () without normalize_obs, or if none may be normalised.
       return_statistics: running moments of the discounted return, or () without normalize_reward.
       discounted_return: of the running episodes, `[N]`, or () without normalize_reward.
       iteration: updates so far, int32.
-      fault: the first non-finite number that was met, see `guard`.
+      fault: the first non-finite number that was met, or a parameter that has diverged, see `guard`.
     """
 
     params: Any
@@ -156,10 +156,11 @@ def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, con
     obs = sample_obs(env)
     policy_key, value_key = jax.random.split(key)
     params = {"policy": networks.policy.init(policy_key, obs), "value": networks.value.init(value_key, obs)}
+    params = single(params)
     return Learner(
         params=params,
         opt_state=tuple(_optimiser(config, 0.0).init(ravel_pytree(params)[0]) for _ in config.passes),
-        obs_statistics=normalize.init(obs) if config.normalize_obs else (),
+        obs_statistics=normalize.of_space(env.observation_space) if config.normalize_obs else (),
         return_statistics=normalize.init(jnp.float32(0.0)) if config.normalize_reward else (),
         discounted_return=jnp.zeros(config.num_envs, jnp.float32) if config.normalize_reward else (),
         iteration=jnp.int32(0),
@@ -177,7 +178,11 @@ def normalize_obs(learner: Learner, obs: Any) -> Any:
 
 
 def _scale_rewards(learner, batch, config):
-    """Rewards as the losses see them, and what follows for the learner's return statistics."""
+    """Rewards as the losses see them, and the return statistics with them.
+
+    Rewards are scaled by statistics that include them: with those from before, the first rollout would be learned from
+    unscaled. For all advantages of an update the scale is one, so that it does not touch the ratio.
+    """
     reward = batch.reward * config.reward_scale
     if not config.normalize_reward:
         return reward, (), ()
@@ -190,7 +195,7 @@ def _scale_rewards(learner, batch, config):
     done = batch.terminated | batch.truncated
     discounted_return, returns = jax.lax.scan(step, learner.discounted_return, (reward, done))
     statistics = normalize.update(learner.return_statistics, returns)
-    return normalize.scale(learner.return_statistics, reward), statistics, discounted_return
+    return normalize.scale(statistics, reward), statistics, discounted_return
 
 
 def _estimate(learner, batch, networks, config):
@@ -211,13 +216,13 @@ def _estimate(learner, batch, networks, config):
     distribution = networks.policy.apply(learner.params["policy"], obs)
     data = Minibatch(obs, batch.action, batch.log_prob, distribution, values, advantages, targets)
     flat = jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), data)
-    obs_statistics = normalize.update(learner.obs_statistics, batch.obs) if config.normalize_obs else ()
+    obs_statistics = normalize.update(learner.obs_statistics, batch.obs) if learner.obs_statistics else ()
     return flat, (obs_statistics, return_statistics, discounted_return)
 
 
 def progress(learner: Learner, batch: Transition, config: OnPolicyConfig) -> chex.Array:
     """The part of total_steps that was done before this rollout, in [0, 1]."""
-    return jnp.minimum(learner.iteration * (batch.reward.size / config.total_steps), 1.0)
+    return jnp.minimum(learner.iteration * (batch.reward.size / jnp.float32(config.total_steps)), 1.0)
 
 
 def update(
@@ -231,9 +236,9 @@ def update(
 ) -> tuple[Learner, Metrics]:
     """Estimates advantages on a rollout and takes the gradient steps of config.passes.
 
-    The statistics of the normalisers change after the gradient steps, so that the ratio in the first minibatch is 1.
-    If a number in the batch, the losses, the gradients or what would be written is not finite, nothing changes but
-    `learner.fault` and the count of iterations, and so it stays.
+    The statistics of the observations change after the gradient steps, so that the ratio in the first minibatch is 1.
+    If a number in the batch, the losses, the gradients or what would be written is not finite, or a parameter has
+    diverged, nothing changes but `learner.fault` and the count of iterations, and so it stays.
 
     Args:
       learner: what is to be updated.
@@ -271,11 +276,19 @@ def update(
         opt_states.append(opt_state)
         metrics |= new | {norm_name: norms}
     new = (params, tuple(opt_states), *statistics)
-    loss_values = [x for name, x in metrics.items() if name.endswith("_loss")]
+    obs_statistics, *return_statistics = statistics
+    written = {
+        "statistics of the observations": obs_statistics,
+        "statistics of the returns": return_statistics,
+        "loss": [x for name, x in metrics.items() if name.endswith("_loss")],
+        "gradient": [metrics[name] for name in objectives],
+        "parameter": params,
+        "optimiser state": opt_states,
+    }
     fault = guard.first(
         learner.fault,
         guard.in_rollout((batch.obs, batch.next_obs), batch.reward, learner.iteration),
-        guard.in_update(loss_values, ([metrics[name] for name in objectives], new), learner.iteration),
+        guard.in_update(written, learner.iteration),
     )
     # After a fault nothing is written any more, until the run stops at the border of the chunk.
     params, *kept = guard.keep(guard.ok(fault), new, (old_params, *learner[1 : len(new)]))

@@ -75,7 +75,7 @@ def sample_places(replay: Replay, key: chex.PRNGKey, shape: tuple[int, ...], *, 
     capacity = _capacity(replay)
     num_envs = jax.tree.leaves(replay.rows)[0].shape[1]
     oldest = replay.cursor - replay.size
-    draw = jax.random.randint(key, shape, 0, (replay.size - window + 1) * num_envs)
+    draw = jax.random.randint(key, shape, 0, (replay.size - window + 1) * num_envs, jnp.int32)
     start, env = draw // num_envs, draw % num_envs
     steps = jnp.arange(window, dtype=jnp.int32).reshape((window,) + (1,) * len(shape))
     return (oldest + start[None] + steps) % capacity, env

@@ -18,20 +18,20 @@ are drawn with replacement, in that the output layer does not start at zero, and
 transposed. The first policy is uniform, as there.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from .. import losses
 from ..envs import Box, Discretized, Environment
 from . import fitting, guard, memory, q_stack, replay, rollout
-from .base import Algorithm, Metrics
-from .collection import Carry, ReplayConfig, faults_of, make_collector
+from .base import Algorithm, Metrics, single
+from .collection import Carry, ReplayConfig, Seen, make_collector
 from .config import ConfigError, configclass, static, traced
 from .memory import Part
 from .networks import ACTIVATIONS, INITIALISERS, actor_space, make_torso, rows, sample_obs
@@ -131,7 +131,7 @@ class Learner(NamedTuple):
       stack: the last Q-functions, which are the policy.
       updates: gradient steps so far, int32.
       iteration: iterations so far, int32.
-      fault: the first non-finite number that was met, see `guard`.
+      fault: the first non-finite number that was met, or a parameter that has diverged, see `guard`.
     """
 
     params: Any
@@ -176,7 +176,7 @@ def make_networks(env: Environment, config: Config) -> nn.Module:
 
 def init_learner(key: chex.PRNGKey, *, env: Environment, networks: nn.Module, config: Config) -> Learner:
     """Fresh parameters and optimiser, and an empty stack."""
-    params = init_ensemble(networks, key, config.num_critics, sample_obs(env))
+    params = single(init_ensemble(networks, key, config.num_critics, sample_obs(env)))
     return Learner(
         params=params,
         targets=jax.tree.map(jnp.copy, params),
@@ -190,9 +190,9 @@ def init_learner(key: chex.PRNGKey, *, env: Environment, networks: nn.Module, co
 
 def entropy_coef(iteration: chex.Array, num_actions: int, config: Config) -> chex.Array:
     """τ of an iteration: annealed over the first anneal_fraction of total_steps, then constant; per log n."""
-    done = iteration * (config.num_envs * config.num_steps / config.total_steps)
+    done = iteration * (config.num_envs * config.num_steps / jnp.float32(config.total_steps))
     progress = jnp.clip(done / jnp.maximum(config.anneal_fraction, 1e-9), 0.0, 1.0)
-    return (config.entropy_start + progress * (config.entropy_end - config.entropy_start)) / np.log(num_actions)
+    return (config.entropy_start + progress * (config.entropy_end - config.entropy_start)) / math.log(num_actions)
 
 
 def mirror_descent(iteration: chex.Array, num_actions: int, config: Config) -> Weights:
@@ -212,7 +212,8 @@ def update(
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the Q-functions towards the soft value of the present policy.
 
-    If a number in the loss, the gradients or what would be written is not finite, nothing changes but `learner.fault`.
+    If a number in the loss, the gradients or what would be written is not finite, or a parameter or target has
+    diverged, nothing changes but `learner.fault`.
 
     Args:
       learner: what is to be updated.
@@ -258,9 +259,13 @@ def _gradient_step(learner, batch, networks, config):
 
 def _guarded(old, new, metrics):
     """`new` if there was no fault, also none before, else `old` with the fault; both have the same stack."""
-    written = (metrics["losses/critic_grad_norm"], metrics["losses/entropy"], new.params, new.targets, new.opt_state)
-    found = guard.in_update(metrics["losses/critic_loss"], written, old.iteration)
-    fault = guard.first(old.fault, found)
+    written = {
+        "loss": (metrics["losses/critic_loss"], metrics["losses/entropy"]),
+        "gradient": metrics["losses/critic_grad_norm"],
+        "parameter": (new.params, new.targets),
+        "optimiser state": new.opt_state,
+    }
+    fault = guard.first(old.fault, guard.in_update(written, old.iteration))
     learned = ("params", "targets", "opt_state", "updates")
     kept = guard.keep(guard.ok(fault), *({name: getattr(x, name) for name in learned} for x in (new, old)))
     return old._replace(**kept, fault=fault)
@@ -305,9 +310,9 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
     def init(key: chex.PRNGKey, config: Config | None = None) -> State:
         config = default_config.for_state(config, env)
         learner_key, collector_key, key = jax.random.split(key, 3)
-        carry, seen = collector.start(collector_key, config)
+        carry, seen = collector.start(collector_key, config, ())
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
-        learner = learner._replace(fault=faults_of(learner, seen))
+        learner = learner._replace(fault=seen.fault)
         return State(config, learner, carry, q_stack.empty_cache(capacity, config.num_envs, num_actions), key)
 
     def logits_of(learner, obs, config):
@@ -331,9 +336,13 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
             del exploration
             return explore(learner, config, key, obs)
 
-        carry, seen = collector.collect(select_action, config, state.collection, collect_key, config.num_steps)
+        seen = Seen(learner.fault, ())
+        carry, seen, episodes = collector.collect(
+            select_action, config, state.collection, seen, learner.iteration, collect_key, config.num_steps
+        )
         rows = (carry.replay.cursor - config.num_steps + jnp.arange(config.num_steps)) % capacity
         cache = q_stack.add_rows(cache, learner.stack, rows, carry.replay.rows.next_obs, networks)
+        in_cache = guard.in_update({"cached logits": cache.logits}, learner.iteration)
 
         # Evaluate it.
         names = []  # of the metrics, which travel as one vector
@@ -349,12 +358,12 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
         key_data = rollout.split_for_scan(update_key, num_updates, 1)
         new, metrics = jax.lax.scan(gradient_step, learner, key_data)
         metrics = dict(zip(names, metrics.T, strict=True))
-        learner = _guarded(learner._replace(fault=faults_of(learner, seen)), new, metrics)
+        learner = _guarded(learner._replace(fault=guard.first(seen.fault, in_cache)), new, metrics)
 
         # Improve it: the Q-functions go on the stack.
         stack = q_stack.push(learner.stack, learner.params, guard.ok(learner.fault))
         learner = learner._replace(stack=stack, iteration=learner.iteration + 1)
-        metrics = rollout.episode_metrics(*seen[3:]) | jax.tree.map(jnp.mean, metrics)
+        metrics = rollout.episode_metrics(*episodes) | jax.tree.map(jnp.mean, metrics) | guard.metrics(learner.fault)
         metrics["charts/entropy_coef"] = entropy_coef(state.learner.iteration, num_actions, config)
         return State(config, learner, carry, cache, key), metrics
 

@@ -13,6 +13,8 @@ from .base import Algorithm, Metrics, State
 # (state, key) -> metrics, as `evaluation.evaluator` makes it
 Evaluate = Callable[[State, chex.PRNGKey], Metrics]
 
+_FAULT = "charts/fault"
+
 
 def train(
     algorithm: Algorithm,
@@ -63,20 +65,28 @@ def advance(algorithm: Algorithm, state: State, num_iterations: int | chex.Array
 
     Returns:
       (state, metrics): episodic metrics averaged over the episodes that ended (NaN if none did), their number summed,
-      all others averaged over the iterations.
+      `charts/fault` that of the last iteration, which is the first fault, all others averaged over the iterations.
     """
     shapes = jax.eval_shape(algorithm.step, state)[1]
     # As one vector: a kernel for each of a dozen sums would take longer to compile than the sums take.
-    empty, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+    empty, no_fault = _without_fault(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+    empty, unravel = ravel_pytree(empty)
 
     def iteration(_, carry):
-        state, sums = carry
+        state, sums, _ = carry
         state, metrics = algorithm.step(state)
-        return state, sums + ravel_pytree(_weigh(metrics))[0]
+        metrics, fault = _without_fault(metrics)
+        return state, sums + ravel_pytree(_weigh(metrics))[0], fault
 
-    state, sums = jax.lax.fori_loop(0, num_iterations, iteration, (state, empty))
+    state, sums, fault = jax.lax.fori_loop(0, num_iterations, iteration, (state, empty, no_fault))
     sums = unravel(sums)
-    return state, {name: _mean(name, sums, num_iterations) for name in sums}
+    return state, {name: _mean(name, sums, num_iterations) for name in sums} | fault
+
+
+def _without_fault(metrics: Metrics) -> tuple[Metrics, Metrics]:
+    """The metrics but for the fault, and that one, if they have one."""
+    averaged = {name: x for name, x in metrics.items() if name != _FAULT}
+    return averaged, {name: x for name, x in metrics.items() if name not in averaged}
 
 
 def _is_episodic(name: str) -> bool:

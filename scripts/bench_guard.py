@@ -33,6 +33,7 @@ def main(argv: list[str]) -> None:
     guarded = compiled(case)
     nothing = {
         "in_rollout": lambda *_: guard.init(),
+        "in_reset": lambda *_: guard.init(),
         "in_update": lambda *_: guard.init(),
         "first": lambda *_: guard.init(),
         "keep": lambda condition, new, old: new,

@@ -14,6 +14,7 @@ from onejit.algos import (
     fast_td3,
     guard,
     mdpo_off_policy,
+    normalize,
     off_policy,
     replay,
     sac,
@@ -141,35 +142,129 @@ def test_the_whole_training_lowers_for_tpu_and_cuda(name):
 
 
 class Poisoned:
-    """Counts its steps; one lane turns bad for ever after a while."""
+    """Counts its steps; some lanes turn bad for ever after a while.
 
-    observation_space = envs.Box(-1e9, 1e9, (2,))
+    How is in its state, where `poisoned` puts it: no program need be compiled for each way.
+    """
+
+    observation_space = envs.Box(-1e38, 1e38, (2,))
     action_space = envs.Box(-1.0, 1.0, (1,))
 
-    def __init__(self, quantity, value, start):
-        self.quantity, self.value, self.start = quantity, value, start
+    def __init__(self, first=0.0):
+        self.first = first
 
     def reset(self, key):
-        mark = jax.random.uniform(key)
-        return (mark, jnp.int32(0)), jnp.stack([mark, 0.0])
+        mark, zero = jax.random.uniform(key), jnp.float32(0.0)
+        poison = {"observation": zero, "reward": zero, "reset": jnp.bool_(False)}
+        return (mark, jnp.int32(0), poison), jnp.stack([mark, jnp.float32(self.first)])
 
     def step(self, key, state, action):
-        mark, time = state
-        bad = (mark > 0.5) & (time >= self.start)
-        reward = jnp.where(bad & (self.quantity == "reward"), self.value, 1.0)
-        obs = jnp.where(bad & (self.quantity == "observation"), self.value, jnp.stack([mark, time / 100.0]))
-        return (mark, time + 1), Step(obs, reward, jnp.bool_(False), jnp.bool_(False), {})
+        mark, time, poison = state
+        bad = (mark > 0.5) & (time >= 7)
+        reward = jnp.where(bad, 1.0 + poison["reward"], 1.0)
+        obs = jnp.stack([mark, time / 100.0]) + jnp.where(bad, poison["observation"], 0.0)
+        return (mark, time + 1, poison), Step(obs, reward, bad & poison["reset"], jnp.bool_(False), {})
+
+
+POISONED = td3.Config(**SMALL).replace(normalize_obs=True, num_envs=8, learning_starts=8 * 5, buffer_size=8 * 64)
+
+
+@pytest.fixture(scope="module")
+def programs():
+    return jax.jit(td3.make(Poisoned(), POISONED).init), jax.jit(td3.make(Poisoned(jnp.nan), POISONED).step)
+
+
+def poisoned(state, quantity, value):
+    """The state with the lanes above ½ turning bad at their eighth step, and these lanes."""
+    mark, time, poison = state.collection.env_state.env_state
+    poison = poison | {quantity: jnp.full_like(poison[quantity], value)}
+    env_state = state.collection.env_state._replace(env_state=(mark, time, poison))
+    bad = np.asarray(mark) > 0.5
+    assert 0 < bad.sum() < 8
+    return state._replace(collection=state.collection._replace(env_state=env_state)), bad
+
+
+@pytest.mark.parametrize(
+    "quantity, value, named",
+    [
+        ("observation", 1e20, "statistics of the observations"),  # finite, but its square is not
+        ("reset", True, "reset observation"),
+    ],
+)
+def test_a_fault_belongs_to_the_iteration_that_it_happens_in(programs, quantity, value, named):
+    init, step = programs
+    state, bad = poisoned(init(jax.random.key(0)), quantity, value)  # steps 0 to 4
+    for _ in range(2):
+        state, metrics = step(state)
+    good = state.learner
+    assert guard.describe(good.fault) is None
+    assert metrics["charts/fault"] == 0
+    # Step 7 gives the observation, which is acted on, and goes into the statistics, in step 8.
+    while quantity == "observation" and int(state.learner.iteration) < 3:
+        state, _ = step(state)
+        assert guard.describe(state.learner.fault) is None
+        good = state.learner
+    iteration = int(state.learner.iteration)
+    state, metrics = step(state)
+    place = "" if "statistics" in named else f", step 0 of the rollout, environment {bad.argmax()}"
+    assert guard.describe(state.learner.fault) == f"non-finite {named} in iteration {iteration}{place}"
+    assert guard.describe(metrics["charts/fault"]) == f"non-finite {named}"
+    for name in ("params", "targets", "opt_state", "obs_statistics"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(state.learner, name), getattr(good, name))
+
+
+def test_a_nan_in_the_first_observations_is_a_fault_of_init():
+    state = jax.jit(td3.make(Poisoned(jnp.nan), POISONED).init)(jax.random.key(0))
+    assert guard.describe(state.learner.fault) == "non-finite reset observation in iteration 0, environment 0"
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.obs_statistics))
+
+
+def test_diverged_parameters_are_a_fault():
+    config = POISONED.replace(learning_rate=1e10, policy_delay=1)
+    networks = td3.make_networks(Poisoned(), config)
+    learner = td3.init_learner(jax.random.key(0), env=Poisoned(), networks=networks, config=config)
+    obs, ones = jnp.ones((1, 8, 2)), jnp.ones((1, 8))
+    batch = td3.Batch(obs, ones[..., None], ones, ones, obs)
+    after, _ = td3.update(learner, batch, jax.random.key(1), networks=networks, config=config)
+    assert guard.describe(after.fault) == "diverged: a parameter beyond 1e6 in iteration 0"
+    jax.tree.map(np.testing.assert_array_equal, after.params, learner.params)
+
+
+def test_statistics_of_the_prefill_are_those_of_all_its_observations(programs):
+    """The replay holds them, each once, in its first rows."""
+    state = programs[0](jax.random.key(1))
+    obs = np.asarray(state.collection.replay.rows.obs[:5], np.float64)
+    statistics = state.learner.obs_statistics
+    assert statistics.count == obs[..., 0].size
+    np.testing.assert_allclose(statistics.mean, obs.mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(statistics.var, obs.var((0, 1)), rtol=1e-5)
+
+
+def test_the_prefill_keeps_no_rows_beside_the_replay():
+    class Wide(Poisoned):
+        observation_space = envs.Box(-1.0, 1.0, (1000,))
+
+        def reset(self, key):
+            return jnp.int32(0), jax.random.uniform(key, (1000,))
+
+        def step(self, key, state, action):
+            return state + 1, Step(jax.random.uniform(key, (1000,)), jnp.float32(1), state < 0, state < 0, {})
+
+    def temporaries(rows):
+        config = POISONED.replace(learning_starts=8 * rows)
+        start = collection.make_collector(Wide(), config).start
+        statistics = normalize.of_space(Wide.observation_space)
+        compiled = jax.jit(lambda key: start(key, config, statistics)).lower(jax.random.key(0)).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    # 200 rows of 8 environments' observations and successors are 12.8 MB.
+    assert temporaries(300) - temporaries(100) < 0.1e6
 
 
 @pytest.mark.parametrize("quantity, value", [("observation", jnp.nan), ("reward", jnp.inf)])
-def test_a_bad_transition_is_never_written_and_spoils_nothing(quantity, value):
-    config = td3.Config(**SMALL).replace(normalize_obs=True, num_envs=8, learning_starts=8 * 5, buffer_size=8 * 64)
-    algorithm = td3.make(Poisoned(quantity, value, start=7), config)
-    step = jax.jit(algorithm.step)
-    state = jax.jit(algorithm.init)(jax.random.key(0))  # steps 0 to 4
-    marks = np.asarray(state.collection.env_state.env_state[0])
-    bad = marks > 0.5
-    assert 0 < bad.sum() < 8
+def test_a_bad_transition_is_never_written_and_spoils_nothing(programs, quantity, value):
+    init, step = programs
+    state, bad = poisoned(init(jax.random.key(0)), quantity, value)  # steps 0 to 4
     for _ in range(2):
         state, _ = step(state)
     good = state.learner
@@ -239,7 +334,7 @@ def test_a_step_does_not_copy_the_replay():
 INVALID = [
     ("policy_delay", 3, "must divide num_updates = 2, or be a multiple of it"),
     ("buffer_size", 10, "at least num_envs·1 = 16"),
-    ("buffer_size", 2**31, "below 2\\^31"),
+    ("buffer_size", 2**31, "at most 2147483647"),
     ("buffer_size", 2**31 - 1, "would take .* GiB, the device has .* GiB"),
     ("total_steps", 500, "at least learning_starts and one step, 528"),
     ("learning_starts", 0, "at least 1"),
@@ -259,7 +354,7 @@ def test_invalid_values_are_refused(field, value, allowed):
         observation_space = envs.Box(-1.0, 1.0, (64,))
 
     with pytest.raises(ConfigError, match=allowed) as caught:
-        td3.make(Wide("none", 0.0, 0), td3.Config(**SMALL).replace(**{field: value}))
+        td3.make(Wide(), td3.Config(**SMALL).replace(**{field: value}))
     assert caught.value.field == field
 
 

@@ -44,6 +44,30 @@ def test_first_minibatch_has_ratio_one(continuous):
     assert learner.obs_statistics.count == batch.reward.size
 
 
+def test_normalised_rewards_have_one_scale_from_the_first_rollout_on():
+    env = envs.make("probe/observation")
+    networks, learner, batch = collected(env, SMALL.replace(normalize_reward=True), jax.random.key(0))
+    config = SMALL.replace(normalize_reward=True)
+    update = jax.jit(lambda batch: ppo.update(learner, batch, jax.random.key(1), networks=networks, config=config)[1])
+    losses = [float(update(batch._replace(reward=k * batch.reward))["losses/value_loss"]) for k in (1.0, 1000.0)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+
+
+def test_observations_that_may_not_be_normalised_reach_the_networks_as_they_are():
+    class Masked:
+        observation_space = {"state": envs.Box(-9.0, 9.0, (2,)), "mask": envs.Box(0.0, 1.0, (3,), normalize=False)}
+        action_space = envs.Discrete(2)
+
+    networks = ppo.make_networks(envs.make("probe/value"), SMALL)
+    learner = policy_gradient.init_learner(
+        jax.random.key(0), env=Masked(), networks=networks, config=SMALL.replace(normalize_obs=True)
+    )
+    obs = {"state": jnp.full((4, 2), 20.0), "mask": jnp.full((4, 3), 20.0)}
+    seen = policy_gradient.normalize_obs(learner, obs)
+    np.testing.assert_array_equal(seen["mask"], obs["mask"])
+    np.testing.assert_array_equal(seen["state"], 10.0)
+
+
 def test_sweep_over_traced_hyperparameters_equals_single_runs():
     env = envs.make("probe/observation")
     algorithm = ppo.make(env, SMALL)

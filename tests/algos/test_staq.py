@@ -280,6 +280,31 @@ def test_a_bad_transition_spoils_nothing(small, assert_bitwise_equal):
     assert_bitwise_equal(spoilt.learner.stack.params, state.learner.stack.params)
 
 
+def test_what_overflows_in_the_cache_is_a_fault_at_once(small, assert_bitwise_equal):
+    _, _, init, step = small
+    state = init(jax.random.key(0))
+    for _ in range(2):
+        state, metrics = step(state)
+    assert metrics["charts/fault"] == 0
+    rows = state.collection.replay.rows
+    huge = rows._replace(next_obs=rows.next_obs.at[0, 0].set(3e38))
+    replay = state.collection.replay._replace(rows=huge)
+    after, metrics = step(state._replace(collection=state.collection._replace(replay=replay)))
+    assert guard.describe(after.learner.fault) == "non-finite cached logits in iteration 2"
+    assert guard.describe(metrics["charts/fault"]) == "non-finite cached logits"
+    for name in ("params", "targets", "opt_state"):
+        assert_bitwise_equal(getattr(after.learner, name), getattr(state.learner, name))
+
+
+def test_diverged_parameters_are_a_fault(small, assert_bitwise_equal):
+    _, _, init, step = small
+    state = init(jax.random.key(0))
+    after, _ = step(state._replace(config=state.config.replace(learning_rate=jnp.float32(1e7))))
+    assert guard.describe(after.learner.fault) == "diverged: a parameter beyond 1e6 in iteration 0"
+    assert_bitwise_equal(after.learner.params, state.learner.params)
+    assert after.learner.stack.pushed == 0
+
+
 def test_the_policy_does_not_see_privileged_observations():
     class Privileged:
         observation_space = {"state": envs.Box(-1.0, 1.0, (2,)), "privileged_state": envs.Box(-1.0, 1.0, (3,))}

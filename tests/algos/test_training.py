@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from onejit import algos
+from onejit.algos import guard
 from onejit.algos.training import advance
 
 # Episodes that end in each iteration, and their mean return.
 EPISODES = jnp.array([0.0, 3.0, 1.0, 0.0, 2.0, 0.0, 4.0])
+FAULTS = jnp.array([0.0, 0.0, 0.0, 0.0, 5.0, 5.0, 5.0])
 RETURNS = jnp.array([jnp.nan, 10.0, 50.0, jnp.nan, 20.0, jnp.nan, 1.0])
 
 
@@ -18,6 +20,7 @@ def step(state):
         "charts/episodes": EPISODES[state],
         "charts/episodic_return": RETURNS[state],
         "losses/value_loss": state.astype(jnp.float32),
+        "charts/fault": FAULTS[state],
     }
     return state + 1, metrics
 
@@ -65,6 +68,12 @@ def test_one_program_advances_by_any_number_of_iterations():
     state, metrics = program(state, jnp.int32(1))
     assert np.isnan(metrics["charts/episodic_return"])
     assert program._cache_size() == 1
+
+
+def test_the_fault_of_a_row_is_its_code_and_no_average():
+    history = jax.jit(lambda key: algos.train(COUNTER, key, num_iterations=6, log_every=3))(jax.random.key(0))[1]
+    np.testing.assert_array_equal(history["charts/fault"], [0, 5])
+    assert algos.describe_fault(history["charts/fault"]) == f"non-finite {guard.QUANTITIES[5]}, first at [1]"
 
 
 @pytest.mark.parametrize("log_every", [0, 5])
