@@ -1,0 +1,62 @@
+"""JAX_ENABLE_X64=1 changes nothing that a State carries, beside what environments keep for themselves."""
+
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import jax
+
+from onejit import algos, envs
+
+discrete, continuous = envs.make("gymnax/CartPole-v1"), envs.make("gymnax/Pendulum-v1")
+normalized = {"normalize_obs": True}
+cases = [
+    (algos.ppo, discrete, normalized | {"normalize_reward": True}),
+    (algos.spo, continuous, {}),
+    (algos.mdpo, continuous, normalized | {"normalize_reward": True}),
+    (algos.td3, continuous, normalized),
+    (algos.fast_td3, continuous, {}),
+    (algos.sac, discrete, normalized),
+    (algos.sac, continuous, {}),
+    (algos.fast_sac, continuous, {}),
+    (algos.mdpo_off_policy, continuous, {}),
+    (algos.staq, discrete, {}),
+]
+
+
+def wide(tree):
+    leaves = jax.tree.leaves_with_path(tree)
+    return [jax.tree_util.keystr(path) for path, x in leaves if str(x.dtype) in ("float64", "int64", "uint64")]
+
+
+assert wide(jax.eval_shape(lambda: jax.numpy.zeros(()))), "double precision is not on"
+for module, env, changes in cases:
+    algorithm = module.make(env, module.Config(**changes))
+    start = jax.eval_shape(algorithm.init, jax.random.key(0))
+    state, metrics = jax.eval_shape(algorithm.step, start)
+    assert jax.tree.map(lambda x: x.dtype, state) == jax.tree.map(lambda x: x.dtype, start), module
+    for each in (start, state):
+        found = wide(each._replace(**{name: () for name in ("env_state", "collection") if hasattr(each, name)}))
+        if hasattr(each, "collection"):
+            found += wide(each.collection._replace(env_state=()))
+        assert not found, (module, found)
+    assert not wide(metrics), (module, wide(metrics))
+
+small = {"num_envs": 2, "batch_size": 4, "learning_starts": 4, "buffer_size": 64}
+for module, env, sizes in (
+    (algos.td3, continuous, {"actor_hidden_sizes": (4,), "critic_hidden_sizes": (4,)}),
+    (algos.staq, discrete, {"hidden_sizes": (4,), "memory": 2, "num_steps": 2}),
+):
+    algorithm = module.make(env, module.Config(**small, **sizes))
+    state, _ = jax.jit(algorithm.step)(jax.jit(algorithm.init)(jax.random.key(0)))
+    assert algos.describe_fault(state.learner.fault) is None
+print("the same")
+"""
+
+
+def test_a_state_and_its_metrics_have_32_bits_also_where_jax_has_64():
+    environment = os.environ | {"JAX_ENABLE_X64": "1"}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("the same\n")
