@@ -5,6 +5,7 @@
 
 import ast
 import dataclasses
+import math
 import shlex
 import sys
 import textwrap
@@ -160,7 +161,7 @@ def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> in
         if not values.resume:
             raise UsageError("resume=: must name a run folder")
         resumed = Path(values.resume)
-        run, done = _load(module, values, given - {"resume", "help", "h"}, name)
+        run, before, done = _load(module, values, given - {"resume", "help", "h"}, name)
     else:
         run = _new(module, values, name)
         run_folder.require_writable(values.out)
@@ -177,6 +178,9 @@ def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> in
     total_steps = run["config"]["total_steps"]
     if algorithm.iterations(total_steps) < done:
         raise UsageError(f"total_steps={total_steps}: the run has taken {algorithm.steps_after(done)} steps already")
+    if resumed is not None:
+        for jump in _jumps(before, algorithm.config, algorithm.steps_after(done)):
+            console.print(f"with total_steps={total_steps} {jump}", markup=False)
     if resumed is None:
         stem = f"{name}-{run['env'].replace('/', '-')}-seed{run['seed']}"
         return _train(algorithm, run, name, argv, lambda: run_folder.make(values.out, stem), console)
@@ -206,8 +210,12 @@ def _new(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, A
     }
 
 
-def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: str) -> tuple[dict[str, Any], int]:
-    """The description of an earlier run, which its last checkpoint belongs to, with what the flags replace."""
+def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: str):
+    """The description of an earlier run, which its last checkpoint belongs to, with what the flags replace.
+
+    Returns:
+      (the description, the config before, iterations done).
+    """
     folder = Path(values.resume)
     run = run_folder.read(folder)
     if run["algorithm"] != name:
@@ -231,7 +239,7 @@ def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: s
     if changed:
         run["config"] |= changed
         run["changes"].append({"iteration": known["iteration"], "config": changed})
-    return run, known["iteration"]
+    return run, before, known["iteration"]
 
 
 def _train(algorithm, run: dict[str, Any], name: str, argv: list[str], folder: Any, console: Console) -> int:
@@ -264,12 +272,25 @@ def _train(algorithm, run: dict[str, Any], name: str, argv: list[str], folder: A
     for problem in result.problems:
         console.print(problem, markup=False)
     console.print(f"the run is in {result.folder}: " + ", ".join(path.name for path in result.files), markup=False)
+    total_steps = run["config"]["total_steps"]
+    longer = _jumps(algorithm.config, algorithm.config.replace(total_steps=2 * total_steps), total_steps)
     console.print(
         f"next: {_python()} -m tensorboard.main --logdir={shlex.quote(str(result.folder.parent))}, or train longer:\n"
-        f"  {_resume_command(argv, result.folder)} --total_steps={2 * run['config']['total_steps']}",
+        f"  {_resume_command(argv, result.folder)} --total_steps={2 * total_steps}"
+        + "".join(f"\n  where {jump}" for jump in longer),
         markup=False,
     )
     return 0
+
+
+def _jumps(before: BaseConfig, after: BaseConfig, steps: int) -> list[str]:
+    """What other total_steps do to the schedules after so many steps, a sentence for each that goes on elsewhere."""
+    was, becomes = (config.schedules(min(1.0, steps / config.total_steps)) for config in (before, after))
+    return [
+        f"{name}, which runs over total_steps, goes on at {becomes[name]:.3g} and not at {was[name]:.3g}"
+        for name in was
+        if not math.isclose(was[name], becomes[name], rel_tol=1e-3, abs_tol=1e-12)
+    ]
 
 
 def _resume_command(argv: list[str], folder: Path) -> str:

@@ -9,6 +9,7 @@ import math
 import reprlib
 from typing import Any, Self, dataclass_transform
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,6 +119,11 @@ class BaseConfig:
           TypeError: there is no such field.
         """
         return dataclasses.replace(self, **changes)
+
+    def schedules(self, done: float | chex.Array) -> dict[str, Any]:
+        """Hyperparameters that change over total_steps, as they are when this part of it is done, in [0, 1]."""
+        del done
+        return {}
 
     def require_same_static_fields(self, other: Self) -> None:
         """Checks that a config fits programs made for another one: only traced fields may differ.

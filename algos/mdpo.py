@@ -55,6 +55,11 @@ class Config(OnPolicyConfig):
         super().validate(env)
         require_at_most(self, "min_step_size", "step_size")
 
+    def schedules(self, done: float | chex.Array) -> dict[str, Any]:
+        """The learning rate and the step size when this part of total_steps is done, if they are annealed."""
+        remaining = 1.0 - done if self.anneal_step_size else 1.0
+        return super().schedules(done) | {"step_size": jnp.maximum(self.step_size * remaining, self.min_step_size)}
+
     @property
     def passes(self) -> tuple[tuple[int, int], ...]:
         """(epochs, minibatches) of the policy and of the value network."""
@@ -91,8 +96,7 @@ def update(
     learner: Learner, batch: Transition, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
     """`policy_gradient.update`: first the policy with the step size of the moment, then the value network."""
-    remaining = 1.0 - policy_gradient.progress(learner, batch, config) if config.anneal_step_size else 1.0
-    step_size = jnp.maximum(config.step_size * remaining, config.min_step_size)
+    step_size = config.schedules(policy_gradient.progress(learner, batch, config))["step_size"]
     learner, metrics = policy_gradient.update(
         learner,
         batch,

@@ -78,6 +78,10 @@ class OnPolicyConfig(BaseConfig):
             )
         memory.require(self, *self.memory_parts(env))
 
+    def schedules(self, done: float | chex.Array) -> dict[str, Any]:
+        """The learning rate when this part of total_steps is done, in [0, 1], if it is annealed."""
+        return {"learning_rate": self.learning_rate * (1.0 - done)} if self.anneal_lr else {}
+
     @property
     def passes(self) -> tuple[tuple[int, int], ...]:
         """(epochs, minibatches) of each series of gradient steps on a rollout, the policy's first.
@@ -258,8 +262,8 @@ def update(
     """
     fitting.require_rollout(learner, batch, networks, config)
     data, statistics = _estimate(learner, batch, networks, config)
-    remaining = 1.0 - progress(learner, batch, config)
-    learning_rate = config.learning_rate * (remaining if config.anneal_lr else 1.0)
+    schedules = config.schedules(progress(learner, batch, config))
+    learning_rate = schedules.get("learning_rate", config.learning_rate)
     # The parameters as one flat vector instead of a dozen arrays: fewer kernels to compile and to start.
     old_params, unravel = ravel_pytree(learner.params)
     params, opt_states, metrics = old_params, [], {}

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from . import checkpoint, guard, memory, plotting, recording, run_folder, signals
-from .base import Algorithm, State
+from .base import Algorithm, State, seed_key
 from .console import make_console, progress
 from .evaluation import evaluator
 from .logs import RunLog
@@ -118,7 +118,7 @@ class _Programs:
         init = batched(algorithm.init)
         chunk = batched(chunk, in_axes=(0, None))
         evaluate = batched(evaluator(algorithm, num_episodes=settings.eval_episodes))
-        key = jax.random.key(settings.seed)
+        key = seed_key(settings.seed)
         shapes = jax.eval_shape(keys_of, key)
         self.state_shape = jax.eval_shape(init, shapes[0])
         _require_memory(algorithm, settings, self.state_shape)
@@ -137,11 +137,14 @@ def _require_memory(algorithm: Algorithm, settings: Settings, state_shape: State
       ConfigError: with the bytes needed and there.
     """
     seeds, episodes = settings.num_seeds, settings.eval_episodes
-    memory.require("num_seeds", seeds, memory.tree_bytes(state_shape), f"the State of {seeds:,} seeds")
     # States and observations, before and after a step.
-    each = 2 * memory.tree_bytes(jax.eval_shape(algorithm.env.reset, jax.random.key(0)))
+    each = 2.0 * memory.tree_bytes(jax.eval_shape(algorithm.env.reset, jax.random.key(0)))
     what = f"an evaluation of {episodes:,} episodes for each of {seeds:,} seeds"
-    memory.require("eval_episodes", episodes, float(each) * episodes * seeds, what)
+    memory.require(
+        settings,
+        memory.Part(("num_seeds",), memory.tree_bytes(state_shape), f"the State of {seeds:,} seeds"),
+        memory.Part(("eval_episodes", "num_seeds"), each * episodes * seeds, what),
+    )
 
 
 def run(

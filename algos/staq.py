@@ -95,6 +95,11 @@ class Config(ReplayConfig):
         )
         return [*super().memory_parts(env), cache, batch, steps]
 
+    def schedules(self, done: float | chex.Array) -> dict[str, Any]:
+        """The weight of the entropy, times log n for n actions, when this part of total_steps is done."""
+        progress = jnp.clip(done / jnp.maximum(self.anneal_fraction, 1e-9), 0.0, 1.0)
+        return {"entropy_weight": self.entropy_start + progress * (self.entropy_end - self.entropy_start)}
+
     @property
     def rows_per_step(self) -> int:
         """Vector steps in one `step`."""
@@ -191,8 +196,7 @@ def init_learner(key: chex.PRNGKey, *, env: Environment, networks: nn.Module, co
 def entropy_coef(iteration: chex.Array, num_actions: int, config: Config) -> chex.Array:
     """τ of an iteration: annealed over the first anneal_fraction of total_steps, then constant; per log n."""
     done = iteration * (config.num_envs * config.num_steps / jnp.float32(config.total_steps))
-    progress = jnp.clip(done / jnp.maximum(config.anneal_fraction, 1e-9), 0.0, 1.0)
-    return (config.entropy_start + progress * (config.entropy_end - config.entropy_start)) / math.log(num_actions)
+    return config.schedules(done)["entropy_weight"] / math.log(num_actions)
 
 
 def mirror_descent(iteration: chex.Array, num_actions: int, config: Config) -> Weights:

@@ -2,8 +2,8 @@
 
 import contextlib
 import json
-import os
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,9 +124,9 @@ def test_what_stands_in_the_way_is_named_and_the_other_log_is_written(tmp_path, 
 
 
 def test_nothing_is_left_open(tmp_path):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         log = logs.RunLog(tmp_path)
         write(log, (10,))
         log.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
