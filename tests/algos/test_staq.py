@@ -257,7 +257,7 @@ def test_invalid_values_are_refused(field, value, allowed):
 def test_a_grid_that_is_too_fine_is_refused():
     with pytest.raises(ConfigError, match="are too many"):
         staq.make(envs.make("brax/humanoid"), SMALL.replace(bins=5))
-    with pytest.raises(ConfigError, match="logits of 131,072 actions in the replay, would take"):
+    with pytest.raises(ConfigError, match="logits of 131,072 actions in the replay would take"):
         staq.make(envs.make("brax/humanoid"), SMALL.replace(buffer_size=10**6))
 
 
