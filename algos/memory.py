@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 
 from ..envs import Space
-from .config import BaseConfig, ConfigError
+from .config import ConfigError
 
 _GIB = 2**30
 
@@ -49,8 +49,8 @@ class Part(NamedTuple):
     what: str
 
 
-def require(config: BaseConfig, *parts: Part) -> None:
-    """Refuses a config of which the parts, together, cannot fit into the device.
+def require(config: Any, *parts: Part) -> None:
+    """Refuses a config, or the settings of a run, of which the parts together cannot fit into the device.
 
     Raises:
       ConfigError: they take more bytes than the device has; names a hyperparameter of the largest part.
