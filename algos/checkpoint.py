@@ -86,7 +86,7 @@ def _write(folder: Path, leaves: dict[str, Any], metadata: dict[str, Any], witho
         "key_impls": {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)},
         "files": {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)},
     }
-    (folder / _MANIFEST).write_text(json.dumps({"sha256": _digest(body), **body}, indent=1))
+    (folder / _MANIFEST).write_text(json.dumps({"sha256": _digest(body), **body}))
     for path in (*folder.rglob("*"), folder):
         _sync(path)
 

@@ -1,17 +1,19 @@
 """scripts/ppo.py as a user types it."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 
 from onejit import envs
-from onejit.algos import cli, ppo
+from onejit.algos import checkpoint, cli, logs, ppo
 from onejit.envs.probes import Probe
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "ppo.py"
@@ -34,6 +36,18 @@ REFUSED = [
     (["--num_seeds=0"], "num_seeds=0: must be at least 1"),
     (["--resume=nowhere"], "nowhere/config.json: cannot be read"),
     (["CartPole"], "'CartPole' is not a flag"),
+    (["--seed=4294967296"], "seed=4294967296: must be at least 0 and at most 4294967295"),
+    (["--seed=1e30"], "seed=1.*: must be at least 0 and at most 4294967295"),
+    (["--seed=-1"], "seed=-1: must be at least 0"),
+    (["--num_seeds=1e6"], "num_seeds=1000000: must be smaller: .* GiB"),
+    (["--eval_episodes=1e9"], "eval_episodes=1000000000: must be smaller: .* GiB"),
+    (["--update_epochs=1e9"], "update_epochs=1000000000: must be"),
+    (["--env_options=gravity=None"], "gymnax/CartPole-v1: gravity=None: must be"),
+    (["--env_options=max_steps_in_episode=0"], "max_steps_in_episode=0: must be"),
+    (["--resume="], "resume=: must name a run folder"),
+    (["--out="], "out=: must name a folder"),
+    (["--out=/dev/null"], "out=/dev/null: .* is not a folder"),
+    (["--env="], "unknown environment ''"),
 ]
 
 
@@ -54,6 +68,24 @@ class Poisoned(Probe):
     def step(self, key, state, action):
         state, step = super().step(key, state, action)
         return state, step._replace(reward=step.reward + jnp.nan)
+
+
+class Row(Probe):
+    """Its reward is a row of one number."""
+
+    def step(self, key, state, action):
+        state, step = super().step(key, state, action)
+        return state, step._replace(reward=step.reward[None])
+
+
+def test_what_an_own_environment_does_wrong_is_said_and_no_folder_is_made(capsys, tmp_path):
+    table = envs.make("probe/value").table
+    envs.register("mine/row", lambda: Row(table))
+    with pytest.raises(SystemExit) as caught:
+        cli.main(ppo, ["ppo.py", "--env=mine/row", f"--out={tmp_path}", *TINY])
+    assert caught.value.code == 2
+    assert re.search(r"Row .*\n.*reward must be a float32 scalar, got float32\[1\]", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_non_finite_number_stops_the_run_with_exit_code_3(capsys, tmp_path):
@@ -108,3 +140,29 @@ def test_ctrl_c_keeps_the_work_and_the_printed_command_continues_it(tmp_path):
     assert config["config"]["total_steps"] == steps
     assert len(config["commands"]) == 2
     assert (folder / "curve.png").exists()
+
+
+def test_a_closed_pipe_an_ascii_terminal_and_a_hang_up_do_not_end_in_tracebacks(tmp_path):
+    command = [sys.executable, SCRIPT, "--env=probe/observation", "--total_steps=2e9", *TINY]
+    process = subprocess.Popen(
+        [*command, "--num_logs=1000000", "--num_evals=1000000"],
+        cwd=tmp_path,  # --out is relative by default
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "evaluated return" in process.stdout.readline()
+    process.stdout.close()  # as `head -1` does
+    (folder,) = (tmp_path / "runs").iterdir()
+    rows = len(logs.read(folder))
+    while process.poll() is None and len(logs.read(folder)) < rows + 20:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGHUP)
+    errors = process.stderr.read()
+    assert process.wait(timeout=120) == 129, errors
+    assert "Traceback" not in errors
+    last = checkpoint.checkpoints(folder / "checkpoints")[-1]
+    checkpoint.verify(last)
+    # Every row up to the checkpoint, once.
+    assert [row["step"] // 32 for row in logs.read(folder)] == list(range(1, int(last.name) + 1))
