@@ -318,7 +318,7 @@ if __name__ == "__main__":
     flags.DEFINE_float("minimum", None, "A return below which no episode can fall.")
     flags.DEFINE_integer("episodes", 10_000, "Episodes of the certificate.")
     flags.DEFINE_integer("attack_episodes", 200, "Episodes of each attack.")
-    flags.DEFINE_integer("seed", 0, "Of training, certificate and attack.")
+    flags.DEFINE_integer("seed", 0, "Of training, certificate and attack.", 0, 2**32 - 1)
     flags.DEFINE_string(
         "out", str(Path(__file__).parents[1] / "results" / "smoothing"), "Folder of the result files and the figure."
     )
