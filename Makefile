@@ -1,15 +1,21 @@
-# Two commands: `make test` and `make train`. Both set up everything they need in .venv first.
+# `make test` and `make train`, and `make test-all` for what `make test` leaves out too: all set up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 # One copy of each compiled program for the test workers and for later runs.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 
-.PHONY: test train clean
+.PHONY: test test-slow test-all train clean
 # Compiling is most of the tests' time, and takes less of it at this level.
-test: export XLA_FLAGS ?= --xla_backend_optimization_level=1
+test test-slow: export XLA_FLAGS ?= --xla_backend_optimization_level=1
 test: .venv/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+# That the siblings of an algorithm learn too, and other long proofs.
+test-slow: .venv/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
+
+test-all: test test-slow
 
 train: .venv/.installed
 	$(BIN)/python scripts/ppo.py --env=brax/halfcheetah --out=runs
