@@ -6,13 +6,18 @@ that does not agree with it. A checkpoint is written under a temporary name, syn
 complete: what exists is whole. Paths may be relative, and strings.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Collection
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +65,8 @@ def save(
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _write(temporary, leaves, metadata, list(without))
+        with _quiet():
+            _write(temporary, leaves, metadata, list(without))
         if final.exists():
             final.rename(replaced)  # stopped here, `clean` puts it back
         temporary.rename(final)
@@ -70,6 +76,34 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointWriteError(f"{final}: the checkpoint could not be written ({_reason(error)})") from error
     return final
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, Orbax's threads print no tracebacks: the error that is raised says what theirs say."""
+
+    def unraisable(info):
+        if "Event loop is closed" not in str(info.exc_value):
+            hook(info)
+
+    logger, hook, threads = logging.getLogger("absl"), sys.unraisablehook, set(threading.enumerate())
+    logger.addFilter(_nothing)
+    sys.unraisablehook = unraisable
+    try:
+        yield
+    except Exception:
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(timeout=10.0)
+        time.sleep(0.2)  # for those that are not Python's
+        raise
+    finally:
+        sys.unraisablehook = hook
+        logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    del record
+    return False
 
 
 def _write(folder: Path, leaves: dict[str, Any], metadata: dict[str, Any], without: list[str]) -> None:
@@ -101,10 +135,11 @@ def _sync(path: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """One line of an error whose own text may be a page."""
-    text = str(error)
-    if "RESOURCE_EXHAUSTED" in text or getattr(error, "errno", None) == errno.ENOSPC:
-        return "no space left on the disk"
+    """A few words of an error whose own text may be a page."""
+    text, number = str(error), getattr(error, "errno", None)
+    for code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if number == code or os.strerror(code) in text or (code == errno.ENOSPC and "RESOURCE_EXHAUSTED" in text):
+            return os.strerror(code)
     return text.strip().splitlines()[0] if text.strip() else type(error).__name__
 
 

@@ -148,7 +148,10 @@ def _define_hyperparameter(field: dataclasses.Field, doc: str, values: flags.Fla
 
 def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> int:
     values = define_flags(module.Config, default_env)
-    extra = values(argv)[1:]
+    try:
+        extra = values(argv)[1:]
+    except ValueError as error:  # absl's own, of --norecord=true
+        raise UsageError(str(error)) from error
     if extra:
         raise UsageError(f"{extra[0]!r} is not a flag; flags are written --name=value")
     console = make_console()

@@ -44,6 +44,7 @@ REFUSED = [
     (["--update_epochs=1e9"], "update_epochs=1000000000: must be"),
     (["--env_options=gravity=None"], "gymnax/CartPole-v1: gravity=None: must be"),
     (["--env_options=max_steps_in_episode=0"], "max_steps_in_episode=0: must be"),
+    (["--norecord=true"], "--norecord=true does not take an argument"),
     (["--resume="], "resume=: must name a run folder"),
     (["--out="], "out=: must name a folder"),
     (["--out=/dev/null"], "out=/dev/null: .* is not a folder"),
