@@ -67,11 +67,11 @@ def save(
         temporary.mkdir(parents=True)
         with _quiet():
             _write(temporary, leaves, metadata, list(without))
-        if final.exists():
+        if os.path.lexists(final):
             final.rename(replaced)  # stopped here, `clean` puts it back
         temporary.rename(final)
         _sync(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
+        _remove(replaced)
     except Exception as error:  # Orbax has no error of its own for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointWriteError(f"{final}: the checkpoint could not be written ({_reason(error)})") from error
@@ -230,7 +230,7 @@ def clean(folder: Path | str) -> None:
     for path in Path(folder).glob(f"{_REPLACED}*"):
         original = path.with_name(path.name.removeprefix(_REPLACED))
         if original.exists():
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
         else:
             path.rename(original)
     for path in Path(folder).glob(f"{_TEMPORARY}*"):
@@ -243,6 +243,14 @@ def prune(folder: Path | str, keep: Collection[Path]) -> None:
     for path in checkpoints(folder):
         if path.name not in names:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    """Removes a folder, or a link to one."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_in(name: str, parts: Collection[str]) -> bool:

@@ -127,6 +127,7 @@ class _Programs:
         count = jax.ShapeDtypeStruct((), jnp.int32)
         self.chunk = jax.jit(chunk, donate_argnums=0).lower(self.state_shape, count).compile()
         self.evaluate = jax.jit(evaluate).lower(self.state_shape, self.eval_keys).compile()
+        _require_room(settings, {"start": self.init, "train": self.chunk, "evaluate": self.evaluate})
         self.compile_seconds = time.perf_counter() - start
 
 
@@ -145,6 +146,21 @@ def _require_memory(algorithm: Algorithm, settings: Settings, state_shape: State
         memory.Part(("num_seeds",), memory.tree_bytes(state_shape), f"the State of {seeds:,} seeds"),
         memory.Part(("eval_episodes", "num_seeds"), each * episodes * seeds, what),
     )
+
+
+def _require_room(settings: Settings, programs: dict[str, Any]) -> None:
+    """Refuses programs that take more memory, with all that is intermediate, than the device has.
+
+    Raises:
+      ConfigError: with the bytes needed and there.
+    """
+    for verb, program in programs.items():
+        analysis = program.memory_analysis()
+        if analysis is not None:
+            needed = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+            fields = ("num_seeds", "eval_episodes") if verb == "evaluate" else ("num_seeds",)
+            part = memory.Part(fields, needed - analysis.alias_size_in_bytes, f"the program to {verb}")
+            memory.require(settings, part)
 
 
 def run(

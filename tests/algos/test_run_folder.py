@@ -14,6 +14,7 @@ from rich.console import Console
 
 from onejit import envs
 from onejit.algos import checkpoint, cli, logs, ppo, run_folder, runner, spo, td3
+from onejit.algos.config import ConfigError
 from onejit.envs import Step
 
 CONFIG = ppo.Config(num_envs=4, num_steps=8, num_minibatches=2, hidden_sizes=(8,), total_steps=12 * 32)
@@ -150,6 +151,21 @@ def test_a_kill_between_the_two_renames_of_a_replaced_checkpoint_costs_nothing(t
     path.rename(tmp_path / ".replaced-000000001")
     checkpoint.clean(str(tmp_path))
     checkpoint.restore(str(path), tree)
+
+
+def test_a_link_in_the_place_of_a_checkpoint_is_replaced(tmp_path):
+    (tmp_path / "000000001").symlink_to("nowhere")
+    path = checkpoint.save(tmp_path, 1, {"a": jnp.ones(3)}, {})
+    assert not path.is_symlink()
+    assert [each.name for each in tmp_path.iterdir()] == ["000000001"]
+
+
+def test_seeds_that_only_the_compiled_program_is_too_large_for_are_refused(tmp_path, monkeypatch):
+    # The State of so many seeds would fit; what is drawn to initialise it would not.
+    monkeypatch.setattr(runner.memory, "device_bytes", lambda: 20_000_000)
+    with pytest.raises(ConfigError, match=r"num_seeds=500: must be smaller: the program to start would take .* GiB"):
+        run(tmp_path / "none", num_seeds=500)
+    assert not (tmp_path / "none").exists()
 
 
 def test_each_file_is_hashed_once_however_many_checkpoints_there_are(tmp_path, monkeypatch):
