@@ -9,12 +9,12 @@ import math
 import shlex
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from absl import flags
+from absl import app, flags, logging
 from rich.console import Console
 
 from .. import envs
@@ -93,6 +93,33 @@ def main(module: ModuleType, argv: Sequence[str] | None = None, *, default_env: 
         message = str(error)
     make_console(errors=True).print(f"{Path(argv[0]).name}: {message}", markup=False)
     sys.exit(code)
+
+
+def run_script(main: Callable[[list[str]], None]) -> None:
+    """`absl.app.run` for a script with `flags.FLAGS` of its own: wrong input ends in one line and exit code 2.
+
+    Args:
+      main: the program; it raises UsageError, or sees to other errors itself.
+    """
+
+    def refuse(error):
+        make_console(errors=True).print(f"{Path(sys.argv[0]).name}: {error}", markup=False)
+        sys.exit(2)
+
+    def parse(argv):
+        try:
+            return flags.FLAGS(argv)
+        except (flags.Error, ValueError) as error:
+            return refuse(error)
+
+    def run(argv):
+        logging.set_verbosity(logging.WARNING)  # absl would show what the libraries log
+        try:
+            main(argv)
+        except (UsageError, RunFolderError) as error:
+            refuse(error)
+
+    app.run(run, flags_parser=parse)
 
 
 def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.FlagValues:

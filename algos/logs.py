@@ -102,7 +102,7 @@ class _Events:
         try:
             if self._writer is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                suffix = f".{os.getpid()}.{next(_numbers)}"
+                suffix = f".{os.getpid()}.{next(_numbers):06d}"  # TensorBoard reads files in the order of their names
                 self._writer = EventsWriter(str(self._folder / "events"), suffix)
                 if self._purge_step is not None:  # TensorBoard forgets what an earlier process wrote beyond it
                     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)

@@ -150,8 +150,14 @@ if __name__ == "__main__":
     for name, default in Config._field_defaults.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     arguments = vars(parser.parse_args())
-    env, seed = envs.make(arguments.pop("env")), arguments.pop("seed")
-    returns = jax.jit(make_train(env, Config(**arguments)))(jax.random.key(seed))[1]
+    seed = arguments.pop("seed")
+    if not 0 <= seed < 2**32:
+        parser.error(f"seed={seed}: must be at least 0 and below 2^32")
+    try:
+        train = make_train(envs.make(arguments.pop("env")), Config(**arguments))
+    except (ValueError, ModuleNotFoundError) as error:
+        parser.error(str(error))
+    returns = jax.jit(train)(jax.random.key(seed))[1]
     size = max(1, len(returns) // 20)
     for i in range(0, len(returns) - size + 1, size):
         print(f"block {i:6d}  return {jnp.nanmean(returns[i : i + size]):8.1f}")

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 from learning_curves import write
 
 from onejit import algos, envs
-from onejit.algos import cli, guard, plotting, presets, runner, smoothing
+from onejit.algos import cli, guard, plotting, presets, run_folder, runner, smoothing
 
 
 class Experiment(NamedTuple):
@@ -245,14 +245,22 @@ def require_valid(experiment: Experiment, episodes: int) -> None:
             smoothing.certifier(sigma, experiment.budgets, episodes, **certificate_options(experiment))
 
 
+def numbers(words: list[str], flag: str) -> tuple[float, ...]:
+    """The numbers of a flag."""
+    try:
+        return tuple(map(float, words))
+    except ValueError as error:
+        raise cli.UsageError(f"{flag}={','.join(words)}: must be numbers separated by commas") from error
+
+
 def chosen() -> tuple[str, Experiment]:
     """The experiment that the flags name or describe, and its name."""
     values = flags.FLAGS
     if bool(values.env) == bool(values.experiment):
-        raise app.UsageError(f"give --env or --experiment, one of {', '.join(EXPERIMENTS)}")
+        raise cli.UsageError(f"give --env or --experiment, one of {', '.join(EXPERIMENTS)}")
     experiment = EXPERIMENTS[values.experiment] if values.experiment else Experiment(values.env)
     given = {
-        name: tuple(map(float, values[name].value))
+        name: numbers(values[name].value, name)
         for name in ("sigmas", "budgets", "attack_budgets", "strengths", "thresholds")
         if values[name].value is not None
     }
@@ -266,7 +274,7 @@ def chosen() -> tuple[str, Experiment]:
     name = given.get("algorithm", experiment.algorithm)
     known = [each for each in algos.__all__ if hasattr(getattr(algos, each), "Config")]
     if name not in known:
-        raise app.UsageError(f"algorithm={name}: must be one of {', '.join(known)}")
+        raise cli.UsageError(f"algorithm={name}: must be one of {', '.join(known)}")
     return values.experiment or values.env.replace("/", "_"), experiment._replace(**given)
 
 
@@ -278,8 +286,9 @@ def main(argv: list[str]) -> None:
     settings = (values.seed, values.episodes, values.attack_episodes)
     try:
         require_valid(experiment, values.episodes)
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
+    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+        raise cli.UsageError(str(error)) from error
+    run_folder.require_writable(values.out)
     folder = Path(values.out)
     folder.mkdir(parents=True, exist_ok=True)
     cells = []
@@ -290,7 +299,7 @@ def main(argv: list[str]) -> None:
         cell = json.loads(path.read_text())
         wanted = description(experiment, *settings)
         if any(cell[each] != value for each, value in wanted.items()):
-            raise app.UsageError(f"{path} was made with other settings; remove it, or give another --out")
+            raise cli.UsageError(f"{path} was made with other settings; remove it, or give another --out")
         cells.append(cell)
         for row in ("certified", "attacked"):
             if row in cell:
@@ -322,4 +331,4 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "out", str(Path(__file__).parents[1] / "results" / "smoothing"), "Folder of the result files and the figure."
     )
-    app.run(main)
+    cli.run_script(main)

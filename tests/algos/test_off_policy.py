@@ -78,7 +78,12 @@ def trained(setup, iterations=700, num_seeds=8):
     return env, state, (action[..., 0] > 0).astype(int) if setup.continuous else action
 
 
-@pytest.mark.parametrize("name", SETUPS)
+SIBLINGS = ("sac discrete", "mdpo", "fast_sac")  # of SAC and FastTD3
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SIBLINGS else name for name in SETUPS]
+)
 def test_solves_the_probes_with_the_right_values(name):
     has_closed_form = name in ("td3", "fast_td3")  # no entropy in the values
     env, state, action = trained(SETUPS[name], iterations=1500 if has_closed_form else 700)

@@ -128,6 +128,7 @@ def test_with_exact_q_functions_the_policy_becomes_the_soft_optimal_one(correcte
     assert distance(5) < 1e-3 if corrected else distance(5) > 0.1
 
 
+@pytest.mark.slow
 def test_with_too_small_a_memory_the_policy_goes_round_in_a_circle():
     """A rare case, found by a search: two Q-functions, averaged, each time point to a policy that neither is of."""
     transition = np.zeros((6, 2, 6))
