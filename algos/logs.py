@@ -85,36 +85,28 @@ class RunLog:
 class _Events:
     """TensorBoard events, written where they are made: `SummaryWriter`'s thread hangs a run when its file is full.
 
-    After an error the file is left as it is, and what is waiting goes into another one beside it.
+    After an error the file is cut off behind what was whole, and what is waiting goes into another one beside it.
     """
 
     def __init__(self, folder: Path, resume_step: int):
         self.waiting: list[tuple[int, dict[str, float]]] = []
-        self._folder, self._purge_step, self._writer = folder, resume_step + 1 if resume_step else None, None
+        self._folder, self._purge_step = folder, resume_step + 1 if resume_step else None
+        self._writer, self._path, self._size = None, None, 0
 
     def flush(self) -> None:
-        from tensorboardX import summary
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto import event_pb2
-
         if not self.waiting:
             return
         try:
             if self._writer is None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                suffix = f".{os.getpid()}.{next(_numbers):06d}"  # TensorBoard reads files in the order of their names
-                self._writer = EventsWriter(str(self._folder / "events"), suffix)
-                if self._purge_step is not None:  # TensorBoard forgets what an earlier process wrote beyond it
-                    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-                    self._writer.write_event(event_pb2.Event(session_log=start, step=self._purge_step))
+                self._open()
             for step, means in self.waiting:
-                scalars = [value for name, mean in means.items() for value in summary.scalar(name, mean).value]
-                event = event_pb2.Event(step=step, wall_time=time.time())
-                event.summary.value.extend(scalars)
-                self._writer.write_event(event)
+                self._write(step, means)
             self._writer.flush()
+            self._size = self._path.stat().st_size
         except OSError:
             self.close()
+            if self._path is not None:
+                os.truncate(self._path, self._size)
             raise
         self.waiting, self._purge_step = [], None
 
@@ -123,6 +115,28 @@ class _Events:
             with contextlib.suppress(OSError):
                 self._writer.close()
             self._writer = None
+
+    def _open(self) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads files in the order of their names.
+        suffix = f".{os.getpid()}.{next(_numbers):06d}"
+        self._path, self._size = None, 0
+        self._writer = EventsWriter(str(self._folder / "events"), suffix)
+        [self._path] = self._folder.glob(f"*{suffix}")
+        if self._purge_step is not None:  # TensorBoard forgets what an earlier process wrote beyond it
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._writer.write_event(event_pb2.Event(session_log=start, step=self._purge_step))
+
+    def _write(self, step: int, means: dict[str, float]) -> None:
+        from tensorboardX import summary
+        from tensorboardX.proto import event_pb2
+
+        event = event_pb2.Event(step=step, wall_time=time.time())
+        event.summary.value.extend(value for name, mean in means.items() for value in summary.scalar(name, mean).value)
+        self._writer.write_event(event)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

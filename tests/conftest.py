@@ -3,6 +3,8 @@
 Fixtures are functions that several folders' tests call.
 """
 
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,10 @@ from onejit.algos import checkpoint
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+# A job in the background of a shell ignores these, and so would what the tests start, and stop with a signal.
+for _number, _default in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _default)
 
 
 def _assert_bitwise_equal(a, b):

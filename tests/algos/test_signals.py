@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -43,14 +44,17 @@ def test_what_is_ignored_stays_ignored():
 @pytest.mark.parametrize("phase, signals_needed, words", [("running", 2, "the last"), ("compiling", 1, "there was")])
 def test_a_process_ends_at_once_where_there_is_nothing_to_wait_for(phase, signals_needed, words):
     command = [sys.executable, "-c", WAIT, phase]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    for i in range(signals_needed):
-        process.send_signal(signal.SIGINT)
-        if i + 1 < signals_needed:
-            assert process.stderr.readline() == "\n"
-            assert "stopping at the next border of a chunk" in process.stderr.readline()
-    errors = process.communicate(timeout=60)[1]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        timer = threading.Timer(60, process.kill)
+        timer.start()
+        assert process.stdout.readline() == "ready\n"
+        for i in range(signals_needed):
+            process.send_signal(signal.SIGINT)
+            if i + 1 < signals_needed:
+                assert process.stderr.readline() == "\n"
+                assert "stopping at the next border of a chunk" in process.stderr.readline()
+        errors = process.stderr.read()
+    timer.cancel()
     assert process.returncode == 130
     assert f"stopped at once, {words}" in errors
     assert "Traceback" not in errors
