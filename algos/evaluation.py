@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ..envs import Environment
 from ..envs.contract import Contracted
+from ..envs.options import require_count
 from .base import Algorithm, Metrics, State
 
 
@@ -86,10 +87,9 @@ def evaluator(
       the episodes that ended within max_steps (the others count with what was seen).
 
     Raises:
-      ValueError: num_episodes is below 1.
+      ValueError: num_episodes is no integer above 0.
     """
-    if num_episodes < 1:
-        raise ValueError(f"num_episodes={num_episodes}: must be at least 1")
+    require_count("num_episodes", num_episodes)
 
     def evaluate_state(state: State, key: chex.PRNGKey) -> Metrics:
         def act(obs, key):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from ..envs.options import require_count
 from .base import Algorithm, Metrics, State
 
 # (state, key) -> metrics, as `evaluation.evaluator` makes it
@@ -40,9 +41,18 @@ def train(
       (the final State, the history: each leaf `[num_iterations // log_every, ...]`).
 
     Raises:
-      ValueError: num_iterations or log_every is below 1, or log_every is above num_iterations.
+      ValueError: num_iterations or log_every is no integer above 0, log_every is above num_iterations, key is not one
+        typed key, or evaluate is no function.
     """
-    if not 1 <= log_every <= num_iterations:
+    if not (jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) and key.shape == ()):
+        raise ValueError(f"key={key!r}: must be one typed key, such as jax.random.key(0); vmap over several")
+    if not (evaluate is None or callable(evaluate)):
+        raise ValueError(
+            f"evaluate={evaluate!r}: must be a function of (state, key), such as algos.evaluator(algorithm)"
+        )
+    require_count("num_iterations", num_iterations)
+    require_count("log_every", log_every)
+    if log_every > num_iterations:
         raise ValueError(f"log_every={log_every}: must be between 1 and num_iterations={num_iterations}")
     init_key, evaluation_key = jax.random.split(key)
     state = algorithm.init(init_key, config)

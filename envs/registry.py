@@ -77,11 +77,13 @@ def register(env_id: str, factory: Callable[..., Environment]) -> None:
       factory: called with the options given to `make`; returns an `Environment`.
 
     Raises:
-      ValueError: the name is not "suite/name", or its suite is one of the built-in ones.
+      ValueError: the name is not "suite/name", or its suite is one of the built-in ones, or the factory is no function.
     """
-    suite, slash, name = env_id.partition("/")
+    suite, slash, name = env_id.partition("/") if isinstance(env_id, str) else ("", "", "")
     if not (suite and slash and name):
         raise ValueError(f'env_id={env_id!r}: must be "suite/name"')
+    if not callable(factory):
+        raise ValueError(f"factory={factory!r}: must be a function that returns an environment, such as lambda: env")
     if suite in _SUITES:
         raise ValueError(f"env_id={env_id!r}: the suite {suite!r} is built in, take a name of your own")
     _REGISTERED[env_id] = factory

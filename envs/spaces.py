@@ -1,6 +1,7 @@
 """What an observation or an action may be: a Box of numbers or one of n choices."""
 
 import dataclasses
+import numbers
 from typing import Any
 
 import chex
@@ -46,7 +47,10 @@ class Box:
         for name in ("low", "high"):
             bound = np.asarray(getattr(self, name), np.float32)
             bound = np.where(np.abs(bound) >= _UNBOUNDED, np.copysign(np.inf, bound), bound)
-            object.__setattr__(self, name, np.broadcast_to(bound, shape))
+            try:
+                object.__setattr__(self, name, np.broadcast_to(bound, shape))
+            except ValueError as error:
+                raise ValueError(f"Box: {name} of the shape {bound.shape} does not fit the shape {shape}") from error
         object.__setattr__(self, "shape", tuple(shape))
         object.__setattr__(self, "dtype", single(np.dtype(self.dtype)))
         if self.normalize not in (True, False, None):
@@ -89,12 +93,14 @@ class Discrete:
       n: how many choices.
 
     Raises:
-      ValueError: n is below 1.
+      ValueError: n is no integer, or below 1.
     """
 
     n: int
 
     def __post_init__(self):
+        if isinstance(self.n, bool) or not isinstance(self.n, numbers.Integral):
+            raise ValueError(f"Discrete: n must be an integer, got {self.n!r}")
         if self.n < 1:
             raise ValueError(f"Discrete: n must be at least 1, got {self.n}")
 

@@ -1,6 +1,7 @@
 """What the part `hostile` of the fault campaign calls: arguments, configs and networks that make no sense."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,9 @@ def _gymnasium():
 def _brax():
     import brax.envs
 
-    return brax.envs.get_environment("inverted_pendulum")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that Brax's environments are in maintenance
+        return brax.envs.get_environment("inverted_pendulum")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Injected:
         bad, copy = _chosen(jax.random.uniform(keys[0]))
         step = jax.random.randint(keys[1], (), 0, _ROWS - 8)
         plan = Plan(jnp.int32(0), bad & (not self._resets), step, jax.random.bernoulli(keys[2]), copy)
-        at_once = bad & self._resets & jax.random.bernoulli(keys[3], 0.25)
+        at_once = bad & self._resets & jax.random.bernoulli(keys[3], 0.5)
         return plan, jnp.where(at_once, _value(copy), jnp.zeros(2, jnp.float32))
 
     def step(self, key, plan, action):

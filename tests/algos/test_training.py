@@ -80,3 +80,19 @@ def test_the_fault_of_a_row_is_its_code_and_no_average():
 def test_a_log_every_that_gives_no_row_is_refused(log_every):
     with pytest.raises(ValueError, match=f"log_every={log_every}"):
         algos.train(COUNTER, jax.random.key(0), num_iterations=4, log_every=log_every)
+
+
+@pytest.mark.parametrize(
+    "key, options, message",
+    [
+        (0, {}, "key=0: must be one typed key"),
+        (jax.random.PRNGKey(0), {}, "must be one typed key"),
+        (jax.random.split(jax.random.key(0), 3), {}, "must be one typed key.*vmap over several"),
+        (jax.random.key(0), {"num_iterations": 1.5}, "num_iterations=1.5: must be an integer"),
+        (jax.random.key(0), {"num_iterations": None}, "num_iterations=None: must be an integer"),
+        (jax.random.key(0), {"evaluate": 5}, "evaluate=5: must be a function"),
+    ],
+)
+def test_what_no_run_can_be_made_of_is_refused(key, options, message):
+    with pytest.raises(ValueError, match=message):
+        algos.train(COUNTER, key, **{"num_iterations": 4, **options})

@@ -117,3 +117,9 @@ def test_importing_envs_is_light_and_silent():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert (result.stdout, result.stderr.strip()) == ("", "")
+
+
+@pytest.mark.parametrize("env_id, factory, message", [(5, dict, "env_id=5: must"), ("mine/x", 5, "factory=5: must")])
+def test_what_cannot_be_registered_is_refused(env_id, factory, message):
+    with pytest.raises(ValueError, match=message):
+        envs.register(env_id, factory)

@@ -78,7 +78,7 @@ def test_bounded_needs_every_bound():
     ids=["reversed", "one reversed", "nan", "other shape"],
 )
 def test_box_refuses_bad_bounds(low, high, shape):
-    with pytest.raises(ValueError, match=r"low must not be above high|could not be broadcast"):
+    with pytest.raises(ValueError, match=r"low must not be above high|does not fit the shape"):
         Box(low, high, shape)
 
 
@@ -154,3 +154,16 @@ def test_discrete_samples_every_choice():
 def test_discrete_refuses_no_choice(n):
     with pytest.raises(ValueError, match=f"n must be at least 1, got {n}"):
         Discrete(n)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Discrete(2.5), "n must be an integer, got 2.5"),
+        (lambda: Discrete(True), "n must be an integer, got True"),
+        (lambda: Box(np.zeros(3), np.ones(3), (2,)), r"low of the shape \(3,\) does not fit the shape \(2,\)"),
+    ],
+)
+def test_spaces_that_are_none_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
