@@ -145,19 +145,15 @@ def make_train(env, config: Config):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--env", default="gymnax/Pendulum-v1")
-    parser.add_argument("--seed", type=int, default=0)
-    for name, default in Config._field_defaults.items():
+    for name, default in {"env": "gymnax/Pendulum-v1", "seed": 0, **Config._field_defaults}.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     arguments = vars(parser.parse_args())
-    seed = arguments.pop("seed")
-    if not 0 <= seed < 2**32:
-        parser.error(f"seed={seed}: must be at least 0 and below 2^32")
     try:
+        key = jax.random.key(jnp.uint32(arguments.pop("seed")))
         train = make_train(envs.make(arguments.pop("env")), Config(**arguments))
-    except (ValueError, ModuleNotFoundError) as error:
+    except (ValueError, OverflowError) as error:
         parser.error(str(error))
-    returns = jax.jit(train)(jax.random.key(seed))[1]
+    returns = jax.jit(train)(key)[1]
     size = max(1, len(returns) // 20)
     for i in range(0, len(returns) - size + 1, size):
         print(f"block {i:6d}  return {jnp.nanmean(returns[i : i + size]):8.1f}")
