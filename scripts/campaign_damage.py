@@ -97,7 +97,7 @@ _EDITS = [
     *[{key: ...} for key in ("algorithm", "env", "env_options", "seed", "num_seeds", "num_logs", "num_evals")],
     *[
         {key: ...}
-        for key in ("eval_episodes", "record", "config", "out", "commands", "versions", "changes", "save_replay")
+        for key in ("eval_episodes", "record", "config", "commands", "versions", "changes", "save_replay")
     ],
     *[{f"config.{key}": ...} for key in ("gamma", "hidden_sizes", "total_steps", "normalize_obs")],
     *[{"seed": x} for x in (1, "zero", None, 1.5, -1, 2**32, [0], True)],
