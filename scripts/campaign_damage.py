@@ -95,10 +95,7 @@ _LABELS = {
 # Hand-made edits of config.json: what is set, "config.x" for the field x of the config; ... removes it.
 _EDITS = [
     *[{key: ...} for key in ("algorithm", "env", "env_options", "seed", "num_seeds", "num_logs", "num_evals")],
-    *[
-        {key: ...}
-        for key in ("eval_episodes", "record", "config", "commands", "versions", "changes", "save_replay")
-    ],
+    *[{key: ...} for key in ("eval_episodes", "record", "config", "commands", "versions", "changes", "save_replay")],
     *[{f"config.{key}": ...} for key in ("gamma", "hidden_sizes", "total_steps", "normalize_obs")],
     *[{"seed": x} for x in (1, "zero", None, 1.5, -1, 2**32, [0], True)],
     *[{"env": x} for x in ("probe/all", "gymnax/Pendulum-v1", "gymnax/Cart", "", 5, None, "playground/Go1Getup")],
