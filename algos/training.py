@@ -45,7 +45,8 @@ def train(
         typed key, or evaluate is no function.
     """
     if not (jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) and key.shape == ()):
-        raise ValueError(f"key={key!r}: must be one typed key, such as jax.random.key(0); vmap over several")
+        found = f"{key.dtype}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
+        raise ValueError(f"key={found}: must be one typed key, such as jax.random.key(0); vmap over several")
     if not (evaluate is None or callable(evaluate)):
         raise ValueError(
             f"evaluate={evaluate!r}: must be a function of (state, key), such as algos.evaluator(algorithm)"
