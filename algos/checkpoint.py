@@ -306,6 +306,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{manifest_path}: damaged, it is not a manifest any more") from error
     if digest != _digest(manifest):
         raise CheckpointError(f"{manifest_path}: damaged, its checksum does not agree")
-    if manifest["format"] != _FORMAT:
-        raise CheckpointError(f"{manifest_path}: has format {manifest['format']}, this version reads {_FORMAT}")
+    if manifest.get("format") != _FORMAT:
+        raise CheckpointError(f"{manifest_path}: has format {manifest.get('format')}, this version reads {_FORMAT}")
+    if not {"metadata", "without", "leaves", "key_impls", "files"} <= manifest.keys():
+        raise CheckpointError(f"{manifest_path}: damaged, it is not a manifest any more")
     return manifest

@@ -252,7 +252,7 @@ def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: s
         raise UsageError(f"resume={folder}: is a run of {run['algorithm']}, not of {name}")
     run_folder.require_known_fields(folder, run, [field.name for field in dataclasses.fields(module.Config)])
     before = module.Config(**run["config"])
-    known = checkpoint.read_metadata(run_folder.last_checkpoint(folder / "checkpoints"))
+    known = run_folder.read_metadata(run_folder.last_checkpoint(folder / "checkpoints"))
     run_folder.require_same_run(folder, run, known)
     changed = {}
     for each in given:

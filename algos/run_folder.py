@@ -224,6 +224,19 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a checkpoint of a run knows: "iteration", "eval_return", "run", and rows that are "waiting" to be logged.
+
+    Raises:
+      CheckpointError: its manifest is damaged, or it is not of a run.
+    """
+    known = checkpoint.read_metadata(path)
+    kinds = {"iteration": int, "eval_return": float, "waiting": list, "run": dict}
+    if not all(isinstance(known.get(name), kind) for name, kind in kinds.items()):
+        raise CheckpointError(f"{path}: is not a checkpoint of a run")
+    return known
+
+
 def best_checkpoint(saves: Path) -> Path:
     """The checkpoint with the highest evaluated return in a run's folder of checkpoints, the latest of equals.
 
@@ -233,7 +246,7 @@ def best_checkpoint(saves: Path) -> Path:
     scores = {}
     for path in checkpoint.checkpoints(saves):
         with contextlib.suppress(CheckpointError):  # one that was damaged since is not the best
-            score = checkpoint.read_metadata(path)["eval_return"]
+            score = read_metadata(path)["eval_return"]
             scores[path] = score if math.isfinite(score) else -math.inf
     if not scores:
         raise CheckpointError(f"{saves}: there is no whole checkpoint")

@@ -270,7 +270,7 @@ def _start(algorithm, programs, settings, saves, resume) -> tuple[State, int, li
     config = algorithm.config.as_leaves()
     if settings.num_seeds > 1:
         config = jax.tree.map(lambda x: jnp.broadcast_to(x, (settings.num_seeds, *x.shape)), config)
-    known = checkpoint.read_metadata(last)
+    known = run_folder.read_metadata(last)
     return state._replace(config=config), known["iteration"], known["waiting"]
 
 

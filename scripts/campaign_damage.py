@@ -334,14 +334,14 @@ def _damaged(change, runs, folder: Path, seed: int, *, nobody=False, true=False,
         ended = command([SCRIPTS / "ppo.py", f"--resume={given}"], here, seconds=120)
     else:
         ended = forked(run_of("ppo", [f"--resume={given}"]), here, seconds=60, nobody=nobody)
-    finding = judge(ended)
+    finding = judge(ended, refusals=(1, 2, 4))
     if mine and not (run / mine.replace("LAST", _saves(base)[1].name)).is_file():
         return Finding("else", f"the user's own {mine} was removed", ended.code)
     if finding.outcome == "survived":
         if found := differences(run, reference):
             return Finding("else", f"went on to another State: {'; '.join(found)}", 0)
         return finding._replace(more={"log": "; ".join(log_differences(run, reference)) or "complete"})
-    if finding.outcome == "refused" and _tree(run) != before:
+    if finding.outcome == "refused" and ended.code != 4 and _tree(run) != before:
         after = _tree(run)
         names = [n for n in sorted(before.keys() | after.keys()) if before.get(n) != after.get(n)]
         shown = ", ".join(re.sub(r"[0-9a-f]{32}", "…", name) for name in names[:3])

@@ -269,7 +269,7 @@ def log_differences(folder: Path, reference: Path) -> list[str]:
     """How a log differs from another's."""
     try:
         mine = rows(folder)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         return [f"the log cannot be read ({type(error).__name__})"]
     theirs = rows(reference)
     steps = [row["step"] for row in mine]

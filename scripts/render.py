@@ -77,7 +77,7 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
         raise cli.UsageError(f"{folder}: {error}") from error
     saves = folder / "checkpoints"
     path = run_folder.last_checkpoint(saves) if last else run_folder.best_checkpoint(saves)
-    run_folder.require_same_run(folder, run, checkpoint.read_metadata(path))
+    run_folder.require_same_run(folder, run, run_folder.read_metadata(path))
 
     def init(key):
         return jax.vmap(algorithm.init)(jax.random.split(key, num_seeds)) if num_seeds > 1 else algorithm.init(key)
