@@ -56,6 +56,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
       RunFolderError: another process holds it, or nothing can be written there.
     """
+    _require_plain(folder)
     try:
         descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -69,6 +70,12 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _require_plain(path: Path) -> None:
+    """Refuses paths that Orbax takes for patterns: it writes checkpoints there, and cannot read them back."""
+    if set(str(path.absolute())) & set("[]*?"):
+        raise RunFolderError(f"{path}: the path of a run folder must not have [, ], * or ?")
 
 
 def make(out: str, stem: str) -> Path:
@@ -99,6 +106,7 @@ def require_writable(out: str) -> None:
     """
     if not out:
         raise RunFolderError("out=: must name a folder")
+    _require_plain(Path(out))
     place = Path(out).absolute()
     while not place.exists() and not place.is_symlink():
         place = place.parent

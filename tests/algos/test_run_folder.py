@@ -332,6 +332,14 @@ def test_a_place_that_no_folder_can_be_made_in_is_refused_and_nothing_is_made(tm
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_path_that_orbax_takes_for_a_pattern_is_refused(tmp_path):
+    with pytest.raises(run_folder.RunFolderError, match=r"must not have \["):
+        run_folder.require_writable(str(tmp_path / "[0-9]*"))
+    (tmp_path / "[a]").mkdir()
+    with pytest.raises(run_folder.RunFolderError, match=r"must not have \["), run_folder.locked(tmp_path / "[a]"):
+        pass
+
+
 def test_folders_of_one_second_have_numbers(tmp_path):
     made = [run_folder.make(str(tmp_path), "ppo") for _ in range(3)]
     assert len(set(made)) == 3
