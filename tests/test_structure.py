@@ -1,6 +1,7 @@
-"""The shape of the code base: what imports what, style, and what an import does."""
+"""The shape of the code base: what imports what, style, what an import does, and what a wheel ships."""
 
 import ast
+import configparser
 import json
 import subprocess
 import sys
@@ -12,51 +13,98 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("losses", "envs", "algos")
 # Which of our packages a package may import.
 BELOW = {"losses": set(), "envs": set(), "algos": {"losses", "envs"}}
+# float64, not traced
+HOST_SIDE = {"losses.smoothing": {"numpy", "scipy"}}
 
 
-def imports(path):
-    """(level, module) of every import statement in a file, the lazy ones included."""
+def modules(root):
+    """(dotted name, path) of every module of our packages, however deep."""
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(root, path):
+    """(inside, module) of every import statement in a file, the lazy ones included.
+
+    `inside` says whether it is a module of ours, whose name is then dotted from the root, as in `modules`.
+    """
+    package = path.relative_to(root).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from ((0, alias.name) for alias in node.names)
+            yield from ((False, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield False, node.module
         elif isinstance(node, ast.ImportFrom):
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            yield from ((node.level, name) for name in names)
+            base = [*package[: len(package) - node.level + 1], *(node.module.split(".") if node.module else ())]
+            for alias in node.names:
+                target = root.joinpath(*base, alias.name)
+                is_module = target.is_dir() or target.with_suffix(".py").exists()
+                yield True, ".".join([*base, alias.name] if is_module else base)
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_imports_run_downwards(package):
-    for path in (ROOT / package).glob("*.py"):
-        for level, module in imports(path):
-            top = module.split(".")[0]
-            assert not (level == 0 and top == "onejit"), f"{path.name}: imports inside the package are relative"
-            if level >= 2:
-                assert top in BELOW[package], f"{package}/{path.name} imports {module}"
+def graph(root):
+    """The modules of ours that each module imports."""
+    return {name: {m for inside, m in imports(root, path) if inside} for name, path in modules(root)}
 
 
-def test_losses_import_jax_and_chex_only():
-    host_side = {"smoothing.py": {"numpy", "scipy"}}  # float64, not traced
-    for path in (ROOT / "losses").glob("*.py"):
-        allowed = {"jax", "chex", "math", "collections", "functools"} | host_side.get(path.name, set())
-        outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
-        assert outside <= allowed, f"{path.name} imports {outside - allowed}"
+def problems(root):
+    """What is wrong with the imports of our packages, a sentence each."""
+    found = []
+    for name, path in modules(root):
+        top = name.split(".")[0]
+        for inside, module in imports(root, path):
+            first = module.split(".")[0]
+            if not inside and first == "onejit":
+                found.append(f"{name}: imports inside the package are relative")
+            if inside and first != top and first not in BELOW[top]:
+                found.append(f"{name} imports {module}")
+            allowed = {"jax", "chex", "math", "collections", "functools"} | HOST_SIDE.get(name, set())
+            if top == "losses" and not inside and first not in allowed:
+                found.append(f"{name} imports {module}")
+    return found + circles(graph(root))
 
 
-def test_there_is_no_circle():
-    graph = {}
-    for package in PACKAGES:
-        for path in (ROOT / package).glob("*.py"):
-            for level, module in imports(path):
-                if level == 1:
-                    graph.setdefault(f"{package}.{path.stem}", set()).add(f"{package}.{module.split('.')[0]}")
+def circles(edges):
+    """Circles of imports. A package's `__init__` may import its modules, and stands for what it imports itself."""
+    found, finished = [], set()
 
     def visit(node, above):
-        assert node not in above, f"circle: {' -> '.join([*above, node])}"
-        for following in graph.get(node, ()):
-            visit(following, [*above, node])
+        if node in above:
+            found.append(f"circle: {' -> '.join([*above[above.index(node) :], node])}")
+        elif node not in finished:
+            for following in sorted(edges.get(node, ())):
+                visit(following, [*above, node])
+            finished.add(node)
 
-    for node in graph:
+    for node in edges:
         visit(node, [])
+    return found
+
+
+def test_imports_run_downwards_and_not_in_circles_and_losses_import_jax_and_chex_only():
+    assert problems(ROOT) == []
+
+
+BAD = {
+    "losses/tokens/grpo.py": ("import flax\n", "losses.tokens.grpo imports flax"),
+    "losses/tokens/dpo.py": ("from ...envs import spaces\n", "losses.tokens.dpo imports envs"),
+    "envs/suites/mine.py": ("from ...algos import ppo\n", "envs.suites.mine imports algos"),
+    "algos/core/loop.py": ("from onejit import losses\n", "algos.core.loop: imports inside the package are relative"),
+    "algos/core/a.py": ("from .b import x\n", "circle: algos.core.a -> algos.core.b -> algos.core.a"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_module_of_a_subpackage_is_found(name, tmp_path):
+    text, problem = BAD[name]
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    if "circle" in problem:
+        (path.parent / "b.py").write_text("from . import a\n\nx = a\n")
+    assert problem in problems(tmp_path)
 
 
 def test_import_is_light_and_silent():
@@ -81,14 +129,33 @@ def test_ruff_has_nothing_to_say(arguments):
 
 
 def test_nothing_unsafe_is_used():
-    banned = ("pickle", "cloudpickle", "dill", "yaml")
-    for package in (*PACKAGES, "scripts"):
-        for path in (ROOT / package).glob("*.py"):
-            modules = {module.split(".")[0] for _, module in imports(path)}
-            assert not modules & set(banned), path
+    banned = {"pickle", "cloudpickle", "dill", "yaml"}
+    for folder in (*PACKAGES, "scripts"):
+        for path in (ROOT / folder).rglob("*.py"):
+            used = {module.split(".")[0] for inside, module in imports(ROOT, path) if not inside}
+            assert not used & banned, path
             calls = [
                 n.func.id
                 for n in ast.walk(ast.parse(path.read_text()))
                 if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
             ]
             assert not {"eval", "exec"} & set(calls), path
+
+
+def settings():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_a_wheel_ships_every_package_and_its_data():
+    folders = {path.parent.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    packages = {".".join(("onejit", *folder.parts)) for folder in folders} | {"onejit"}
+    assert set(settings()["options"]["packages"].split()) == packages
+    shipped = {
+        f"{package.removeprefix('onejit.').replace('.', '/')}/{name}"
+        for package, names in settings()["options.package_data"].items()
+        for name in names.split(",")
+    }
+    data = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.*")}
+    assert shipped == {name for name in data if not name.endswith((".py", ".pyc"))}

@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import sys
 
 import chex
 import jax
@@ -186,9 +187,25 @@ def test_the_docstring_says_what_goes_in_what_comes_out_and_where_it_is_from(nam
         assert f"  {parameter}: " in docstring, f"losses.{name} does not explain {parameter}"
 
 
-def test_every_public_function_of_every_module_is_exported():
-    modules = pkgutil.iter_modules(losses.__path__, "onejit.losses.")
+def unexported():
+    """Public functions of the modules of `losses`, subpackages included, that `losses` does not export."""
+    modules = pkgutil.walk_packages(losses.__path__, "onejit.losses.")
     for module in (each for each in modules if each.name != "onejit.losses._numerics"):
         for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
-            if function.__module__ == module.name and not name.startswith("_"):
-                assert name in losses.__all__, f"{module.name}.{name} is missing in losses.__all__"
+            if function.__module__ == module.name and not name.startswith("_") and name not in losses.__all__:
+                yield f"{module.name}.{name}"
+
+
+def test_every_public_function_of_every_module_is_exported():
+    assert list(unexported()) == []
+
+
+def test_one_of_a_subpackage_is_missed(tmp_path, monkeypatch):
+    folder = tmp_path / "tokens"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "grpo.py").write_text("def grpo_loss(log_prob):\n    return log_prob\n")
+    monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
+    assert list(unexported()) == ["onejit.losses.tokens.grpo.grpo_loss"]
+    for name in ("onejit.losses.tokens", "onejit.losses.tokens.grpo"):
+        monkeypatch.delitem(sys.modules, name)
