@@ -1,10 +1,10 @@
 """Update steps and training loops: one module per algorithm, `train` for a whole run."""
 
 from . import fast_sac, fast_td3, mdpo, mdpo_off_policy, ppo, sac, smoothing, spo, staq, td3
-from .base import Algorithm
-from .evaluation import evaluate, evaluator
-from .guard import describe as describe_fault
-from .training import train
+from .core.algorithm import Algorithm
+from .core.evaluation import evaluate, evaluator
+from .core.guard import describe as describe_fault
+from .core.training import train
 
 __all__ = [
     "Algorithm",

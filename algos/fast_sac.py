@@ -16,13 +16,14 @@ import optax
 
 from .. import losses
 from ..envs import Environment
-from . import actor_critic, fast_td3, off_policy, sac
-from .actor_critic import Batch, Learner
-from .base import Algorithm, Metrics
-from .config import configclass, static, traced
+from . import fast_td3, sac
+from .core.algorithm import Algorithm, Metrics
+from .core.config import configclass, static, traced
+from .core.networks import actor_space
 from .fast_td3 import CategoricalConfig
-from .networks import actor_space
-from .q_networks import Networks, SquashedGaussianActor, action_critic, apply_ensemble, torso
+from .off_policy import actor_critic, loop
+from .off_policy.actor_critic import Batch, Learner
+from .off_policy.networks import Networks, SquashedGaussianActor, action_critic, apply_ensemble, torso
 from .sac import init_learner, make_policy
 
 __all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
@@ -109,7 +110,7 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    return off_policy.make(
+    return loop.make(
         env,
         Config.of(config),
         networks,

@@ -31,12 +31,13 @@ import optax
 
 from .. import losses
 from ..envs import Environment
-from . import actor_critic, off_policy, td3
-from .actor_critic import Batch, Learner, OffPolicyConfig
-from .base import Algorithm, Metrics
-from .config import ConfigError, configclass, require_at_most, static, traced
-from .networks import actor_space, sample_obs
-from .q_networks import DeterministicActor, Networks, action_critic, apply_ensemble, init_ensemble, torso
+from . import td3
+from .core.algorithm import Algorithm, Metrics
+from .core.config import ConfigError, configclass, require_at_most, static, traced
+from .core.networks import actor_space, sample_obs
+from .off_policy import actor_critic, loop
+from .off_policy.actor_critic import Batch, Learner, OffPolicyConfig
+from .off_policy.networks import DeterministicActor, Networks, action_critic, apply_ensemble, init_ensemble, torso
 
 __all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
 
@@ -206,7 +207,7 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    return off_policy.make(
+    return loop.make(
         env,
         Config.of(config),
         networks,

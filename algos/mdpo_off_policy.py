@@ -18,12 +18,14 @@ import numpy as np
 
 from .. import losses
 from ..envs import Environment
-from . import actor_critic, guard, off_policy, sac
-from .actor_critic import Batch, Learner, OffPolicyConfig
-from .base import Algorithm, Metrics
-from .config import ConfigError, configclass, require_at_most, static, traced
-from .networks import Gaussian, sample_gaussian, sample_obs
-from .q_networks import Networks, apply_ensemble, init_ensemble
+from . import sac
+from .core import guard
+from .core.algorithm import Algorithm, Metrics
+from .core.config import ConfigError, configclass, require_at_most, static, traced
+from .core.networks import Gaussian, sample_gaussian, sample_obs
+from .off_policy import actor_critic, loop
+from .off_policy.actor_critic import Batch, Learner, OffPolicyConfig
+from .off_policy.networks import Networks, apply_ensemble, init_ensemble
 from .sac import make_networks, make_policy
 from .td3 import require_continuous
 
@@ -162,7 +164,7 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    return off_policy.make(
+    return loop.make(
         env,
         Config.of(config),
         networks,

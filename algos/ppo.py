@@ -14,12 +14,12 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..envs import Environment
-from . import on_policy, policy_gradient
-from .base import Algorithm, Metrics
-from .config import configclass, traced
-from .networks import Networks
-from .networks import make_actor_critic as make_networks
-from .policy_gradient import Learner, Minibatch, OnPolicyConfig
+from .core.algorithm import Algorithm, Metrics
+from .core.config import configclass, traced
+from .core.networks import Networks
+from .core.networks import make_actor_critic as make_networks
+from .on_policy import loop, policy_gradient
+from .on_policy.policy_gradient import Learner, Minibatch, OnPolicyConfig
 
 __all__ = ["Config", "Learner", "loss", "make", "make_networks", "update"]
 
@@ -63,4 +63,4 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    return on_policy.make(env, Config.of(config), networks, update)
+    return loop.make(env, Config.of(config), networks, update)

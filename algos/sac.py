@@ -17,13 +17,13 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..envs import Discrete, Environment
-from . import actor_critic, off_policy
-from .actor_critic import Batch, Learner, OffPolicyConfig
-from .base import Algorithm, Metrics
-from .config import configclass, traced
-from .networks import Gaussian, actor_space, critic_space, make_head, sample_gaussian, sample_obs
-from .off_policy import Policy
-from .q_networks import (
+from .core.algorithm import Algorithm, Metrics
+from .core.config import configclass, traced
+from .core.networks import Gaussian, actor_space, critic_space, make_head, sample_gaussian, sample_obs
+from .off_policy import actor_critic, loop
+from .off_policy.actor_critic import Batch, Learner, OffPolicyConfig
+from .off_policy.loop import Policy
+from .off_policy.networks import (
     CategoricalActor,
     DiscreteCritic,
     Networks,
@@ -206,7 +206,7 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    return off_policy.make(
+    return loop.make(
         env,
         Config.of(config),
         networks,

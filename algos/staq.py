@@ -29,14 +29,15 @@ import optax
 
 from .. import losses
 from ..envs import Box, Discretized, Environment
-from . import fitting, guard, memory, q_stack, replay, rollout
-from .base import Algorithm, Metrics, single
-from .collection import Carry, ReplayConfig, Seen, make_collector
-from .config import ConfigError, configclass, static, traced
-from .memory import Part
-from .networks import ACTIVATIONS, INITIALISERS, actor_space, make_torso, rows, sample_obs
-from .q_networks import DiscreteCritic, apply_ensemble, init_ensemble
-from .q_stack import Stack, Weights
+from .core import collect, fitting, guard, memory
+from .core.algorithm import Algorithm, Metrics, single
+from .core.config import ConfigError, configclass, static, traced
+from .core.memory import Part
+from .core.networks import ACTIVATIONS, INITIALISERS, actor_space, make_torso, rows, sample_obs
+from .off_policy import q_stack, replay
+from .off_policy.collection import Carry, ReplayConfig, Seen, make_collector
+from .off_policy.networks import DiscreteCritic, apply_ensemble, init_ensemble
+from .off_policy.q_stack import Stack, Weights
 
 __all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "policy_logits", "update"]
 
@@ -352,14 +353,14 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
         names = []  # of the metrics, which travel as one vector
 
         def gradient_step(learner, key_data):
-            (sample_key,) = rollout.unpack_keys(key_data, update_key)
+            (sample_key,) = collect.unpack_keys(key_data, update_key)
             batch = sample(carry.replay, cache.logits, sample_key, config)
             learner, metrics = _gradient_step(learner, batch, networks, config)
             names[:] = metrics
             return learner, jnp.stack(list(metrics.values()))
 
         num_updates = config.num_envs * config.num_steps * config.updates_per_step
-        key_data = rollout.split_for_scan(update_key, num_updates, 1)
+        key_data = collect.split_for_scan(update_key, num_updates, 1)
         new, metrics = jax.lax.scan(gradient_step, learner, key_data)
         metrics = dict(zip(names, metrics.T, strict=True))
         learner = _guarded(learner._replace(fault=guard.first(seen.fault, in_cache)), new, metrics)
@@ -367,7 +368,7 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
         # Improve it: the Q-functions go on the stack.
         stack = q_stack.push(learner.stack, learner.params, guard.ok(learner.fault))
         learner = learner._replace(stack=stack, iteration=learner.iteration + 1)
-        metrics = rollout.episode_metrics(*episodes) | jax.tree.map(jnp.mean, metrics) | guard.metrics(learner.fault)
+        metrics = collect.episode_metrics(*episodes) | jax.tree.map(jnp.mean, metrics) | guard.metrics(learner.fault)
         metrics["charts/entropy_coef"] = entropy_coef(state.learner.iteration, num_actions, config)
         return State(config, learner, carry, cache, key), metrics
 

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..envs import Box, Environment
-from . import actor_critic, off_policy
-from .actor_critic import Batch, Learner, OffPolicyConfig
-from .base import Algorithm, Metrics
-from .config import ConfigError, configclass, static, traced
-from .networks import actor_space, sample_obs
-from .off_policy import Policy
-from .q_networks import DeterministicActor, Networks, action_critic, apply_ensemble, init_ensemble, torso
+from .core.algorithm import Algorithm, Metrics
+from .core.config import ConfigError, configclass, static, traced
+from .core.networks import actor_space, sample_obs
+from .off_policy import actor_critic, loop
+from .off_policy.actor_critic import Batch, Learner, OffPolicyConfig
+from .off_policy.loop import Policy
+from .off_policy.networks import DeterministicActor, Networks, action_critic, apply_ensemble, init_ensemble, torso
 
 __all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
 
@@ -152,7 +152,7 @@ def make(env: Environment, config: Config | None = None, networks: Networks | No
     Raises:
       ConfigError: the config is not valid for the environment.
     """
-    return off_policy.make(
+    return loop.make(
         env,
         Config.of(config),
         networks,

@@ -32,7 +32,7 @@ _FOREIGN = (
         "brax.envs",
         "Env",
         'a raw Brax environment: write envs.make("brax/halfcheetah"), or for one of your own '
-        "onejit.envs.brax_adapter.Brax(env, episode_length=1000)",
+        "onejit.envs.suites.brax.Brax(env, episode_length=1000)",
     ),
     (
         "gymnax.environments.environment",
@@ -43,7 +43,7 @@ _FOREIGN = (
         "mujoco_playground",
         "MjxEnv",
         'a raw Playground environment: write envs.make("playground/CheetahRun"), or for one of your own '
-        "onejit.envs.playground_adapter.Playground(env, episode_length=1000)",
+        "onejit.envs.suites.playground.Playground(env, episode_length=1000)",
     ),
 )
 

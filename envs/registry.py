@@ -11,11 +11,11 @@ from .base import Environment
 # suite -> (adapter module, extra to install). The module is imported when an environment of the suite is made; it has
 # `names()` and `make(name, **options)`.
 _SUITES = {
-    "brax": ("brax_adapter", None),
-    "gymnax": ("gymnax_adapter", None),
-    "mjx": ("mjx_adapter", "mjx"),
-    "playground": ("playground_adapter", "playground"),
-    "probe": ("probes", None),
+    "brax": (".suites.brax", None),
+    "gymnax": (".suites.gymnax", None),
+    "mjx": (".suites.mjx", "mjx"),
+    "playground": (".suites.playground", "playground"),
+    "probe": (".probes", None),
 }
 _REGISTERED: dict[str, Callable[..., Environment]] = {}
 
@@ -103,7 +103,7 @@ def env_ids(suite: str | None = None) -> list[str]:
 def _adapter(suite: str):
     module, extra = _SUITES[suite]
     try:
-        return importlib.import_module(f".{module}", __package__)
+        return importlib.import_module(module, __package__)
     except ModuleNotFoundError as error:
         package = f"onejit[{extra}]" if extra else error.name
         raise ModuleNotFoundError(

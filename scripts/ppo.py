@@ -1,6 +1,7 @@
 """Trains PPO: `python scripts/ppo.py --env=brax/halfcheetah`; `--help` explains every flag."""
 
-from onejit.algos import cli, ppo
+from onejit.algos import ppo
+from onejit.algos.host import cli
 
 if __name__ == "__main__":
     cli.main(ppo)

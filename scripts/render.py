@@ -18,9 +18,9 @@ import jax
 from absl import flags
 
 from onejit import algos, envs
-from onejit.algos import checkpoint, cli, recording, run_folder
-from onejit.algos.console import make_console
-from onejit.envs.mujoco_renderer import RenderError
+from onejit.algos.host import checkpoint, cli, recording, run_folder
+from onejit.algos.host.console import make_console
+from onejit.envs.mujoco.renderer import RenderError
 
 
 def define_flags() -> flags.FlagValues:

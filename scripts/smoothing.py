@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import flags
-from learning_curves import write
 
 from onejit import algos, envs
-from onejit.algos import cli, guard, plotting, presets, run_folder, runner, smoothing
+from onejit.algos import smoothing
+from onejit.algos.core import guard
+from onejit.algos.host import cli, plotting, presets, run_folder, runner
+from onejit.algos.host.run_folder import write_json
 
 
 class Experiment(NamedTuple):
@@ -295,7 +297,7 @@ def main(argv: list[str]) -> None:
     for sigma in experiment.sigmas:
         path = folder / f"{name}_{sigma:g}.json"
         if not path.exists():
-            write(run(experiment, sigma, *settings), path)
+            write_json(path, run(experiment, sigma, *settings))
         cell = json.loads(path.read_text())
         wanted = description(experiment, *settings)
         if any(cell[each] != value for each, value in wanted.items()):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from onejit import envs
-from onejit.algos import checkpoint, ppo
-from onejit.algos.checkpoint import CheckpointError
+from onejit.algos import ppo
+from onejit.algos.host import checkpoint
+from onejit.algos.host.checkpoint import CheckpointError
 
 TREE = {
     "params": jnp.linspace(0.0, 1.0, 300).reshape(3, 100),

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import fast_td3, memory, ppo, presets, sac
-from onejit.algos.config import ConfigError, field_docs
+from onejit.algos import fast_td3, ppo, sac
+from onejit.algos.core import memory
+from onejit.algos.core.config import ConfigError, field_docs
+from onejit.algos.host import presets
 
 NAN, INF = float("nan"), float("inf")
 INVALID = [

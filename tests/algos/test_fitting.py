@@ -8,21 +8,11 @@ import jax.numpy as jnp
 import pytest
 
 from onejit import envs
-from onejit.algos import (
-    fast_sac,
-    fast_td3,
-    mdpo,
-    mdpo_off_policy,
-    networks,
-    policy_gradient,
-    ppo,
-    q_networks,
-    sac,
-    staq,
-    td3,
-)
-from onejit.algos.config import ConfigError
-from onejit.algos.rollout import Transition
+from onejit.algos import fast_sac, fast_td3, mdpo, mdpo_off_policy, ppo, sac, staq, td3
+from onejit.algos.core import networks
+from onejit.algos.core.collect import Transition
+from onejit.algos.core.config import ConfigError
+from onejit.algos.on_policy import policy_gradient
 
 
 class Stub:
@@ -146,7 +136,7 @@ OFF_POLICY = [
 @pytest.mark.parametrize("module, env, parts, message", OFF_POLICY)
 def test_own_networks_of_an_off_policy_algorithm_that_do_not_fit_are_refused(module, env, parts, message):
     with pytest.raises(ConfigError, match=message):
-        module.make(env, None, q_networks.Networks(*parts))
+        module.make(env, None, module.Networks(*parts))
 
 
 def test_an_own_q_function_of_staq_that_does_not_fit_is_refused():
@@ -164,7 +154,7 @@ SEEN = {"state": envs.Box(-1.0, 1.0, (4,)), "mask": envs.Box(0.0, 1.0, (3,)), "g
 READ = ("state", "mask", "goal")
 DISCRETE_READERS = [
     (ppo, networks.Networks(Numbers(3, READ), Numbers(1, READ, scalar=True), networks.make_head(envs.Discrete(3), ""))),
-    (sac, q_networks.Networks(Numbers(3, READ), Numbers(3, READ))),
+    (sac, sac.Networks(Numbers(3, READ), Numbers(3, READ))),
     (staq, Numbers(3, READ)),
 ]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import guard, ppo
+from onejit.algos import ppo
+from onejit.algos.core import guard
 from onejit.envs.base import Step
 
 CONFIG = ppo.Config(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from onejit.algos import logs
+from onejit.algos.host import logs
 
 
 @contextlib.contextmanager

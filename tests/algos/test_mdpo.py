@@ -8,10 +8,12 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from onejit import algos, envs
-from onejit.algos import actor_critic, mdpo, mdpo_off_policy, policy_gradient, sac
-from onejit.algos.config import ConfigError
-from onejit.algos.networks import Gaussian
-from onejit.algos.q_networks import apply_ensemble
+from onejit.algos import mdpo, mdpo_off_policy, sac
+from onejit.algos.core.config import ConfigError
+from onejit.algos.core.networks import Gaussian
+from onejit.algos.off_policy import actor_critic
+from onejit.algos.off_policy.networks import apply_ensemble
+from onejit.algos.on_policy import policy_gradient
 
 SMALL = {"num_envs": 8, "num_steps": 8, "num_minibatches": 2, "update_epochs": 2, "hidden_sizes": (8,)}
 

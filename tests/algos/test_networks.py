@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from onejit import envs
-from onejit.algos import networks, ppo
-from onejit.algos.networks import Gaussian, orthogonal
+from onejit.algos import ppo
+from onejit.algos.core import networks
+from onejit.algos.core.networks import Gaussian, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4), (3, 3, 2, 16), (200, 200)])

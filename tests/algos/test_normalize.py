@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from onejit import envs
-from onejit.algos import normalize
+from onejit.algos.core import normalize
 
 
 def test_moments_of_batches_are_the_moments_of_all_data():

@@ -8,20 +8,11 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import (
-    collection,
-    fast_sac,
-    fast_td3,
-    guard,
-    mdpo_off_policy,
-    normalize,
-    off_policy,
-    replay,
-    sac,
-    td3,
-)
-from onejit.algos.config import ConfigError
-from onejit.algos.q_networks import apply_ensemble
+from onejit.algos import fast_sac, fast_td3, mdpo_off_policy, sac, td3
+from onejit.algos.core import guard, normalize
+from onejit.algos.core.config import ConfigError
+from onejit.algos.off_policy import collection, loop, replay
+from onejit.algos.off_policy.networks import apply_ensemble
 from onejit.envs.base import Step
 
 SMALL = {
@@ -101,9 +92,7 @@ def test_solves_the_probes_with_the_right_values(name):
 # That it also fails where one bootstraps from the reset observation is shown in test_on_policy.
 def test_the_probe_of_truncation_fails_when_truncation_is_termination(monkeypatch):
     right = losses.n_step_return
-    monkeypatch.setattr(
-        off_policy.losses, "n_step_return", lambda r, te, tr, *, gamma: right(r, te | tr, tr, gamma=gamma)
-    )
+    monkeypatch.setattr(loop.losses, "n_step_return", lambda r, te, tr, *, gamma: right(r, te | tr, tr, gamma=gamma))
     env, _, action = trained(SETUPS["td3"])
     place = env.first_state["truncation"]
     assert (action[:, place] != env.solve(0.9)[1][place]).all()
@@ -309,7 +298,7 @@ def test_n_step_samples_equal_a_loop():
     for t in range(steps):
         ring = add(ring, jax.tree.map(lambda x, t=t: jnp.asarray(x[t]), rows))
     learner = algos.td3.Learner({}, {}, {}, (), jnp.int32(0), guard.init())
-    batch = jax.tree.map(lambda x: np.asarray(x[0]), off_policy.sample(ring, learner, jax.random.key(0), 1, config))
+    batch = jax.tree.map(lambda x: np.asarray(x[0]), loop.sample(ring, learner, jax.random.key(0), 1, config))
     where = {tuple(rows.obs[t, e]): (t, e) for t in range(steps) for e in range(lanes)}
     for i in range(500):
         t, e = where[tuple(batch.obs[i])]

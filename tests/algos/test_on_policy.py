@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import mdpo, policy_gradient, ppo, spo
+from onejit.algos import mdpo, ppo, spo
+from onejit.algos.on_policy import policy_gradient
 
 ALGORITHMS = {"ppo": ppo, "spo": spo, "mdpo": mdpo}
 # The states of each probe, counted from its first, in which the two actions differ and which are visited.

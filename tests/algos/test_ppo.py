@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import policy_gradient, ppo, rollout
-from onejit.algos.networks import Networks
+from onejit.algos import ppo
+from onejit.algos.core import collect
+from onejit.algos.core.networks import Networks
+from onejit.algos.on_policy import policy_gradient
 from onejit.envs import VectorEnv
 
 SMALL = ppo.Config(num_envs=8, num_steps=8, num_minibatches=2, update_epochs=2, hidden_sizes=(8,), total_steps=64 * 4)
@@ -26,7 +28,7 @@ def collected(env, config, key):
         action = networks.head.sample(key, distribution)
         return action, networks.head.log_prob(action, distribution)
 
-    batch = rollout.collect(
+    batch = collect.collect(
         vector_env, select_action, networks.head.to_env, env_state, obs, rollout_key, config.num_steps
     )[2]
     return networks, learner, batch

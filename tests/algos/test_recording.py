@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from onejit import envs
-from onejit.algos import recording
-from onejit.envs.mujoco_renderer import RenderError
+from onejit.algos.host import recording
+from onejit.envs.mujoco.renderer import RenderError
 from onejit.envs.observations import NoisyObservations, NoisyState
 
 

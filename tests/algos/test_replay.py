@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from onejit.algos import replay
+from onejit.algos.off_policy import replay
 
 N = 3
 

@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from onejit import envs
-from onejit.algos import checkpoint, cli, logs, ppo, run_folder, runner, spo, td3
-from onejit.algos.config import ConfigError
+from onejit.algos import ppo, spo, td3
+from onejit.algos.core.config import ConfigError
+from onejit.algos.host import checkpoint, cli, logs, run_folder, runner
 from onejit.envs import Step
 
 CONFIG = ppo.Config(num_envs=4, num_steps=8, num_minibatches=2, hidden_sizes=(8,), total_steps=12 * 32)

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from onejit import envs
-from onejit.algos import checkpoint, logs, plotting, ppo, runner
-from onejit.algos.runner import Settings
+from onejit.algos import ppo
+from onejit.algos.host import checkpoint, logs, plotting, runner
+from onejit.algos.host.runner import Settings
 
 CONFIG = ppo.Config(num_envs=4, num_steps=8, num_minibatches=2, hidden_sizes=(8,), total_steps=12 * 32)
 

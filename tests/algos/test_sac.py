@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import fast_sac, guard, sac
+from onejit.algos import fast_sac, sac
+from onejit.algos.core import guard
 from onejit.envs.probes import Probe, Table
 
 # In each of two states one action pays 1 and stays, the other pays 0 and goes to the other state. By symmetry
@@ -89,7 +90,7 @@ def test_actions_stay_in_the_box_and_the_deterministic_one_is_the_mode(module):
 
 
 def obs_of(state, obs):
-    from onejit.algos.actor_critic import normalize_obs
+    from onejit.algos.off_policy.actor_critic import normalize_obs
 
     return normalize_obs(state.learner, obs)
 

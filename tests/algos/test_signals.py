@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from onejit.algos import signals
+from onejit.algos.host import signals
 
 WAIT = """
 import hashlib, sys

@@ -7,7 +7,9 @@ import pytest
 from scipy import stats
 
 from onejit import algos, envs
-from onejit.algos import attacks, q_stack, smoothing
+from onejit.algos import smoothing
+from onejit.algos.off_policy import q_stack
+from onejit.algos.smoothing import attacks
 from onejit.envs import Adversary, Box, Discrete
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import guard, q_stack, staq
-from onejit.algos.config import ConfigError
+from onejit.algos import staq
+from onejit.algos.core import guard
+from onejit.algos.core.config import ConfigError
+from onejit.algos.off_policy import q_stack
 
 SMALL = staq.Config(
     num_envs=4,

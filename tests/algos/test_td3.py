@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import fast_td3, off_policy, td3
+from onejit.algos import fast_td3, td3
+from onejit.algos.off_policy import loop
 
 CONFIG = td3.Config(actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), batch_size=32)
 
@@ -162,7 +163,7 @@ def acting(module, config):
     """The algorithm on Pendulum, whose torques are twice the actions, and a state that can act."""
     algorithm = module.make(envs.make("gymnax/Pendulum-v1"), config)
     _, learner = start(module, config)
-    return algorithm, off_policy.State(config.as_leaves(), learner, None, None)
+    return algorithm, loop.State(config.as_leaves(), learner, None, None)
 
 
 SMALL = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "normalize_obs": False}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from onejit import algos
-from onejit.algos import guard
-from onejit.algos.training import advance
+from onejit.algos.core import guard
+from onejit.algos.core.training import advance
 
 # Episodes that end in each iteration, and their mean return.
 EPISODES = jnp.array([0.0, 3.0, 1.0, 0.0, 2.0, 0.0, 4.0])

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from onejit import envs
-from onejit.algos import recording
+from onejit.algos.host import recording
 from onejit.envs import classic_pictures
 
 ORANGE = ImageColor.getrgb("#d9772b")  # pole, pendulum, second link, car

@@ -14,7 +14,7 @@ import pytest
 
 from onejit import envs
 from onejit.algos import ppo
-from onejit.algos.evaluation import evaluate
+from onejit.algos.core.evaluation import evaluate
 from onejit.envs import Box, ContractError, Discrete, Step, VectorEnv
 from onejit.envs.contract import Contracted, require_environment
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from onejit import envs
-from onejit.envs.mujoco_environment import MujocoEnvironment
+from onejit.envs.mujoco.environment import MujocoEnvironment
 
 TASKS = [env_id.partition("/")[2] for env_id in envs.env_ids("mjx")]
 # A ball joint under a free body, and a capsule on the floor that stands steeply: 20 degrees from upright.
@@ -84,7 +84,7 @@ def as_data(tree):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_observations_rewards_and_ends_are_gymnasiums_on_its_own_data(name):
-    """The formulas alone, on MuJoCo's physics; scripts/compare_gymnasium.py compares the physics too."""
+    """The formulas alone, on MuJoCo's physics; scripts/evidence/compare_gymnasium.py compares the physics too."""
     default = envs.make(f"mjx/{name}").defaults
     changed = {
         key: 2.0 * value for key, value in default.items() if key.startswith(("ctrl_cost", "reward_", "healthy_r"))

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import mujoco
 import pytest
 
-from onejit.envs.mjx_fixes import bodies_once
-from onejit.envs.mujoco_environment import mjx
+from onejit.envs.mujoco.environment import mjx
+from onejit.envs.mujoco.fixes import bodies_once
 
 
 def operations(links, context):

@@ -7,7 +7,7 @@ import re
 import mujoco
 import numpy as np
 
-from onejit.envs.mujoco_page import render_html
+from onejit.envs.mujoco.page import render_html
 
 MODEL = """
 <mujoco>

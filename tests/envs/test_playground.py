@@ -10,7 +10,7 @@ import pytest
 from mujoco_playground._src import mjx_env
 
 from onejit import envs
-from onejit.envs.playground_adapter import Playground
+from onejit.envs.suites.playground import Playground
 
 
 class State(NamedTuple):

@@ -18,7 +18,7 @@ def _own_names(monkeypatch):
 def without(monkeypatch, package):
     """Makes a package look as if it was not installed."""
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"onejit.envs.{package}_adapter", raising=False)
+    monkeypatch.delitem(sys.modules, f"onejit.envs.suites.{package}", raising=False)
 
 
 @pytest.mark.parametrize("env_id", ["probe/value", "gymnax/CartPole-v1", "brax/fast"])
@@ -96,7 +96,7 @@ def test_a_missing_package_is_named(monkeypatch, package, env_id):
 
 def test_a_missing_package_of_an_extra_is_named_with_the_extra(monkeypatch):
     without(monkeypatch, "gymnax")
-    monkeypatch.setitem(registry._SUITES, "gymnax", ("gymnax_adapter", "toys"))
+    monkeypatch.setitem(registry._SUITES, "gymnax", (".suites.gymnax", "toys"))
     with pytest.raises(ModuleNotFoundError, match=r"'gymnax'.*pip install 'onejit\[toys\]'"):
         envs.make("gymnax/CartPole-v1")
 

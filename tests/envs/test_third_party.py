@@ -10,7 +10,7 @@ import pytest
 import scipy.linalg
 
 from onejit import envs
-from onejit.envs.third_party import cholesky, cholesky_solve, third_party
+from onejit.envs.mujoco.third_party import cholesky, cholesky_solve, third_party
 
 
 def test_a_factor_and_a_solution_by_hand():

@@ -1,11 +1,11 @@
-"""scripts/bench_env.py measures a cell once and does not run it again."""
+"""scripts/evidence/bench_env.py measures a cell once and does not run it again."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_env.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "evidence" / "bench_env.py"
 
 
 def test_a_cell_is_measured_once(tmp_path):

@@ -1,4 +1,4 @@
-"""scripts/bench_train.py prints lines that a machine reads; bench_peers.py names the same cases for both sides."""
+"""bench_train.py prints lines that a machine reads; bench_peers.py names the same cases for both sides."""
 
 import importlib.util
 import json
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "evidence"
 KEYS = {"peer", "case", "compile_s", "run_s", "cpu_s", "steps_per_s", "final_return", "versions"}
 
 

@@ -1,4 +1,4 @@
-"""scripts/campaign_faults.py runs a trial once, and names what is neither survived nor refused."""
+"""scripts/evidence/campaign_faults.py runs a trial once, and names what is neither survived nor refused."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "campaign_faults.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "evidence" / "campaign_faults.py"
 
 
 def test_a_trial_is_run_once_and_the_table_names_what_is_neither(tmp_path):

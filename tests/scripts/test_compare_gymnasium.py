@@ -1,11 +1,11 @@
-"""scripts/compare_gymnasium.py, and by it: the smallest of Gymnasium's MuJoCo tasks is the same on MJX."""
+"""scripts/evidence/compare_gymnasium.py, and by it: the smallest of Gymnasium's MuJoCo tasks is the same on MJX."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_gymnasium.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "evidence" / "compare_gymnasium.py"
 
 
 def test_inverted_pendulum_agrees_step_by_step(tmp_path):

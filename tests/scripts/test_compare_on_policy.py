@@ -1,11 +1,11 @@
-"""scripts/compare_on_policy.py: a cell is trained once; figure and table come from the files."""
+"""scripts/evidence/compare_on_policy.py: a cell is trained once; figure and table come from the files."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_on_policy.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "evidence" / "compare_on_policy.py"
 
 
 def test_a_cell_is_trained_once_and_drawn(tmp_path):

@@ -1,11 +1,11 @@
-"""scripts/compare_staq.py: figure and table come from the files; what is there is not trained again."""
+"""scripts/evidence/compare_staq.py: figure and table come from the files; what is there is not trained again."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_staq.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "evidence" / "compare_staq.py"
 
 
 def test_the_oscillation_is_worked_out_from_the_files(tmp_path):

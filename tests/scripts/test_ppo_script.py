@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import pytest
 
 from onejit import envs
-from onejit.algos import checkpoint, cli, logs, ppo
+from onejit.algos import ppo
+from onejit.algos.host import checkpoint, cli, logs
 from onejit.envs.probes import Probe
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "ppo.py"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from onejit.algos import cli, ppo
+from onejit.algos import ppo
+from onejit.algos.host import cli
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "render.py"
 

@@ -1,0 +1,1 @@
+"""What every algorithm is made of, whichever loop it runs in."""

@@ -1,0 +1,118 @@
+"""A whole run as one pure function."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ...envs.options import require_count
+from .algorithm import Algorithm, Metrics, State
+
+# (state, key) -> metrics, as `evaluation.evaluator` makes it
+Evaluate = Callable[[State, chex.PRNGKey], Metrics]
+
+_FAULT = "charts/fault"
+
+
+def train(
+    algorithm: Algorithm,
+    key: chex.PRNGKey,
+    *,
+    config: Any = None,
+    num_iterations: int,
+    log_every: int = 1,
+    evaluate: Evaluate | None = None,
+) -> tuple[State, Metrics]:
+    """Runs an algorithm from scratch; pure, so jit it, and vmap it over keys and configs.
+
+    Args:
+      algorithm: as `algos.<name>.make` returns it.
+      key: a typed key.
+      config: hyperparameters with the static fields of the algorithm's own; that one by default.
+      num_iterations: calls of `algorithm.step`. Schedules run over config.total_steps, whatever this is.
+      log_every: iterations that one row of the history sums up.
+      evaluate: called with (state, key) after every log_every iterations, with the same key each time, so that
+        evaluations differ by the policy alone.
+
+    Returns:
+      (the final State, the history: each leaf `[num_iterations // log_every, ...]`).
+
+    Raises:
+      ValueError: num_iterations or log_every is no integer above 0, log_every is above num_iterations, key is not one
+        typed key, or evaluate is no function.
+    """
+    if not (jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) and key.shape == ()):
+        found = f"{key.dtype}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
+        raise ValueError(f"key={found}: must be one typed key, such as jax.random.key(0); vmap over several")
+    if not (evaluate is None or callable(evaluate)):
+        raise ValueError(
+            f"evaluate={evaluate!r}: must be a function of (state, key), such as algos.evaluator(algorithm)"
+        )
+    require_count("num_iterations", num_iterations)
+    require_count("log_every", log_every)
+    if log_every > num_iterations:
+        raise ValueError(f"log_every={log_every}: must be between 1 and num_iterations={num_iterations}")
+    init_key, evaluation_key = jax.random.split(key)
+    state = algorithm.init(init_key, config)
+
+    def row(state, _):
+        state, metrics = advance(algorithm, state, log_every)
+        if evaluate is not None:
+            metrics |= evaluate(state, jax.random.clone(evaluation_key))
+        return state, metrics
+
+    state, history = jax.lax.scan(row, state, length=num_iterations // log_every)
+    rest = num_iterations % log_every
+    if rest:
+        state, _ = advance(algorithm, state, rest)
+    return state, history
+
+
+def advance(algorithm: Algorithm, state: State, num_iterations: int | chex.Array) -> tuple[State, Metrics]:
+    """Runs some iterations; their number may be traced, so that one compiled program serves any.
+
+    Returns:
+      (state, metrics): episodic metrics averaged over the episodes that ended (NaN if none did), their number summed,
+      `charts/fault` that of the last iteration, which is the first fault, all others averaged over the iterations.
+    """
+    shapes = jax.eval_shape(algorithm.step, state)[1]
+    # As one vector: a kernel for each of a dozen sums would take longer to compile than the sums take.
+    empty, no_fault = _without_fault(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+    empty, unravel = ravel_pytree(empty)
+
+    def iteration(_, carry):
+        state, sums, _ = carry
+        state, metrics = algorithm.step(state)
+        metrics, fault = _without_fault(metrics)
+        return state, sums + ravel_pytree(_weigh(metrics))[0], fault
+
+    state, sums, fault = jax.lax.fori_loop(0, num_iterations, iteration, (state, empty, no_fault))
+    sums = unravel(sums)
+    return state, {name: _mean(name, sums, num_iterations) for name in sums} | fault
+
+
+def _without_fault(metrics: Metrics) -> tuple[Metrics, Metrics]:
+    """The metrics but for the fault, and that one, if they have one."""
+    averaged = {name: x for name, x in metrics.items() if name != _FAULT}
+    return averaged, {name: x for name, x in metrics.items() if name not in averaged}
+
+
+def _is_episodic(name: str) -> bool:
+    return name.startswith("charts/episodic_")
+
+
+def _weigh(metrics: Metrics) -> Metrics:
+    """Means over episodes become sums over them."""
+    episodes = metrics["charts/episodes"]
+    return {
+        name: jnp.where(episodes > 0, x * episodes, 0.0) if _is_episodic(name) else x for name, x in metrics.items()
+    }
+
+
+def _mean(name: str, sums: Metrics, num_iterations: int | chex.Array) -> chex.Array:
+    if name == "charts/episodes":
+        return sums[name]
+    return sums[name] / (sums["charts/episodes"] if _is_episodic(name) else num_iterations)

@@ -1,0 +1,202 @@
+"""Hyperparameters per algorithm and environment, as data; the scripts take them unless a flag says otherwise.
+
+`scripts/evidence/learning_curves.py` runs them; `results/learning/` holds what came out of those that it has run. Those
+of `playground/`, but for CartpoleBalance, are the published ones, for an accelerator, and have not been run here.
+"""
+
+from typing import Any
+
+_PPO_ROBOT = {
+    "learning_rate": 3e-4,
+    "gamma": 0.97,
+    "ent_coef": 1e-3,
+    "max_grad_norm": 1.0,
+    "num_envs": 64,
+    "num_steps": 64,
+    "num_minibatches": 8,
+    "anneal_lr": False,
+    "normalize_obs": True,
+}
+
+_PPO_MINATAR = {
+    "learning_rate": 1e-3,
+    "ent_coef": 0.01,
+    "num_envs": 64,
+    "num_steps": 64,
+    "num_minibatches": 8,
+    "hidden_sizes": (128,),
+    "activation": "relu",
+    "total_steps": 2_000_000,
+}
+
+# As in the papers: one environment, one update per step, minibatches of 256, 2×256.
+_PENDULUM = {"learning_rate": 1e-3, "gamma": 0.98, "buffer_size": 20_000, "total_steps": 20_000}
+
+# Many environments on a CPU: the published recipe with smaller networks and minibatches.
+_FAST_PENDULUM = {"gamma": 0.98, "v_min": -600.0, "v_max": 0.0, "total_steps": 100_000, "buffer_size": 100_000}
+_FAST_ROBOT = {"gamma": 0.97, "total_steps": 500_000, "buffer_size": 500_000, "learning_starts": 2_000}
+
+# As released for MuJoCo Playground (FastTD3's hyperparams.py, 2026-05); vector steps and replay times environments.
+_FAST_TD3_PUBLISHED = {
+    "gamma": 0.97,
+    "num_envs": 1024,
+    "batch_size": 32_768,
+    "buffer_size": 1024 * 10_240,
+    "learning_starts": 10 * 1024,
+    "total_steps": 150_000 * 1024,
+    "actor_hidden_sizes": (512, 256, 128),
+    "critic_hidden_sizes": (1024, 512, 256),
+    "dtype": "bfloat16",
+}
+_GO1 = {
+    **_FAST_TD3_PUBLISHED,
+    "total_steps": 50_000 * 1024,
+    "num_updates": 8,
+    "min_noise": 0.2,
+    "max_noise": 0.8,
+    "policy_noise": 0.2,
+}
+_LEAP = {**_FAST_TD3_PUBLISHED, "gamma": 0.99, "policy_noise": 0.2, "clipped_double_q": False}
+_JOYSTICK = {**_FAST_TD3_PUBLISHED, "total_steps": 100_000 * 1024}
+
+# As released (2026): 1000 iterations of 5000 steps; classic control, and MinAtar (arXiv 2506.13862).
+_STAQ_PUBLISHED = {
+    "learning_rate": 1e-4,
+    "memory": 300,
+    "num_envs": 20,
+    "num_steps": 250,
+    "total_steps": 5_000_000,
+    "hidden_sizes": (256, 256),
+}
+_STAQ_MINATAR = {
+    **_STAQ_PUBLISHED,
+    "reward_scale": 200.0,
+    "anneal_fraction": 0.2,
+    "hidden_sizes": (128,),
+}
+# The same on a laptop: fewer steps, smaller networks, a larger learning rate.
+_STAQ_SMALL = {"memory": 300, "total_steps": 300_000}
+
+# As released with holosoma for the G1 robot (2026-01).
+_FAST_SAC_PUBLISHED = {
+    "num_envs": 4096,
+    "batch_size": 8192,
+    "buffer_size": 4096 * 1024,
+    "learning_starts": 10 * 4096,
+    "total_steps": 50_000 * 4096,
+    "num_updates": 8,
+    "actor_hidden_sizes": (512, 256, 128),
+    "critic_hidden_sizes": (768, 384, 192),
+    "dtype": "bfloat16",
+}
+
+_CARTPOLE = {"learning_rate": 1e-3, "reward_scale": 0.1, "total_steps": 500_000}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "ppo": {
+        "gymnax/CartPole-v1": _CARTPOLE,
+        "gymnax/Acrobot-v1": {
+            "learning_rate": 1e-3,
+            "reward_scale": 0.1,
+            "ent_coef": 0.01,
+            "total_steps": 1_000_000,
+        },
+        "gymnax/Pendulum-v1": {
+            "learning_rate": 1e-3,
+            "gamma": 0.95,
+            "reward_scale": 0.1,
+            "total_steps": 1_000_000,
+        },
+        "gymnax/Breakout-MinAtar": _PPO_MINATAR,
+        "gymnax/Freeway-MinAtar": _PPO_MINATAR,
+        "brax/fast": {
+            "learning_rate": 3e-3,
+            "gamma": 0.97,
+            "reward_scale": 0.1,
+            "num_envs": 8,
+            "update_epochs": 8,
+            "anneal_lr": False,
+            "normalize_obs": True,
+            "total_steps": 32_768,
+        },
+        "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000},
+        "mjx/InvertedPendulum-v5": {**_PPO_ROBOT, "total_steps": 300_000},
+        "mjx/InvertedDoublePendulum-v5": {
+            "num_envs": 16,
+            "num_steps": 128,
+            "num_minibatches": 8,
+            "update_epochs": 10,
+            "normalize_obs": True,
+            "normalize_reward": True,
+            "total_steps": 500_000,
+        },
+        "playground/CartpoleBalance": {
+            "num_envs": 64,
+            "num_steps": 64,
+            "num_minibatches": 16,
+            "update_epochs": 10,
+            "normalize_obs": True,
+            "normalize_reward": True,
+            "total_steps": 1_000_000,
+        },
+    },
+    "spo": {"gymnax/CartPole-v1": _CARTPOLE, "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000}},
+    "mdpo": {
+        "gymnax/CartPole-v1": _CARTPOLE,
+        "brax/halfcheetah": {"normalize_obs": True, "normalize_reward": True, "total_steps": 1_500_000},
+    },
+    "td3": {"gymnax/Pendulum-v1": _PENDULUM},
+    "sac": {"gymnax/Pendulum-v1": _PENDULUM},
+    "mdpo_off_policy": {"gymnax/Pendulum-v1": _PENDULUM},
+    "staq": {
+        "gymnax/CartPole-v1": _STAQ_SMALL,
+        "gymnax/Acrobot-v1": _STAQ_SMALL,
+        "gymnax/MountainCar-v0": _STAQ_PUBLISHED,
+        "gymnax/Asterix-MinAtar": _STAQ_MINATAR,
+        "gymnax/Breakout-MinAtar": _STAQ_MINATAR,
+        "gymnax/Freeway-MinAtar": _STAQ_MINATAR,
+        "gymnax/SpaceInvaders-MinAtar": _STAQ_MINATAR,
+    },
+    "fast_td3": {
+        "gymnax/Pendulum-v1": _FAST_PENDULUM,
+        "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
+        "mjx/InvertedPendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 40.0, "total_steps": 200_000},
+        "mjx/InvertedDoublePendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 350.0, "total_steps": 200_000},
+        "playground/CartpoleBalance": {
+            **_FAST_ROBOT,
+            "gamma": 0.99,
+            "v_min": 0.0,
+            "v_max": 100.0,
+            "total_steps": 300_000,
+        },
+        "playground/G1JoystickFlatTerrain": _JOYSTICK,
+        "playground/G1JoystickRoughTerrain": _JOYSTICK,
+        "playground/T1JoystickFlatTerrain": _JOYSTICK,
+        "playground/T1JoystickRoughTerrain": _JOYSTICK,
+        "playground/CheetahRun": {
+            **_FAST_TD3_PUBLISHED,
+            "reset": "bank",  # a reset takes 200 steps of the physics
+            "v_min": -500.0,
+            "v_max": 500.0,
+            "n_step": 3,
+            "min_noise": 0.1,
+            "policy_noise": 0.1,
+        },
+        "playground/Go1JoystickFlatTerrain": _GO1,
+        "playground/Go1JoystickRoughTerrain": _GO1,
+        "playground/Go1Getup": _GO1,
+        "playground/LeapCubeReorient": {**_LEAP, "v_min": -50.0, "v_max": 50.0, "n_step": 3},
+        "playground/LeapCubeRotateZAxis": _LEAP,
+    },
+    "fast_sac": {
+        "gymnax/Pendulum-v1": _FAST_PENDULUM,
+        "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
+        "playground/G1JoystickFlatTerrain": _FAST_SAC_PUBLISHED,
+        "playground/G1JoystickRoughTerrain": _FAST_SAC_PUBLISHED,
+    },
+}
+
+
+def get(algorithm: str, env_id: str) -> dict[str, Any]:
+    """The preset of an algorithm for an environment, empty if there is none."""
+    return dict(PRESETS.get(algorithm, {}).get(env_id, {}))

@@ -1,0 +1,313 @@
+"""The host side of a run: compiled chunks, and between them progress, log, evaluation and checkpoints."""
+
+import contextlib
+import dataclasses
+import math
+import platform
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from signal import Signals
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from ..core import guard, memory
+from ..core.algorithm import Algorithm, State, seed_key
+from ..core.evaluation import evaluator
+from ..core.training import advance
+from . import checkpoint, plotting, recording, run_folder, signals
+from .console import make_console, progress
+from .logs import RunLog
+
+
+class NonFiniteError(RuntimeError):
+    """A run stopped at a NaN or an infinity; the message says where it was met and what the last good checkpoint is."""
+
+
+class Interrupted(Exception):
+    """A run stopped on a signal, after saving a checkpoint.
+
+    Attributes:
+      signal_number: which signal.
+      folder: the run folder.
+    """
+
+    def __init__(self, signal_number: int, folder: Path):
+        super().__init__(Signals(signal_number).name)
+        self.signal_number, self.folder = signal_number, folder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What concerns the run and not the algorithm.
+
+    Attributes:
+      folder: the run folder; or a function that makes it, which is called when everything has compiled.
+      title: of the curve and of the progress bar.
+      seed: of the whole run.
+      num_seeds: seeds trained side by side in one program; with 1 the State has no seed axis.
+      num_logs: rows of the log; also how often a signal is looked for.
+      num_evals: evaluations and checkpoints, at evenly spaced rows.
+      eval_episodes: episodes in one evaluation, per seed.
+      record: whether to record an episode at the end, where the environment can be drawn.
+      save_replay: whether checkpoints hold the replay. Without it they are small, and a resumed run begins with a
+        replay of random actions: it is not the run that never stopped.
+      description: what `config.json` is to say of the run, see `run_folder`; written once a resume has succeeded.
+    """
+
+    folder: Path | Callable[[], Path]
+    title: str
+    seed: int = 0
+    num_seeds: int = 1
+    num_logs: int = 100
+    num_evals: int = 10
+    eval_episodes: int = 16
+    record: bool = True
+    save_replay: bool = True
+    description: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a finished run left behind.
+
+    Attributes:
+      folder: the run folder.
+      eval_returns: of the last evaluation, `[num_seeds]`.
+      compile_seconds: tracing and compiling everything.
+      run_seconds: the training alone.
+      files: what to look at.
+      problems: sentences about what could not be made.
+    """
+
+    folder: Path
+    eval_returns: np.ndarray
+    compile_seconds: float
+    run_seconds: float
+    files: list[Path]
+    problems: list[str]
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on, and the device."""
+    packages = ("jax", "jaxlib", "flax", "optax", "brax", "mujoco-mjx", "gymnax")
+    found = {"onejit": metadata.version("onejit"), "python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in packages} | {"device": jax.devices()[0].device_kind}
+
+
+class _Programs:
+    """The three compiled programs of a run, each traced once."""
+
+    def __init__(self, algorithm: Algorithm, settings: Settings):
+        start = time.perf_counter()
+        many, num_seeds = settings.num_seeds > 1, settings.num_seeds
+        batched = jax.vmap if many else (lambda f, **_: f)
+
+        def keys_of(key):
+            keys = jax.random.split(key, num_seeds + 1)
+            # Seeds are evaluated from start states of their own, the same ones each time.
+            return (keys[1:], jax.random.split(keys[0], num_seeds)) if many else (keys[1], keys[0])
+
+        def chunk(state, num_iterations):
+            return advance(algorithm, state, num_iterations)
+
+        init = batched(algorithm.init)
+        chunk = batched(chunk, in_axes=(0, None))
+        evaluate = batched(evaluator(algorithm, num_episodes=settings.eval_episodes))
+        key = seed_key(settings.seed)
+        shapes = jax.eval_shape(keys_of, key)
+        self.state_shape = jax.eval_shape(init, shapes[0])
+        _require_memory(algorithm, settings, self.state_shape)
+        self.init_keys, self.eval_keys = keys_of(key)
+        self.init = jax.jit(init).lower(self.init_keys).compile()
+        count = jax.ShapeDtypeStruct((), jnp.int32)
+        self.chunk = jax.jit(chunk, donate_argnums=0).lower(self.state_shape, count).compile()
+        self.evaluate = jax.jit(evaluate).lower(self.state_shape, self.eval_keys).compile()
+        _require_room(settings, {"start": self.init, "train": self.chunk, "evaluate": self.evaluate})
+        self.compile_seconds = time.perf_counter() - start
+
+
+def _require_memory(algorithm: Algorithm, settings: Settings, state_shape: State) -> None:
+    """Refuses more seeds, or more episodes in an evaluation, than the device has room for.
+
+    Raises:
+      ConfigError: with the bytes needed and there.
+    """
+    seeds, episodes = settings.num_seeds, settings.eval_episodes
+    # States and observations, before and after a step.
+    each = 2.0 * memory.tree_bytes(jax.eval_shape(algorithm.env.reset, jax.random.key(0)))
+    what = f"an evaluation of {episodes:,} episodes for each of {seeds:,} seeds"
+    memory.require(
+        settings,
+        memory.Part(("num_seeds",), memory.tree_bytes(state_shape), f"the State of {seeds:,} seeds"),
+        memory.Part(("eval_episodes", "num_seeds"), each * episodes * seeds, what),
+    )
+
+
+def _require_room(settings: Settings, programs: dict[str, Any]) -> None:
+    """Refuses programs that take more memory, with all that is intermediate, than the device has.
+
+    Raises:
+      ConfigError: with the bytes needed and there.
+    """
+    for verb, program in programs.items():
+        analysis = program.memory_analysis()
+        if analysis is not None:
+            needed = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+            fields = ("num_seeds", "eval_episodes") if verb == "evaluate" else ("num_seeds",)
+            part = memory.Part(fields, needed - analysis.alias_size_in_bytes, f"the program to {verb}")
+            memory.require(settings, part)
+
+
+def run(
+    algorithm: Algorithm,
+    settings: Settings,
+    *,
+    total_iterations: int,
+    resume: bool = False,
+    console: Console | None = None,
+) -> Result:
+    """Trains, and leaves a run folder behind: log, curve, checkpoints (the last and the best) and a recording.
+
+    Args:
+      algorithm: as `algos.<name>.make` returns it; its config is the run's.
+      settings: what concerns the run.
+      total_iterations: calls of `algorithm.step` in the whole run.
+      resume: continue from the last checkpoint in the folder. Traced hyperparameters are taken from algorithm.config.
+      console: where progress goes.
+
+    Raises:
+      Interrupted: on SIGHUP, SIGINT or SIGTERM, after a checkpoint was saved at the next border of a chunk.
+      NonFiniteError: a NaN or infinity was met; the last good checkpoint stands.
+      checkpoint.CheckpointError: the checkpoint to resume from is damaged or of another run.
+      checkpoint.CheckpointWriteError: a checkpoint could not be written; those before it stand.
+      run_folder.RunFolderError: the folder cannot be written, or another process is running there.
+    """
+    console = console or make_console()
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(signals.watched())
+        if resume:
+            stack.enter_context(run_folder.locked(settings.folder))
+        with console.status("compiling"):
+            programs = _Programs(algorithm, settings)
+        folder = settings.folder() if callable(settings.folder) else settings.folder
+        if not resume:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(run_folder.locked(folder))
+            _describe(folder, settings)
+        saves = folder / "checkpoints"
+        checkpoint.clean(saves)
+        state, iteration, waiting = _start(algorithm, programs, settings, saves, resume)
+        if resume:
+            _describe(folder, settings)
+        stop.can_save = True
+        log = stack.enter_context(contextlib.closing(RunLog(folder, algorithm.steps_after(iteration), waiting)))
+        state, eval_returns, run_seconds = _train(
+            algorithm, programs, settings, state, iteration, total_iterations, folder, log, stop, console
+        )
+    files, problems = _finish(algorithm, settings, folder, programs, state, eval_returns)
+    return Result(folder, eval_returns, programs.compile_seconds, run_seconds, files, problems)
+
+
+def _train(algorithm, programs, settings, state, iteration, total_iterations, folder, log, stop, console):
+    """The chunks; returns the State, the last evaluation's returns `[num_seeds]`, and the seconds of training."""
+    saves = folder / "checkpoints"
+    chunk = max(1, math.ceil(total_iterations / settings.num_logs))
+    eval_every = chunk * max(1, math.ceil(math.ceil(total_iterations / chunk) / max(1, settings.num_evals)))
+    run_seconds, eval_returns, told = 0.0, None, False
+
+    def evaluate():
+        return jax.device_get(programs.evaluate(state, programs.eval_keys))
+
+    with progress(console, settings.title) as report:
+        while iteration < total_iterations:
+            start, before = time.perf_counter(), iteration
+            iteration = min(iteration - iteration % chunk + chunk, total_iterations)
+            state, metrics = programs.chunk(state, jnp.int32(iteration - before))
+            metrics = jax.device_get(metrics)
+            seconds = time.perf_counter() - start
+            run_seconds += seconds
+            _stop_if_not_finite(state, saves)
+            steps = algorithm.steps_per_iteration * (iteration - before)
+            metrics["charts/sps"] = np.float64(steps * settings.num_seeds / seconds)
+            at_end, stopping = iteration == total_iterations, bool(stop)
+            saving = iteration // eval_every > before // eval_every or at_end or stopping
+            if saving:
+                metrics |= evaluate()
+                eval_returns = np.atleast_1d(metrics["eval/episodic_return"])
+            log.write(algorithm.steps_after(iteration), metrics, retry=saving)
+            if saving:
+                # First the row: a kill before the checkpoint leaves one too many, which a resume takes away again.
+                log.flush(sync=True)
+                _save(saves, iteration, state, algorithm, settings, float(eval_returns.mean()), log.waiting)
+            report(iteration / total_iterations, algorithm.steps_after(iteration), metrics)
+            if log.problem and not told:
+                console.print(log.problem, markup=False)
+                told = True
+            if stopping and not at_end:
+                raise Interrupted(stop.received[0], folder)
+    if eval_returns is None:  # nothing was left to do
+        eval_returns = np.atleast_1d(evaluate()["eval/episodic_return"])
+    return state, eval_returns, run_seconds
+
+
+def _describe(folder: Path, settings: Settings) -> None:
+    if settings.description:
+        run_folder.write(folder, settings.description)
+
+
+def _start(algorithm, programs, settings, saves, resume) -> tuple[State, int, list]:
+    """The State to begin with, its iteration, and rows of the log that could not be written yet."""
+    if not resume:
+        return programs.init(programs.init_keys), 0, []
+    last = run_folder.last_checkpoint(saves)
+    like = programs.state_shape if settings.save_replay else programs.init(programs.init_keys)
+    state = checkpoint.restore(last, like)
+    config = algorithm.config.as_leaves()
+    if settings.num_seeds > 1:
+        config = jax.tree.map(lambda x: jnp.broadcast_to(x, (settings.num_seeds, *x.shape)), config)
+    known = run_folder.read_metadata(last)
+    return state._replace(config=config), known["iteration"], known["waiting"]
+
+
+def _save(saves, iteration, state, algorithm, settings, score, waiting) -> None:
+    """Saves, and keeps two checkpoints: this one and the best so far by evaluated return."""
+    known = {"iteration": iteration, "eval_return": score, "waiting": waiting}
+    known["run"] = run_folder.identity(settings.description) if settings.description else {}
+    without = () if settings.save_replay else algorithm.replay
+    last = checkpoint.save(saves, iteration, state, known, without=without)
+    checkpoint.prune(saves, {last, run_folder.best_checkpoint(saves)})
+
+
+def _stop_if_not_finite(state: State, saves: Path) -> None:
+    found = guard.describe(jax.device_get(state.learner.fault))
+    if found:
+        good = checkpoint.checkpoints(saves)
+        kept = f"the last good checkpoint is {good[-1]}" if good else "there was no checkpoint yet"
+        raise NonFiniteError(f"{found}; parameters and statistics were kept as they were before it, {kept}")
+
+
+def _finish(algorithm, settings, folder, programs, state, eval_returns) -> tuple[list[Path], list[str]]:
+    files, problems = [], []
+    try:
+        files.append(plotting.plot_curve(folder, settings.title))
+        if settings.record and getattr(algorithm.env, "mj_model", None) is not None:
+            if settings.num_seeds > 1:
+                best = int(np.argmax(eval_returns))
+                state = jax.tree.map(lambda x: x[best], state)
+
+            def act(obs, key):
+                return algorithm.act(state, obs, key, True)
+
+            key = programs.eval_keys[best] if settings.num_seeds > 1 else programs.eval_keys
+            states = recording.record_episode(algorithm.env, act, key)
+            drawn, problems = recording.save_recording(folder, algorithm.env, states)
+            files += drawn
+    except OSError as error:
+        problems.append(f"not all could be drawn: {error.filename or folder}: {error.strerror or error}")
+    return files, problems

@@ -1,0 +1,1 @@
+"""The off-policy loop, and what several papers on it share."""

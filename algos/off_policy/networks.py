@@ -1,0 +1,126 @@
+"""Networks of the off-policy algorithms: actors that see observations, ensembles of critics that see actions too."""
+
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ...envs import Space
+from ..core.networks import MLP, Gaussian, actor_obs, critic_obs, dense, make_torso
+from .collection import DTYPES
+
+
+class DeterministicActor(nn.Module):
+    """A torso, and a layer with tanh: observations to actions in [−1, 1]^d, `[..., d]`."""
+
+    torso: nn.Module
+    size: int
+    initialiser: str = "uniform"
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, obs: Any) -> chex.Array:
+        x = self.torso(actor_obs(obs)).astype(jnp.float32)
+        return jnp.tanh(dense(self.size, self.initialiser, self.scale)(x))
+
+
+class SquashedGaussianActor(nn.Module):
+    """A torso, and a layer that puts out a `Gaussian` over what goes into a tanh, both parts `[..., d]`.
+
+    log_std runs smoothly between its bounds: min + ½·(max − min)·(1 + tanh(output)).
+    """
+
+    torso: nn.Module
+    size: int
+    log_std_bounds: tuple[float, float]
+    initialiser: str = "uniform"
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, obs: Any) -> Gaussian:
+        x = self.torso(actor_obs(obs)).astype(jnp.float32)
+        mean, raw = jnp.split(dense(2 * self.size, self.initialiser, self.scale)(x), 2, axis=-1)
+        low, high = self.log_std_bounds
+        return Gaussian(mean, low + 0.5 * (high - low) * (1.0 + jnp.tanh(raw)))
+
+
+class CategoricalActor(nn.Module):
+    """A torso, and a layer of logits `[..., n]`."""
+
+    torso: nn.Module
+    size: int
+    initialiser: str = "uniform"
+
+    @nn.compact
+    def __call__(self, obs: Any) -> chex.Array:
+        return dense(self.size, self.initialiser, 0.01)(self.torso(actor_obs(obs)).astype(jnp.float32))
+
+
+class ActionCritic(nn.Module):
+    """Q(s, a) for actions in [−1, 1]^d: `[...]`, or the logits of a categorical Q, `[..., size]`, if size is above 1.
+
+    Sees the privileged part of a dict observation; flattens observations.
+    """
+
+    torso: nn.Module
+    size: int = 1
+    initialiser: str = "uniform"
+
+    @nn.compact
+    def __call__(self, obs: Any, action: chex.Array) -> chex.Array:
+        obs = critic_obs(obs)
+        inputs = jnp.concatenate([obs.reshape(*action.shape[:-1], -1), action], axis=-1)
+        q = dense(self.size, self.initialiser)(self.torso(inputs).astype(jnp.float32))
+        return q if self.size > 1 else jnp.squeeze(q, axis=-1)
+
+
+class DiscreteCritic(nn.Module):
+    """Q(s, ·) of all n actions, `[..., n]`. Sees the privileged part of a dict observation, unless told otherwise."""
+
+    torso: nn.Module
+    size: int
+    initialiser: str = "uniform"
+    privileged: bool = True
+
+    @nn.compact
+    def __call__(self, obs: Any) -> chex.Array:
+        obs = critic_obs(obs) if self.privileged else actor_obs(obs)
+        return dense(self.size, self.initialiser)(self.torso(obs).astype(jnp.float32))
+
+
+class Networks(NamedTuple):
+    """What an off-policy algorithm needs of its networks.
+
+    Attributes:
+      actor: a module, observations to actions or to the parameters of a distribution.
+      critic: a module, (observations, actions) or observations to Q-values; algorithms use an ensemble of it.
+    """
+
+    actor: nn.Module
+    critic: nn.Module
+
+
+def torso(space: Space, hidden_sizes: tuple[int, ...], config: Any) -> nn.Module:
+    """The layers before a head, as an off-policy config says."""
+    options = {"layer_norm": config.layer_norm, "dtype": DTYPES[config.dtype]}
+    return make_torso(space, hidden_sizes, config.activation, config.initialiser, **options)
+
+
+def action_critic(config: Any, size: int = 1) -> ActionCritic:
+    """A critic of observations and actions, as an off-policy config says."""
+    options = {"layer_norm": config.layer_norm, "dtype": DTYPES[config.dtype]}
+    return ActionCritic(
+        MLP(config.critic_hidden_sizes, config.activation, config.initialiser, **options), size, config.initialiser
+    )
+
+
+def init_ensemble(critic: nn.Module, key: chex.PRNGKey, size: int, *inputs: Any) -> Any:
+    """Parameters of `size` critics that start apart, leaves `[size, ...]`."""
+    return jax.vmap(lambda key: critic.init(key, *inputs))(jax.random.split(key, size))
+
+
+def apply_ensemble(critic: nn.Module, params: Any, *inputs: Any) -> chex.Array:
+    """The critics' outputs, `[size, ...]`."""
+    return jax.vmap(lambda each: critic.apply(each, *inputs))(params)

@@ -1,0 +1,1 @@
+"""The on-policy loop: what PPO, SPO and MDPO share."""

@@ -1,0 +1,1 @@
+"""Environments of MuJoCo models on MJX, and pictures of them."""

@@ -1,0 +1,102 @@
+"""Times purejaxrl's PPO on a case of bench_train.py; run by bench_peers.py with the Python of rejax's environment.
+
+`python scripts/evidence/bench_purejaxrl.py CASE SEED CHECKOUT` prints one JSON line with the keys of bench_train.py.
+The code is that of the checkout, of which three things are changed when it is read: layers of 256 become 64, Brax's
+backend becomes spring, and navix, which it imports and does not need here, is left out. Its return is that of the
+training episodes that ended in the second half of the run.
+"""
+
+import importlib
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import numpy as np
+
+COMMON = {
+    "LR": 1e-3,
+    "NUM_ENVS": 64,
+    "NUM_STEPS": 32,
+    "UPDATE_EPOCHS": 4,
+    "NUM_MINIBATCHES": 4,
+    "GAMMA": 0.99,
+    "GAE_LAMBDA": 0.95,
+    "CLIP_EPS": 0.2,
+    "ENT_COEF": 0.01,
+    "VF_COEF": 0.5,
+    "MAX_GRAD_NORM": 0.5,
+    "ACTIVATION": "tanh",
+    "ANNEAL_LR": False,
+    "NORMALIZE_ENV": False,
+}
+# In each file: what is replaced, by what, and how often it must be there.
+CHANGES = {
+    "wrappers.py": (('"positional"', '"spring"', 1),),
+    "ppo_continuous_action.py": (("256, kernel_init", "64, kernel_init", 4),),
+}
+CASES = {
+    "ppo_cartpole": ("ppo.py", {**COMMON, "ENV_NAME": "CartPole-v1", "TOTAL_TIMESTEPS": 499_712}),
+    "ppo_halfcheetah": ("ppo_continuous_action.py", {**COMMON, "ENV_NAME": "halfcheetah", "TOTAL_TIMESTEPS": 102_400}),
+}
+
+
+def load(checkout: Path, file: str) -> types.ModuleType:
+    """The module in a file of the checkout, with the changes that the docstring names, made in copies."""
+    sys.modules["navix"] = types.ModuleType("navix")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("wrappers.py", file):
+            source = (checkout / "purejaxrl" / name).read_text()
+            for old, new, count in CHANGES.get(name, ()):
+                if source.count(old) != count:
+                    sys.exit(f"{checkout / name}: expected {old!r} {count} times, found {source.count(old)}")
+                source = source.replace(old, new)
+            (Path(folder) / name).write_text(source)
+        sys.path.insert(0, folder)
+        return importlib.import_module(file.removesuffix(".py"))
+
+
+def main(name: str, seed: int, checkout: Path) -> None:
+    """Compiles and runs a case, and prints its line."""
+    file, config = CASES[name]
+    train = load(checkout, file).make_train(dict(config))  # makes the environment, which is not timed elsewhere either
+    start = time.perf_counter()
+    compiled = jax.jit(train).lower(jax.random.PRNGKey(seed)).compile()
+    compile_s = time.perf_counter() - start
+    start, cpu = time.perf_counter(), time.process_time()
+    info = jax.block_until_ready(compiled(jax.random.PRNGKey(seed)))["metrics"]
+    run_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+    last = slice(len(info["returned_episode"]) // 2, None)
+    returns = np.asarray(info["returned_episode_returns"][last])[np.asarray(info["returned_episode"][last])]
+    steps = config["TOTAL_TIMESTEPS"]
+    packages = ("jax", "jaxlib", "flax", "optax", "brax", "gymnax", "distrax")
+    commit = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    versions = {
+        "purejaxrl": commit.stdout.strip(),
+        "python": platform.python_version(),
+        **{each: metadata.version(each) for each in packages},
+    }
+    result = {
+        "peer": "purejaxrl",
+        "case": name,
+        "seed": seed,
+        "seeds": 1,
+        "steps": steps,
+        "compile_s": round(compile_s, 2),
+        "run_s": round(run_s, 3),
+        "cpu_s": round(cpu_s, 3),
+        "steps_per_s": round(steps / run_s),
+        "final_return": round(float(returns.mean()), 1),
+        "versions": versions | {"device": jax.devices()[0].device_kind},
+    }
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
