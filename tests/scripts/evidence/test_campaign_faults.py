@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "evidence" / "campaign_faults.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "evidence" / "campaign_faults.py"
 
 
 def test_a_trial_is_run_once_and_the_table_names_what_is_neither(tmp_path):

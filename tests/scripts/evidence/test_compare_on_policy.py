@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "evidence" / "compare_on_policy.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "evidence" / "compare_on_policy.py"
 
 
 def test_a_cell_is_trained_once_and_drawn(tmp_path):

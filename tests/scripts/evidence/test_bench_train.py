@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-SCRIPTS = Path(__file__).parents[2] / "scripts" / "evidence"
+SCRIPTS = Path(__file__).parents[3] / "scripts" / "evidence"
 KEYS = {"peer", "case", "compile_s", "run_s", "cpu_s", "steps_per_s", "final_return", "versions"}
 
 

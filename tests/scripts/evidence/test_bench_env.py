@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "evidence" / "bench_env.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "evidence" / "bench_env.py"
 
 
 def test_a_cell_is_measured_once(tmp_path):

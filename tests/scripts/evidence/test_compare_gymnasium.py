@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "evidence" / "compare_gymnasium.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "evidence" / "compare_gymnasium.py"
 
 
 def test_inverted_pendulum_agrees_step_by_step(tmp_path):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "evidence" / "compare_staq.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "evidence" / "compare_staq.py"
 
 
 def test_the_oscillation_is_worked_out_from_the_files(tmp_path):
