@@ -1,6 +1,7 @@
 """Reinforcement-learning algorithms in pure JAX.
 
-A whole training run, environment included, is one compiled program. Three layers that can be used apart:
+A whole training run, environment included, is one compiled program. Three layers that can be used
+apart:
 
 * `onejit.losses`: loss functions over arrays.
 * `onejit.envs`: environments that run on the accelerator, behind one functional contract.

@@ -1,11 +1,13 @@
-"""FastSAC (Seo et al., 2025, arXiv 2512.01996): SAC with FastTD3's categorical critics and large minibatches.
+"""FastSAC (Seo et al., 2025, arXiv 2512.01996): SAC with FastTD3's categorical critics and large
+minibatches.
 
-As released with holosoma (`fast_sac.py` as of 2026-01): layer normalisation and SiLU, each critic regresses to its own
-projected target, the actor climbs the mean of the critics, the entropy bonus enters the target as part of the reward,
-before the projection, and the temperature moves with every critic update. One `step` is as in FastTD3.
+As released with holosoma (`fast_sac.py` as of 2026-01): layer normalisation and SiLU, each critic
+regresses to its own projected target, the actor climbs the mean of the critics, the entropy bonus
+enters the target as part of the reward, before the projection, and the temperature moves with every
+critic update. One `step` is as in FastTD3.
 
-Differs from the released code in what FastTD3 lists here, in that actions fill the environment's bounds (no scales per
-joint), and in that minibatches are not augmented by symmetry.
+Differs from the released code in what FastTD3 lists here, in that actions fill the environment's
+bounds (no scales per joint), and in that minibatches are not augmented by symmetry.
 """
 
 from functools import partial
@@ -23,7 +25,13 @@ from .core.networks import actor_space
 from .fast_td3 import CategoricalConfig
 from .off_policy import actor_critic, loop
 from .off_policy.actor_critic import Batch, Learner
-from .off_policy.networks import Networks, SquashedGaussianActor, action_critic, apply_ensemble, torso
+from .off_policy.networks import (
+    Networks,
+    SquashedGaussianActor,
+    action_critic,
+    apply_ensemble,
+    torso,
+)
 from .sac import init_learner, make_policy
 
 __all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
@@ -34,22 +42,34 @@ class Config(CategoricalConfig):
     """Hyperparameters of FastSAC; sizes that suit a laptop. The published ones are presets."""
 
     gamma: float = traced(0.97, "Discount per environment step.", low=0, high=1)
-    tau: float = traced(0.125, "Weight of the new parameters in the target networks.", above=0, high=1)
+    tau: float = traced(
+        0.125, "Weight of the new parameters in the target networks.", above=0, high=1
+    )
     v_min: float = traced(-20.0, "The smallest return that the critics can express.")
-    v_max: float = traced(20.0, "The largest; a discounted sum of the largest rewards is a good choice.")
+    v_max: float = traced(
+        20.0, "The largest; a discounted sum of the largest rewards is a good choice."
+    )
     weight_decay: float = traced(0.001, "Decay of AdamW, for all parameters.", low=0)
     num_envs: int = static(64, "Environments that are stepped together.", low=1)
     batch_size: int = static(512, "Transitions in a minibatch.", low=1)
     num_updates: int = static(4, "Critic updates per vector step.", low=1)
     policy_delay: int = static(4, "Critic updates per actor update.", low=1)
     normalize_obs: bool = static(True, "Whether observations are normalised by running statistics.")
-    actor_hidden_sizes: tuple[int, ...] = static((128, 64, 32), "Widths of the actor's hidden layers.", low=1)
-    critic_hidden_sizes: tuple[int, ...] = static((192, 96, 48), "Widths of the critics' hidden layers.", low=1)
-    activation: str = static("silu", "Activation of all networks.", choices=("silu", "relu", "elu", "tanh"))
+    actor_hidden_sizes: tuple[int, ...] = static(
+        (128, 64, 32), "Widths of the actor's hidden layers.", low=1
+    )
+    critic_hidden_sizes: tuple[int, ...] = static(
+        (192, 96, 48), "Widths of the critics' hidden layers.", low=1
+    )
+    activation: str = static(
+        "silu", "Activation of all networks.", choices=("silu", "relu", "elu", "tanh")
+    )
     layer_norm: bool = static(True, "Whether the hidden layers are normalised.")
     initial_alpha: float = traced(0.001, "The temperature at the start.", above=0)
     target_entropy: float = traced(
-        0.0, "The policy's entropy that the temperature holds, in nats; inf stands for −d.", high=float("inf")
+        0.0,
+        "The policy's entropy that the temperature holds, in nats; inf stands for −d.",
+        high=float("inf"),
     )
 
     def optimiser(self) -> optax.GradientTransformation:
@@ -60,24 +80,34 @@ class Config(CategoricalConfig):
 def make_networks(env: Environment, config: Config) -> Networks:
     """An actor and a critic, as the config says."""
     layers = torso(actor_space(env), config.actor_hidden_sizes, config)
-    actor = SquashedGaussianActor(layers, env.action_space.shape[0], (-5.0, 0.0), config.initialiser, scale=0.0)
+    actor = SquashedGaussianActor(
+        layers, env.action_space.shape[0], (-5.0, 0.0), config.initialiser, scale=0.0
+    )
     return Networks(actor, action_critic(config, config.num_atoms))
 
 
 def critic_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
-    """One gradient step of each critic towards its own soft target, and of the temperature; then the targets follow."""
+    """One gradient step of each critic towards its own soft target, and of the temperature; then
+    the targets follow.
+    """
     distribution = networks.actor.apply(learner.params["actor"], batch.next_obs)
     next_action, next_log_prob = sac.sample_action(distribution, key)
-    next_logits = apply_ensemble(networks.critic, learner.targets["critic"], batch.next_obs, next_action)
+    next_logits = apply_ensemble(
+        networks.critic, learner.targets["critic"], batch.next_obs, next_action
+    )
     # The soft target without its Q: what is left is a reward.
     alpha = jnp.exp(learner.params["log_alpha"])
-    reward = losses.sac_target(batch.reward, batch.discount, jnp.zeros_like(batch.reward), next_log_prob, alpha=alpha)
+    reward = losses.sac_target(
+        batch.reward, batch.discount, jnp.zeros_like(batch.reward), next_log_prob, alpha=alpha
+    )
     target = fast_td3.projected(next_logits, reward, batch.discount, config.support)
     learner, metrics = fast_td3.descend_critics(learner, batch, target, networks, config)
     entropy_target = sac.target_entropy(networks, learner, batch, config)
-    learner, temperature_metrics = sac.temperature_update(learner, next_log_prob, entropy_target, config)
+    learner, temperature_metrics = sac.temperature_update(
+        learner, next_log_prob, entropy_target, config
+    )
     return actor_critic.follow(learner, "critic", config), metrics | temperature_metrics
 
 
@@ -89,7 +119,9 @@ def actor_update(
 
     def loss(params):
         action, log_prob = sac.sample_action(networks.actor.apply(params, batch.obs), key)
-        q = jnp.mean(fast_td3.mean_q(networks, learner.params["critic"], batch.obs, action, config), axis=0)
+        q = jnp.mean(
+            fast_td3.mean_q(networks, learner.params["critic"], batch.obs, action, config), axis=0
+        )
         actor_loss = jnp.mean(losses.sac_actor_loss(log_prob, q, alpha=alpha))
         return actor_loss, {"losses/actor_loss": actor_loss, "losses/entropy": -jnp.mean(log_prob)}
 
@@ -99,7 +131,9 @@ def actor_update(
 update = partial(actor_critic.update, critic_update=critic_update, actor_update=actor_update)
 
 
-def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:
+def make(
+    env: Environment, config: Config | None = None, networks: Networks | None = None
+) -> Algorithm:
     """FastSAC on an environment.
 
     Args:

@@ -1,10 +1,11 @@
-"""Soft Actor-Critic (Haarnoja et al., 2018, arXiv 1812.05905) with twin critics and automatic temperature.
+"""Soft Actor-Critic (Haarnoja et al., 2018, arXiv 1812.05905) with twin critics and automatic
+temperature.
 
-For discrete actions it is that of Christodoulou (2019, arXiv 1910.07207): expectations over all actions in place of
-samples. One `step` is policy_delay/num_updates vector steps (at least one) of num_envs environments, num_updates
-critic updates for each, and one update of actor and temperature per policy_delay of these.
-Differs from the published code in that log_std is bounded smoothly, by a tanh, instead of clipped, and that the
-minibatch of the temperature's update is the actor's.
+For discrete actions it is that of Christodoulou (2019, arXiv 1910.07207): expectations over all
+actions in place of samples. One `step` is policy_delay/num_updates vector steps (at least one) of
+num_envs environments, num_updates critic updates for each, and one update of actor and temperature
+per policy_delay of these. Differs from the published code in that log_std is bounded smoothly, by a
+tanh, instead of clipped, and that the minibatch of the temperature's update is the actor's.
 """
 
 import math
@@ -19,7 +20,14 @@ from .. import losses
 from ..envs import Discrete, Environment
 from .core.algorithm import Algorithm, Metrics
 from .core.config import configclass, traced
-from .core.networks import Gaussian, actor_space, critic_space, make_head, sample_gaussian, sample_obs
+from .core.networks import (
+    Gaussian,
+    actor_space,
+    critic_space,
+    make_head,
+    sample_gaussian,
+    sample_obs,
+)
 from .off_policy import actor_critic, loop
 from .off_policy.actor_critic import Batch, Learner, OffPolicyConfig
 from .off_policy.loop import Policy
@@ -44,8 +52,8 @@ class Config(OffPolicyConfig):
     initial_alpha: float = traced(1.0, "The temperature at the start.", above=0)
     target_entropy: float = traced(
         float("inf"),
-        "The policy's entropy that the temperature holds, in nats; inf stands for −d with d continuous actions, and "
-        "½·log n with n discrete ones.",
+        "The policy's entropy that the temperature holds, in nats; inf stands for −d with d"
+        " continuous actions, and ½·log n with n discrete ones.",
         high=float("inf"),
     )
 
@@ -62,10 +70,16 @@ def make_networks(env: Environment, config: Config) -> Networks:
     return Networks(actor, action_critic(config))
 
 
-def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config) -> Learner:
+def init_learner(
+    key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config
+) -> Learner:
     """Fresh parameters, two critics and their targets, temperature, optimisers and statistics."""
     obs = sample_obs(env)
-    inputs = (obs,) if isinstance(env.action_space, Discrete) else (obs, jnp.zeros(env.action_space.shape))
+    inputs = (
+        (obs,)
+        if isinstance(env.action_space, Discrete)
+        else (obs, jnp.zeros(env.action_space.shape))
+    )
     actor_key, critic_key = jax.random.split(key)
     params = {
         "actor": networks.actor.init(actor_key, obs),
@@ -80,21 +94,28 @@ def evaluate_policy(
 ) -> tuple[chex.Array, chex.Array]:
     """log π and the smaller of the critics' Q at the policy's actions, both `[B]`.
 
-    Of one sampled action each if the policy is a `Gaussian`; expectations over all actions if it is logits: of each
-    action's smaller Q, as Christodoulou and the code released with the paper take them.
+    Of one sampled action each if the policy is a `Gaussian`; expectations over all actions if it is
+    logits: of each action's smaller Q, as Christodoulou and the code released with the paper take
+    them.
     """
     distribution = networks.actor.apply(actor_params, obs)
     if isinstance(distribution, Gaussian):
         action, log_prob = sample_action(distribution, key)
-        return log_prob, jnp.min(apply_ensemble(networks.critic, critic_params, obs, action), axis=0)
+        return log_prob, jnp.min(
+            apply_ensemble(networks.critic, critic_params, obs, action), axis=0
+        )
     q = jnp.min(apply_ensemble(networks.critic, critic_params, obs), axis=0)
-    return -losses.categorical_entropy(distribution), jnp.sum(jax.nn.softmax(distribution) * q, axis=-1)
+    return -losses.categorical_entropy(distribution), jnp.sum(
+        jax.nn.softmax(distribution) * q, axis=-1
+    )
 
 
 def sample_action(distribution: Gaussian, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
     """An action in [−1, 1]^d, differentiable, and log π of it in nats: `[..., d]` and `[...]`."""
     pre_tanh = sample_gaussian(key, distribution)
-    return jnp.tanh(pre_tanh), jnp.sum(losses.tanh_gaussian_log_prob(pre_tanh, *distribution), axis=-1)
+    return jnp.tanh(pre_tanh), jnp.sum(
+        losses.tanh_gaussian_log_prob(pre_tanh, *distribution), axis=-1
+    )
 
 
 def critic_update(
@@ -116,7 +137,9 @@ def descend_critics(
 
     def loss(params):
         q = q_of_action(networks, params, batch)
-        critic_loss = 0.5 * jnp.sum(jnp.mean(losses.td3_critic_loss(q, jnp.stack([target, target])), axis=1))
+        critic_loss = 0.5 * jnp.sum(
+            jnp.mean(losses.td3_critic_loss(q, jnp.stack([target, target])), axis=1)
+        )
         return critic_loss, {"losses/critic_loss": critic_loss, "losses/q": jnp.mean(q)}
 
     learner, metrics = actor_critic.descend(learner, "critic", loss, config)
@@ -153,7 +176,9 @@ def target_entropy(networks: Networks, learner: Learner, batch: Batch, config: A
     """config.target_entropy, or what inf stands for, in nats."""
     distribution = jax.eval_shape(networks.actor.apply, learner.params["actor"], batch.obs)
     gaussian = isinstance(distribution, Gaussian)
-    automatic = -float(distribution.mean.shape[-1]) if gaussian else 0.5 * math.log(distribution.shape[-1])
+    automatic = (
+        -float(distribution.mean.shape[-1]) if gaussian else 0.5 * math.log(distribution.shape[-1])
+    )
     return jnp.where(jnp.isinf(config.target_entropy), automatic, config.target_entropy)
 
 
@@ -163,7 +188,9 @@ def temperature_update(
     """One gradient step of the temperature towards where the policy's entropy is `target`."""
 
     def loss(log_alpha):
-        alpha_loss = jnp.mean(losses.sac_temperature_loss(log_alpha, log_prob, target_entropy=target))
+        alpha_loss = jnp.mean(
+            losses.sac_temperature_loss(log_alpha, log_prob, target_entropy=target)
+        )
         return alpha_loss, {"losses/alpha_loss": alpha_loss, "losses/alpha": jnp.exp(log_alpha)}
 
     return actor_critic.descend(learner, "log_alpha", loss, config)
@@ -194,14 +221,17 @@ def make_policy(env: Environment, networks: Networks) -> Policy:
     return Policy(explore, mode, logits=actor if isinstance(env.action_space, Discrete) else None)
 
 
-def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:
+def make(
+    env: Environment, config: Config | None = None, networks: Networks | None = None
+) -> Algorithm:
     """SAC on an environment.
 
     Args:
       env: a single environment, as `envs.make` gives it.
       config: the hyperparameters; `Config()` by default.
-      networks: own networks; by default those of `make_networks`. An actor that puts out a `Gaussian` goes with a
-        critic of (obs, action), one that puts out logits with a critic of obs.
+      networks: own networks; by default those of `make_networks`. An actor that puts out a
+        `Gaussian` goes with a critic of (obs, action), one that puts out logits with a critic of
+        obs.
 
     Raises:
       ConfigError: the config is not valid for the environment.

@@ -1,8 +1,10 @@
-"""Simple Policy Optimization (Xie et al., ICML 2025, arXiv 2401.16025): PPO with a quadratic penalty on the ratio.
+"""Simple Policy Optimization (Xie et al., ICML 2025, arXiv 2401.16025): PPO with a quadratic
+penalty on the ratio.
 
-One `step` is as in PPO. Differs from the released code as PPO does here: an episode that was cut by a time limit is
-bootstrapped from its true final observation, and the value loss is not clipped unless vf_clip_eps is set, as in the
-paper (the released code clips it at 0.2). adam_eps is 1e-5, as in PPO (released: 1e-8).
+One `step` is as in PPO. Differs from the released code as PPO does here: an episode that was cut by
+a time limit is bootstrapped from its true final observation, and the value loss is not clipped
+unless vf_clip_eps is set, as in the paper (the released code clips it at 0.2). adam_eps is 1e-5, as
+in PPO (released: 1e-8).
 """
 
 from functools import partial
@@ -33,8 +35,12 @@ class Config(OnPolicyConfig):
 def loss(
     params: Any, minibatch: Minibatch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[chex.Array, Metrics]:
-    """Policy loss + vf_coef · value loss − ent_coef · entropy, averaged to a scalar, and metrics of each sample."""
-    distribution, log_prob, advantage = policy_gradient.evaluate(params, minibatch, networks=networks, config=config)
+    """Policy loss + vf_coef · value loss − ent_coef · entropy, averaged to a scalar, and metrics of
+    each sample.
+    """
+    distribution, log_prob, advantage = policy_gradient.evaluate(
+        params, minibatch, networks=networks, config=config
+    )
     policy_loss = losses.spo_loss(log_prob, minibatch.log_prob, advantage, eps=config.eps)
     value_loss = policy_gradient.value_loss(params, minibatch, networks=networks, config=config)
     entropy = networks.head.entropy(key, distribution)
@@ -42,7 +48,9 @@ def loss(
         "losses/policy_loss": policy_loss,
         "losses/value_loss": value_loss,
         "losses/entropy": entropy,
-        "losses/clip_fraction": losses.clip_fraction(log_prob, minibatch.log_prob, clip_eps=config.eps),
+        "losses/clip_fraction": losses.clip_fraction(
+            log_prob, minibatch.log_prob, clip_eps=config.eps
+        ),
         **policy_gradient.drift_metrics(log_prob, minibatch.log_prob),
     }
     return jnp.mean(policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy), metrics
@@ -51,7 +59,9 @@ def loss(
 update = partial(policy_gradient.update, objectives={"losses/grad_norm": loss})
 
 
-def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:
+def make(
+    env: Environment, config: Config | None = None, networks: Networks | None = None
+) -> Algorithm:
     """SPO on an environment.
 
     Args:

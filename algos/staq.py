@@ -1,21 +1,26 @@
-"""StaQ: policy mirror descent with a growing stack of Q-functions (arXiv 2506.13862), for discrete actions.
+"""StaQ: policy mirror descent with a growing stack of Q-functions (arXiv 2506.13862), for discrete
+actions.
 
-The policy is a softmax of a weighted sum of the last `memory` Q-functions (`losses.staq_coefficients`); nothing else
-is learned but the next Q-function. One `step` is one iteration of mirror descent: num_steps vector steps of num_envs
-environments with the present policy, updates_per_step gradient steps of Q for each environment step, and a copy of Q
-on the stack. The stack is a ring of parameters of a fixed size, so that growing it changes no shape; entries not yet
-filled have weight 0. Policy evaluation needs the logits of the present policy, which does not change within an
-iteration, at every successor in the replay: they are cached and advanced by the recursion that the stack stands for,
-of which only the newest and the outgoing Q-function are evaluated. While the entropy weight is annealed the weights of
-all entries change, and the logits are computed anew with the whole stack (`q_stack.refresh`).
+The policy is a softmax of a weighted sum of the last `memory` Q-functions
+(`losses.staq_coefficients`); nothing else is learned but the next Q-function. One `step` is one
+iteration of mirror descent: num_steps vector steps of num_envs environments with the present
+policy, updates_per_step gradient steps of Q for each environment step, and a copy of Q on the
+stack. The stack is a ring of parameters of a fixed size, so that growing it changes no shape;
+entries not yet filled have weight 0. Policy evaluation needs the logits of the present policy,
+which does not change within an iteration, at every successor in the replay: they are cached and
+advanced by the recursion that the stack stands for, of which only the newest and the outgoing
+Q-function are evaluated. While the entropy weight is annealed the weights of all entries change,
+and the logits are computed anew with the whole stack (`q_stack.refresh`).
 
-Environments with a Box of actions are cut into a grid of `bins` values per dimension; actions are then numbers of the
-grid, also those of `act`, and `algorithm.env` is the environment that takes them.
+Environments with a Box of actions are cut into a grid of `bins` values per dimension; actions are
+then numbers of the grid, also those of `act`, and `algorithm.env` is the environment that takes
+them.
 
-Differs from the released code in that exactly `memory` networks are kept (it keeps one more, while its weights are for
-`memory`), in that the target is the expectation over the successor's actions and not one sample, in that minibatches
-are drawn with replacement, in that the output layer does not start at zero, and in that frames of MinAtar are not
-transposed. The first policy is uniform, as there.
+Differs from the released code in that exactly `memory` networks are kept (it keeps one more, while
+its weights are for `memory`), in that the target is the expectation over the successor's actions
+and not one sample, in that minibatches are drawn with replacement, in that the output layer does
+not start at zero, and in that frames of MinAtar are not transposed. The first policy is uniform, as
+there.
 """
 
 import math
@@ -39,7 +44,16 @@ from .off_policy.collection import Carry, ReplayConfig, Seen, make_collector
 from .off_policy.networks import DiscreteCritic, apply_ensemble, init_ensemble
 from .off_policy.q_stack import Stack, Weights
 
-__all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "policy_logits", "update"]
+__all__ = [
+    "Batch",
+    "Config",
+    "Learner",
+    "init_learner",
+    "make",
+    "make_networks",
+    "policy_logits",
+    "update",
+]
 
 
 @configclass
@@ -47,25 +61,45 @@ class Config(ReplayConfig):
     """Hyperparameters of StaQ; sizes that suit a laptop. The published ones are presets."""
 
     learning_rate: float = traced(1e-3, "Step size of Adam.", above=0)
-    tau: float = traced(1.0, "Weight of the new parameters in the target network; 1 copies.", above=0, high=1)
-    target_interval: int = traced(200, "Gradient steps after which the target network follows.", low=1)
-    kl_weight: float = traced(20.0, "λ, weight of the divergence from the previous policy.", low=0, high=1e4)
-    entropy_start: float = traced(2.0, "Weight of the entropy at the start, times log n for n actions.", above=0)
+    tau: float = traced(
+        1.0, "Weight of the new parameters in the target network; 1 copies.", above=0, high=1
+    )
+    target_interval: int = traced(
+        200, "Gradient steps after which the target network follows.", low=1
+    )
+    kl_weight: float = traced(
+        20.0, "λ, weight of the divergence from the previous policy.", low=0, high=1e4
+    )
+    entropy_start: float = traced(
+        2.0, "Weight of the entropy at the start, times log n for n actions.", above=0
+    )
     entropy_end: float = traced(0.4, "The same at the end of the annealing.", above=0)
-    anneal_fraction: float = traced(0.1, "Part of total_steps over which it falls linearly.", low=0, high=1)
-    epsilon: float = traced(0.05, "Probability of a uniformly random action while collecting.", low=0, high=1)
-    reward_scale: float = traced(10.0, "Rewards are multiplied by it before anything else.", above=0)
+    anneal_fraction: float = traced(
+        0.1, "Part of total_steps over which it falls linearly.", low=0, high=1
+    )
+    epsilon: float = traced(
+        0.05, "Probability of a uniformly random action while collecting.", low=0, high=1
+    )
+    reward_scale: float = traced(
+        10.0, "Rewards are multiplied by it before anything else.", above=0
+    )
     total_steps: int = traced(300_000, "Environment steps of the run.", low=1, high=2**31 - 1)
     memory: int = static(50, "Q-functions in the stack; M in the paper.", low=1)
     num_critics: int = static(2, "Q-functions that are learned side by side and averaged.", low=1)
     num_envs: int = static(16, "Environments that are stepped together.", low=1)
     num_steps: int = static(64, "Vector steps in an iteration.", low=1)
     updates_per_step: int = static(1, "Gradient steps per environment step.", low=1)
-    buffer_size: int = static(50_000, "Transitions that the replay holds, of all environments together.", low=1)
-    bins: int = static(2, "Values per dimension that continuous actions are cut into; 2 is bang-bang.", low=2)
+    buffer_size: int = static(
+        50_000, "Transitions that the replay holds, of all environments together.", low=1
+    )
+    bins: int = static(
+        2, "Values per dimension that continuous actions are cut into; 2 is bang-bang.", low=2
+    )
     hidden_sizes: tuple[int, ...] = static((64, 64), "Widths of the hidden layers.", low=1)
     activation: str = static("relu", "Activation of the networks.", choices=tuple(ACTIVATIONS))
-    initialiser: str = static("uniform", "Initialisation of the networks.", choices=tuple(INITIALISERS))
+    initialiser: str = static(
+        "uniform", "Initialisation of the networks.", choices=tuple(INITIALISERS)
+    )
 
     def validate(self, env: Environment) -> None:
         """Checks the fields, and that they go together and with the environment.
@@ -75,9 +109,13 @@ class Config(ReplayConfig):
         """
         super().validate(env)
         if not isinstance(env.action_space, Box) and env.action_space.n < 2:
-            raise ConfigError("env.action_space", env.action_space, "must have at least two actions")
+            raise ConfigError(
+                "env.action_space", env.action_space, "must have at least two actions"
+            )
         if self.buffer_size < self.num_envs * self.num_steps:
-            allowed = f"must hold an iteration, num_envs·num_steps = {self.num_envs * self.num_steps}"
+            allowed = (
+                f"must hold an iteration, num_envs·num_steps = {self.num_envs * self.num_steps}"
+            )
             raise ConfigError("buffer_size", self.buffer_size, allowed)
 
     def memory_parts(self, env: Environment) -> list[Part]:
@@ -85,9 +123,13 @@ class Config(ReplayConfig):
         obs = memory.space_bytes(env.observation_space)
         space = discretized(env, self).action_space
         cache = Part(
-            ("buffer_size", "bins"), 4.0 * self.buffer_size * space.n, f"logits of {space.n:,} actions in the replay"
+            ("buffer_size", "bins"),
+            4.0 * self.buffer_size * space.n,
+            f"logits of {space.n:,} actions in the replay",
         )
-        batch = Part(("batch_size",), self.batch_size * (2.0 * obs + 12 + 4 * space.n), "a minibatch")
+        batch = Part(
+            ("batch_size",), self.batch_size * (2.0 * obs + 12 + 4 * space.n), "a minibatch"
+        )
         # a key and a row of metrics for each
         steps = Part(
             ("updates_per_step", "num_envs", "num_steps"),
@@ -97,9 +139,14 @@ class Config(ReplayConfig):
         return [*super().memory_parts(env), cache, batch, steps]
 
     def schedules(self, done: float | chex.Array) -> dict[str, Any]:
-        """The weight of the entropy, times log n for n actions, when this part of total_steps is done."""
+        """The weight of the entropy, times log n for n actions, when this part of total_steps is
+        done.
+        """
         progress = jnp.clip(done / jnp.maximum(self.anneal_fraction, 1e-9), 0.0, 1.0)
-        return {"entropy_weight": self.entropy_start + progress * (self.entropy_end - self.entropy_start)}
+        return {
+            "entropy_weight": self.entropy_start
+            + progress * (self.entropy_end - self.entropy_start)
+        }
 
     @property
     def rows_per_step(self) -> int:
@@ -137,7 +184,8 @@ class Learner(NamedTuple):
       stack: the last Q-functions, which are the policy.
       updates: gradient steps so far, int32.
       iteration: iterations so far, int32.
-      fault: the first non-finite number that was met, or a parameter that has diverged, see `guard`.
+      fault: the first non-finite number that was met, or a parameter that has diverged, see
+        `guard`.
     """
 
     params: Any
@@ -150,7 +198,9 @@ class Learner(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything that a run carries; the cache holds the previous policy's logits at the replay's successors."""
+    """Everything that a run carries; the cache holds the previous policy's logits at the replay's
+    successors.
+    """
 
     config: Any
     learner: Learner
@@ -174,13 +224,19 @@ def discretized(env: Environment, config: Config) -> Environment:
 
 
 def make_networks(env: Environment, config: Config) -> nn.Module:
-    """A Q-function of all actions, as the config says. It is the policy: it does not see privileged observations."""
+    """A Q-function of all actions, as the config says. It is the policy: it does not see privileged
+    observations.
+    """
     env = discretized(env, config)
-    layers = make_torso(actor_space(env), config.hidden_sizes, config.activation, config.initialiser)
+    layers = make_torso(
+        actor_space(env), config.hidden_sizes, config.activation, config.initialiser
+    )
     return DiscreteCritic(layers, env.action_space.n, config.initialiser, privileged=False)
 
 
-def init_learner(key: chex.PRNGKey, *, env: Environment, networks: nn.Module, config: Config) -> Learner:
+def init_learner(
+    key: chex.PRNGKey, *, env: Environment, networks: nn.Module, config: Config
+) -> Learner:
     """Fresh parameters and optimiser, and an empty stack."""
     params = single(init_ensemble(networks, key, config.num_critics, sample_obs(env)))
     return Learner(
@@ -195,7 +251,9 @@ def init_learner(key: chex.PRNGKey, *, env: Environment, networks: nn.Module, co
 
 
 def entropy_coef(iteration: chex.Array, num_actions: int, config: Config) -> chex.Array:
-    """τ of an iteration: annealed over the first anneal_fraction of total_steps, then constant; per log n."""
+    """τ of an iteration: annealed over the first anneal_fraction of total_steps, then constant; per
+    log n.
+    """
     done = iteration * (config.num_envs * config.num_steps / jnp.float32(config.total_steps))
     return config.schedules(done)["entropy_weight"] / math.log(num_actions)
 
@@ -206,19 +264,26 @@ def mirror_descent(iteration: chex.Array, num_actions: int, config: Config) -> W
     return Weights(eta, config.kl_weight * eta)
 
 
-def policy_logits(learner: Learner, obs: Any, *, networks: nn.Module, num_actions: int, config: Config) -> chex.Array:
+def policy_logits(
+    learner: Learner, obs: Any, *, networks: nn.Module, num_actions: int, config: Config
+) -> chex.Array:
     """The present policy's logits: observations `[..., *shape]` to `[..., n]`."""
     weights = mirror_descent(learner.iteration, num_actions, config)
     return q_stack.logits(learner.stack, weights, obs, networks)
 
 
 def update(
-    learner: Learner, batch: Batch, key: chex.PRNGKey | None = None, *, networks: nn.Module, config: Config
+    learner: Learner,
+    batch: Batch,
+    key: chex.PRNGKey | None = None,
+    *,
+    networks: nn.Module,
+    config: Config,
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the Q-functions towards the soft value of the present policy.
 
-    If a number in the loss, the gradients or what would be written is not finite, or a parameter or target has
-    diverged, nothing changes but `learner.fault`.
+    If a number in the loss, the gradients or what would be written is not finite, or a parameter or
+    target has diverged, nothing changes but `learner.fault`.
 
     Args:
       learner: what is to be updated.
@@ -258,12 +323,19 @@ def _gradient_step(learner, batch, networks, config):
     updates = learner.updates + 1
     weight = jnp.where(updates % config.target_interval == 0, config.tau, 0.0)
     targets = optax.incremental_update(params, learner.targets, weight)
-    metrics |= {"losses/entropy": jnp.mean(entropy), "losses/critic_grad_norm": optax.tree.norm(grads)}
-    return learner._replace(params=params, targets=targets, opt_state=opt_state, updates=updates), metrics
+    metrics |= {
+        "losses/entropy": jnp.mean(entropy),
+        "losses/critic_grad_norm": optax.tree.norm(grads),
+    }
+    return learner._replace(
+        params=params, targets=targets, opt_state=opt_state, updates=updates
+    ), metrics
 
 
 def _guarded(old, new, metrics):
-    """`new` if there was no fault, also none before, else `old` with the fault; both have the same stack."""
+    """`new` if there was no fault, also none before, else `old` with the fault; both have the same
+    stack.
+    """
     written = {
         "loss": (metrics["losses/critic_loss"], metrics["losses/entropy"]),
         "gradient": metrics["losses/critic_grad_norm"],
@@ -272,12 +344,18 @@ def _guarded(old, new, metrics):
     }
     fault = guard.first(old.fault, guard.in_update(written, old.iteration))
     learned = ("params", "targets", "opt_state", "updates")
-    kept = guard.keep(guard.ok(fault), *({name: getattr(x, name) for name in learned} for x in (new, old)))
+    kept = guard.keep(
+        guard.ok(fault), *({name: getattr(x, name) for name in learned} for x in (new, old))
+    )
     return old._replace(**kept, fault=fault)
 
 
-def _require_memory(env: Environment, config: Config, networks: nn.Module, learner: Learner) -> None:
-    """Refuses what cannot fit into the device: the config's own parts, the stack, and what the passes keep."""
+def _require_memory(
+    env: Environment, config: Config, networks: nn.Module, learner: Learner
+) -> None:
+    """Refuses what cannot fit into the device: the config's own parts, the stack, and what the
+    passes keep.
+    """
     obs = rows(env.observation_space, config.batch_size)
     params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), learner.params)
     kept = config.num_critics * memory.backward_bytes(networks, params, obs)
@@ -289,16 +367,20 @@ def _require_memory(env: Environment, config: Config, networks: nn.Module, learn
     )
 
 
-def make(env: Environment, config: Config | None = None, networks: nn.Module | None = None) -> Algorithm:
+def make(
+    env: Environment, config: Config | None = None, networks: nn.Module | None = None
+) -> Algorithm:
     """StaQ on an environment.
 
     Args:
       env: a single environment, as `envs.make` gives it; a Box of actions is cut into a grid.
       config: the hyperparameters; `Config()` by default.
-      networks: an own Q-function, observations `[..., *shape]` to `[..., n]`; by default that of `make_networks`.
+      networks: an own Q-function, observations `[..., *shape]` to `[..., n]`; by default that of
+        `make_networks`.
 
     Raises:
-      ConfigError: the config is not valid for the environment, or what it describes cannot fit into the device.
+      ConfigError: the config is not valid for the environment, or what it describes cannot fit into
+        the device.
     """
     config = Config.of(config)
     config.validate(env)
@@ -318,23 +400,31 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
         carry, seen = collector.start(collector_key, config, ())
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
         learner = learner._replace(fault=seen.fault)
-        return State(config, learner, carry, q_stack.empty_cache(capacity, config.num_envs, num_actions), key)
+        return State(
+            config, learner, carry, q_stack.empty_cache(capacity, config.num_envs, num_actions), key
+        )
 
     def logits_of(learner, obs, config):
-        return policy_logits(learner, obs, networks=networks, num_actions=num_actions, config=config)
+        return policy_logits(
+            learner, obs, networks=networks, num_actions=num_actions, config=config
+        )
 
     def explore(learner, config, key, obs):
         random_key, sample_key, choice_key = jax.random.split(key, 3)
         action = jax.random.categorical(sample_key, logits_of(learner, obs, config))
         other = jax.random.randint(random_key, action.shape, 0, num_actions)
-        return jnp.where(jax.random.uniform(choice_key, action.shape) < config.epsilon, other, action).astype(jnp.int32)
+        return jnp.where(
+            jax.random.uniform(choice_key, action.shape) < config.epsilon, other, action
+        ).astype(jnp.int32)
 
     def step(state: State) -> tuple[State, Metrics]:
         key, collect_key, update_key = jax.random.split(state.key, 3)
         config, learner = state.config, state.learner
         weights = mirror_descent(learner.iteration, num_actions, config)
         ring = state.collection.replay
-        cache = q_stack.refresh(state.cache, learner.stack, weights, ring.rows.next_obs, ring.size, networks)
+        cache = q_stack.refresh(
+            state.cache, learner.stack, weights, ring.rows.next_obs, ring.size, networks
+        )
 
         # Collect with the present policy.
         def select_action(key, exploration, obs):
@@ -343,7 +433,13 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
 
         seen = Seen(learner.fault, ())
         carry, seen, episodes = collector.collect(
-            select_action, config, state.collection, seen, learner.iteration, collect_key, config.num_steps
+            select_action,
+            config,
+            state.collection,
+            seen,
+            learner.iteration,
+            collect_key,
+            config.num_steps,
         )
         rows = (carry.replay.cursor - config.num_steps + jnp.arange(config.num_steps)) % capacity
         cache = q_stack.add_rows(cache, learner.stack, rows, carry.replay.rows.next_obs, networks)
@@ -368,7 +464,11 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
         # Improve it: the Q-functions go on the stack.
         stack = q_stack.push(learner.stack, learner.params, guard.ok(learner.fault))
         learner = learner._replace(stack=stack, iteration=learner.iteration + 1)
-        metrics = collect.episode_metrics(*episodes) | jax.tree.map(jnp.mean, metrics) | guard.metrics(learner.fault)
+        metrics = (
+            collect.episode_metrics(*episodes)
+            | jax.tree.map(jnp.mean, metrics)
+            | guard.metrics(learner.fault)
+        )
         metrics["charts/entropy_coef"] = entropy_coef(state.learner.iteration, num_actions, config)
         return State(config, learner, carry, cache, key), metrics
 
@@ -382,10 +482,22 @@ def make(env: Environment, config: Config | None = None, networks: nn.Module | N
 
     steps, initial_steps = config.num_envs * config.num_steps, config.prefill_rows * config.num_envs
     replay = ("collection.replay", "cache")
-    return Algorithm(init, step, act, env, config, steps, initial_steps=initial_steps, logits=logits, replay=replay)
+    return Algorithm(
+        init,
+        step,
+        act,
+        env,
+        config,
+        steps,
+        initial_steps=initial_steps,
+        logits=logits,
+        replay=replay,
+    )
 
 
-def sample(ring: replay.Replay, next_logits: chex.Array, key: chex.PRNGKey, config: Config) -> Batch:
+def sample(
+    ring: replay.Replay, next_logits: chex.Array, key: chex.PRNGKey, config: Config
+) -> Batch:
     """A minibatch from the replay and the logits beside it."""
     row, env = replay.sample_places(ring, key, (config.batch_size,))
     taken = replay.take(ring.rows._asdict() | {"next_logits": next_logits}, row[0], env)

@@ -1,9 +1,10 @@
 """Twin Delayed DDPG (Fujimoto et al., 2018, arXiv 1802.09477), for continuous actions.
 
-One `step` is policy_delay/num_updates vector steps (at least one) of num_envs environments, num_updates critic updates
-for each, and one actor update per policy_delay of these, after which the targets of actor and critics follow.
-Differs from the published code in that the environment steps of a block are taken before its updates instead of
-between them, that minibatches are drawn with replacement, and that layers start with zero biases.
+One `step` is policy_delay/num_updates vector steps (at least one) of num_envs environments,
+num_updates critic updates for each, and one actor update per policy_delay of these, after which the
+targets of actor and critics follow. Differs from the published code in that the environment steps
+of a block are taken before its updates instead of between them, that minibatches are drawn with
+replacement, and that layers start with zero biases.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,14 @@ from .core.networks import actor_space, sample_obs
 from .off_policy import actor_critic, loop
 from .off_policy.actor_critic import Batch, Learner, OffPolicyConfig
 from .off_policy.loop import Policy
-from .off_policy.networks import DeterministicActor, Networks, action_critic, apply_ensemble, init_ensemble, torso
+from .off_policy.networks import (
+    DeterministicActor,
+    Networks,
+    action_critic,
+    apply_ensemble,
+    init_ensemble,
+    torso,
+)
 
 __all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
 
@@ -31,7 +39,9 @@ class Config(OffPolicyConfig):
     """Hyperparameters of TD3."""
 
     policy_delay: int = static(2, "Critic updates per actor update.", low=1)
-    exploration_noise: float = traced(0.1, "Standard deviation of the noise on actions in [−1, 1].", low=0)
+    exploration_noise: float = traced(
+        0.1, "Standard deviation of the noise on actions in [−1, 1].", low=0
+    )
     policy_noise: float = traced(0.2, "Standard deviation of the noise on target actions.", low=0)
     noise_clip: float = traced(0.5, "Bound of the noise on target actions.", low=0)
 
@@ -52,7 +62,11 @@ def require_continuous(env: Environment) -> None:
       ConfigError: they are not.
     """
     if not isinstance(env.action_space, Box):
-        raise ConfigError("env.action_space", env.action_space, "must be a Box: the policy is for continuous actions")
+        raise ConfigError(
+            "env.action_space",
+            env.action_space,
+            "must be a Box: the policy is for continuous actions",
+        )
 
 
 def make_networks(env: Environment, config: Config) -> Networks:
@@ -62,7 +76,9 @@ def make_networks(env: Environment, config: Config) -> Networks:
     return Networks(actor, action_critic(config))
 
 
-def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config) -> Learner:
+def init_learner(
+    key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config
+) -> Learner:
     """Fresh parameters, two critics, targets of all, optimisers and statistics."""
     obs, action = sample_obs(env), jnp.zeros(env.action_space.shape)
     actor_key, critic_key = jax.random.split(key)
@@ -87,7 +103,9 @@ def critic_update(
 
     def loss(params):
         q = apply_ensemble(networks.critic, params, batch.obs, batch.action)
-        critic_loss = jnp.sum(jnp.mean(losses.td3_critic_loss(q, jnp.stack([target, target])), axis=1))
+        critic_loss = jnp.sum(
+            jnp.mean(losses.td3_critic_loss(q, jnp.stack([target, target])), axis=1)
+        )
         return critic_loss, {"losses/critic_loss": critic_loss, "losses/q": jnp.mean(q)}
 
     return actor_critic.descend(learner, "critic", loss, config)
@@ -106,14 +124,19 @@ def actor_update(
         return actor_loss, {"losses/actor_loss": actor_loss}
 
     learner, metrics = actor_critic.descend(learner, "actor", loss, config)
-    return actor_critic.follow(actor_critic.follow(learner, "critic", config), "actor", config), metrics
+    return actor_critic.follow(
+        actor_critic.follow(learner, "critic", config), "actor", config
+    ), metrics
 
 
 update = partial(actor_critic.update, critic_update=critic_update, actor_update=actor_update)
 
 
-def deterministic_policy(env: Environment, networks: Networks, noise: Callable[..., chex.Array]) -> Policy:
-    """The actor's actions; exploring, with Gaussian noise of a standard deviation of its own in each environment.
+def deterministic_policy(
+    env: Environment, networks: Networks, noise: Callable[..., chex.Array]
+) -> Policy:
+    """The actor's actions; exploring, with Gaussian noise of a standard deviation of its own in
+    each environment.
 
     Args:
       env: the environment.
@@ -127,7 +150,9 @@ def deterministic_policy(env: Environment, networks: Networks, noise: Callable[.
 
     def explore(params, std, obs, key):
         action = mode(params, obs)
-        return jnp.clip(action + std[:, None] * jax.random.normal(key, action.shape, action.dtype), -1.0, 1.0)
+        return jnp.clip(
+            action + std[:, None] * jax.random.normal(key, action.shape, action.dtype), -1.0, 1.0
+        )
 
     return Policy(explore, mode, noise)
 
@@ -141,7 +166,9 @@ def constant_noise(key: chex.PRNGKey, num_envs: int, config: Config) -> chex.Arr
 make_policy = partial(deterministic_policy, noise=constant_noise)
 
 
-def make(env: Environment, config: Config | None = None, networks: Networks | None = None) -> Algorithm:
+def make(
+    env: Environment, config: Config | None = None, networks: Networks | None = None
+) -> Algorithm:
     """TD3 on an environment.
 
     Args:

@@ -1,7 +1,8 @@
 """Environments that run on the accelerator, behind one functional contract.
 
-`make("gymnax/CartPole-v1")` gives a single `Environment`; `VectorEnv(env, num_envs)` steps many of it, resets them and
-keeps the true successor. A suite's package is imported when one of its environments is made.
+`make("gymnax/CartPole-v1")` gives a single `Environment`; `VectorEnv(env, num_envs)` steps many of
+it, resets them and keeps the true successor. A suite's package is imported when one of its
+environments is made.
 """
 
 from .base import Environment, Step

@@ -16,12 +16,12 @@ class Step(NamedTuple):
     """What one step of one environment returns.
 
     Attributes:
-      obs: the true successor, also where the episode ended. An array, or a dict with "state" and perhaps
-        "privileged_state", as `observation_space` says.
+      obs: the true successor, also where the episode ended. An array, or a dict with "state" and
+        perhaps "privileged_state", as `observation_space` says.
       reward: float32 scalar.
       terminated: bool scalar; the task is over and nothing follows: no bootstrap.
-      truncated: bool scalar; a time limit cut the episode: bootstrap from obs. May be set together with terminated,
-        which then decides.
+      truncated: bool scalar; a time limit cut the episode: bootstrap from obs. May be set together
+        with terminated, which then decides.
       info: dict of arrays for whoever is interested; no algorithm reads it.
     """
 
@@ -36,8 +36,9 @@ class Step(NamedTuple):
 class Environment(Protocol):
     """A single environment. `VectorEnv` makes many of it, and resets them.
 
-    `reset` and `step` are pure and traceable. The state is any pytree that keeps its structure, shapes and dtypes;
-    the key is a typed key (`jax.random.key`), used up by the call. `envs.check` tells what an own one does wrong.
+    `reset` and `step` are pure and traceable. The state is any pytree that keeps its structure,
+    shapes and dtypes; the key is a typed key (`jax.random.key`), used up by the call. `envs.check`
+    tells what an own one does wrong.
     """
 
     observation_space: Space
@@ -53,10 +54,16 @@ class Environment(Protocol):
 
 
 def strong(tree: Tree) -> Tree:
-    """Gives every leaf a strong type, so that a state fed back into a compiled step does not compile it again."""
+    """Gives every leaf a strong type, so that a state fed back into a compiled step does not
+    compile it again.
+    """
 
     def convert(x):
         x = jax.numpy.asarray(x)
-        return x if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended) else jax.lax.convert_element_type(x, x.dtype)
+        return (
+            x
+            if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+            else jax.lax.convert_element_type(x, x.dtype)
+        )
 
     return jax.tree.map(convert, tree)

@@ -7,16 +7,24 @@ import jax
 import numpy as np
 
 from .base import Environment
-from .contract import Contracted, broken, require_environment, reset_problems, step_problems, untraceable
+from .contract import (
+    Contracted,
+    broken,
+    require_environment,
+    reset_problems,
+    step_problems,
+    untraceable,
+)
 from .spaces import Box, Discrete
 
 
 def check(env: Environment, num_steps: int = 20, seed: int = 0) -> None:
     """Raises with everything that breaks the contract; returns nothing if all is well.
 
-    Looks at the spaces, at whether reset and step can be traced, at shapes, dtypes and weak types that change between
-    reset and step, and at `num_steps` steps with the actions of a random policy: do observations stay in their spaces,
-    is everything finite. Observations with three axes are pictures, height × width × channels.
+    Looks at the spaces, at whether reset and step can be traced, at shapes, dtypes and weak types
+    that change between reset and step, and at `num_steps` steps with the actions of a random
+    policy: do observations stay in their spaces, is everything finite. Observations with three axes
+    are pictures, height × width × channels.
 
     Args:
       env: the environment, a single one.
@@ -24,8 +32,8 @@ def check(env: Environment, num_steps: int = 20, seed: int = 0) -> None:
       seed: of the random actions and of the environment.
 
     Raises:
-      ContractError: a ValueError; the contract is broken, and the message lists each problem in a line of its own, or
-        env is no environment, and the message says what to write instead.
+      ContractError: a ValueError; the contract is broken, and the message lists each problem in a
+        line of its own, or env is no environment, and the message says what to write instead.
     """
     require_environment(env)
     problems = _check_spaces(env) or _check_types(env) or _check_run(env, num_steps, seed)
@@ -38,17 +46,25 @@ def _check_spaces(env: Environment) -> list[str]:
     if not isinstance(space, Box | Discrete):
         problems.append(f"action_space must be a Box or a Discrete, got {type(space).__name__}")
     elif isinstance(space, Box) and not jax.numpy.issubdtype(space.dtype, np.floating):
-        problems.append(f"action_space must be a Box of floats, got {space.dtype}; choices are a Discrete(n)")
+        problems.append(
+            f"action_space must be a Box of floats, got {space.dtype}; choices are a Discrete(n)"
+        )
     elif isinstance(space, Box) and not space.bounded:
-        problems.append("action_space must have finite bounds, policies act in [-1, 1] and are mapped to them")
+        problems.append(
+            "action_space must have finite bounds, policies act in [-1, 1] and are mapped to them"
+        )
     elif isinstance(space, Box) and len(space.shape) != 1:
         problems.append(f"action_space must have one axis, got the shape {space.shape}")
     spaces = env.observation_space
     if isinstance(spaces, dict) and "state" not in spaces:
-        problems.append('a dict observation_space must have the entry "state", what the policy sees')
+        problems.append(
+            'a dict observation_space must have the entry "state", what the policy sees'
+        )
     for name, space in spaces.items() if isinstance(spaces, dict) else [(None, spaces)]:
         if not isinstance(space, Box):
-            problems.append(f"observation_space must be a Box or a dict of Boxes, got {type(space).__name__}")
+            problems.append(
+                f"observation_space must be a Box or a dict of Boxes, got {type(space).__name__}"
+            )
         elif len(space.shape) == 3:
             label = "observation_space" if name is None else f"observation_space[{name!r}]"
             problems += picture_problems(label, space.shape)
@@ -56,17 +72,19 @@ def _check_spaces(env: Environment) -> list[str]:
 
 
 def picture_problems(label: str, shape: tuple[int, int, int]) -> list[str]:
-    """What is wrong with observations of three axes as pictures, height × width × channels; label names them."""
+    """What is wrong with observations of three axes as pictures, height × width × channels; label
+    names them.
+    """
     first, second, third = shape
     if first <= 4 and min(second, third) > 2 * first:
         return [
-            f"{label} has the shape {shape}, which looks like channels × height × width; pictures are "
-            "height × width × channels: jnp.moveaxis(picture, 0, -1)"
+            f"{label} has the shape {shape}, which looks like channels × height × width; pictures"
+            " are height × width × channels: jnp.moveaxis(picture, 0, -1)"
         ]
     if min(first, second) < 3:
         return [
-            f"{label} has the shape {shape}: a picture, height × width × channels, has at least 3 × 3 pixels; "
-            "smaller ones are vectors: envs.Flattened(env)"
+            f"{label} has the shape {shape}: a picture, height × width × channels, has at least 3 ×"
+            " 3 pixels; smaller ones are vectors: envs.Flattened(env)"
         ]
     return []
 

@@ -1,4 +1,6 @@
-"""Pictures of gymnax's classic control: a state becomes a drawing, an episode a GIF. Pillow is all that it needs."""
+"""Pictures of gymnax's classic control: a state becomes a drawing, an episode a GIF. Pillow is all
+that it needs.
+"""
 
 import itertools
 import math
@@ -26,7 +28,9 @@ class _Canvas:
       picture: to go on with; a new one by default.
     """
 
-    def __init__(self, centre: tuple[float, float], unit: float, picture: Image.Image | None = None):
+    def __init__(
+        self, centre: tuple[float, float], unit: float, picture: Image.Image | None = None
+    ):
         self.picture = picture or Image.new("RGB", (_SMOOTH * _WIDTH, _SMOOTH * _HEIGHT), _PAPER)
         self._draw, self._centre, self._unit = ImageDraw.Draw(self.picture), centre, _SMOOTH * unit
 
@@ -49,10 +53,16 @@ class _Canvas:
         """A filled polygon."""
         self._draw.polygon([self._pixel(point) for point in points], colour)
 
-    def arc(self, centre: tuple[float, float], radius: float, start: float, end: float, colour: str) -> None:
-        """A thin arrow along a circle, from one angle to another, in radians counterclockwise from the right."""
+    def arc(
+        self, centre: tuple[float, float], radius: float, start: float, end: float, colour: str
+    ) -> None:
+        """A thin arrow along a circle, from one angle to another, in radians counterclockwise from
+        the right.
+        """
         angles = np.linspace(start, end, 40)
-        points = [(centre[0] + radius * math.cos(a), centre[1] + radius * math.sin(a)) for a in angles]
+        points = [
+            (centre[0] + radius * math.cos(a), centre[1] + radius * math.sin(a)) for a in angles
+        ]
         self.line(points, 0.05, colour)
         turn, (x, y) = end + math.copysign(math.pi / 2, end - start), points[-1]
         size = min(0.13, 0.2 * abs(end - start))
@@ -92,7 +102,9 @@ def _cart(canvas, params, state):
     for wheel in (x - 0.14, x + 0.14):
         canvas.disc((wheel, 0.08), 0.075, _INK)
     canvas.shape([(x - 0.28, 0.1), (x + 0.28, 0.1), (x + 0.28, 0.32), (x - 0.28, 0.32)], _INK)
-    canvas.line([(x, 0.3), (x + length * math.sin(theta), 0.3 + length * math.cos(theta))], 0.1, _WARM)
+    canvas.line(
+        [(x, 0.3), (x + length * math.sin(theta), 0.3 + length * math.cos(theta))], 0.1, _WARM
+    )
     canvas.disc((x, 0.3), 0.05, _PAPER)
 
 
@@ -121,7 +133,10 @@ def _height_to_reach(params):
 def _acrobot(canvas, params, state):
     first, second = float(state.joint_angle1), float(state.joint_angle1 + state.joint_angle2)
     elbow = (params.link_length_1 * math.sin(first), -params.link_length_1 * math.cos(first))
-    tip = (elbow[0] + params.link_length_2 * math.sin(second), elbow[1] - params.link_length_2 * math.cos(second))
+    tip = (
+        elbow[0] + params.link_length_2 * math.sin(second),
+        elbow[1] - params.link_length_2 * math.cos(second),
+    )
     canvas.line([(0.0, 0.0), elbow], 0.18, _COOL)
     canvas.line([elbow, tip], 0.18, _WARM)
     for joint in ((0.0, 0.0), elbow):
@@ -139,7 +154,9 @@ def _valley(params):
     canvas.shape([*slope, (high + 0.2, -2.0), (low - 0.2, -2.0)], _GROUND)
     canvas.line(slope, 0.008, _WORDS)
     canvas.line([(goal, _hill(goal)), (goal, _hill(goal) + 0.2)], 0.008, _INK)
-    canvas.shape([(goal, _hill(goal) + y) for y in (0.2, 0.11)] + [(goal + 0.1, _hill(goal) + 0.155)], _GOAL)
+    canvas.shape(
+        [(goal, _hill(goal) + y) for y in (0.2, 0.11)] + [(goal + 0.1, _hill(goal) + 0.155)], _GOAL
+    )
     return canvas
 
 
@@ -154,7 +171,14 @@ def _car(canvas, params, state):
             y + along * math.sin(slope) + above * math.cos(slope),
         )
 
-    body = [(-0.075, 0.025), (0.075, 0.025), (0.072, 0.06), (0.04, 0.065), (0.025, 0.095), (-0.03, 0.095)]
+    body = [
+        (-0.075, 0.025),
+        (0.075, 0.025),
+        (0.072, 0.06),
+        (0.04, 0.065),
+        (0.025, 0.095),
+        (-0.03, 0.095),
+    ]
     canvas.shape([place(*point) for point in [*body, (-0.045, 0.065), (-0.075, 0.06)]], _WARM)
     for along in (-0.042, 0.042):
         canvas.disc(place(along, 0.025), 0.023, _INK)
@@ -192,15 +216,21 @@ def render_gif(name: str, params: Any, states: Sequence[Any], path: Path) -> Non
     """Writes an episode as a GIF, about as fast as Gymnasium plays it; arguments as for `draw`."""
     pictures = draw(name, params, states)
     palette = _palette()
-    first, *rest = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
-    first.save(path, save_all=True, append_images=rest, duration=_PICTURES[name].milliseconds, loop=0)
+    first, *rest = (
+        picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures
+    )
+    first.save(
+        path, save_all=True, append_images=rest, duration=_PICTURES[name].milliseconds, loop=0
+    )
 
 
 def _palette() -> Image.Image:
     """All colours, and what soft edges make of two of them: one palette for all pictures."""
     colours = [ImageColor.getrgb(colour) for colour in _COLOURS]
     pairs = itertools.combinations(np.array(colours), 2)
-    between = [(a + (b - a) * part / 9).round().astype(int) for a, b in pairs for part in range(1, 9)]
+    between = [
+        (a + (b - a) * part / 9).round().astype(int) for a, b in pairs for part in range(1, 9)
+    ]
     palette = Image.new("P", (1, 1))
     palette.putpalette(np.array([*colours, *between], np.uint8).tobytes())
     return palette

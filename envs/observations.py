@@ -1,11 +1,13 @@
-"""Wrappers of what an agent sees: Gaussian noise with an adversary before it, stacked frames, and vectors.
+"""Wrappers of what an agent sees: Gaussian noise with an adversary before it, stacked frames, and
+vectors.
 
 Dtypes stay as they are, but that noise makes floats of integers.
 
-`FrameStack(NoisyObservations(env, sigma), 5)` is the environment of a smoothed policy (Kumar et al. 2022, arXiv
-2106.11420): noise is drawn once for each raw observation, and a frame in the stack keeps its draw. The certificate of
-`losses.certified_return` holds for that order only; stacking first and then adding noise would show the agent several
-draws for one observation, which an adversary pays for once.
+`FrameStack(NoisyObservations(env, sigma), 5)` is the environment of a smoothed policy (Kumar et al.
+2022, arXiv 2106.11420): noise is drawn once for each raw observation, and a frame in the stack
+keeps its draw. The certificate of `losses.certified_return` holds for that order only; stacking
+first and then adding noise would show the agent several draws for one observation, which an
+adversary pays for once.
 """
 
 import dataclasses
@@ -24,7 +26,8 @@ from .wrapper import Wrapper
 
 
 class Frames(NamedTuple):
-    """The observations before the present one, oldest first, zeros before the episode; both `[k, *shape]`.
+    """The observations before the present one, oldest first, zeros before the episode; both `[k,
+    *shape]`.
 
     Attributes:
       clean: as the environment gave them.
@@ -39,8 +42,8 @@ class Adversary(NamedTuple):
     """Who perturbs observations before the noise is added.
 
     Attributes:
-      perturb: (key, frames, obs, remaining) -> what is added to obs, of its shape; `remaining` is the L2 norm that it
-        may still have, a longer one is shortened to it.
+      perturb: (key, frames, obs, remaining) -> what is added to obs, of its shape; `remaining` is
+        the L2 norm that it may still have, a longer one is shortened to it.
       num_frames: k, how many earlier observations it wants to know.
     """
 
@@ -65,8 +68,9 @@ class NoisyState(NamedTuple):
 class NoisyObservations(Wrapper):
     """Adds independent Gaussian noise to each observation, and before it what an adversary adds.
 
-    The adversary's budget is for the episode: the square root of the sum of the squared L2 norms of all that it adds
-    is at most `budget`. It knows the true observation and what the agent has seen before, not the noise to come.
+    The adversary's budget is for the episode: the square root of the sum of the squared L2 norms of
+    all that it adds is at most `budget`. It knows the true observation and what the agent has seen
+    before, not the noise to come.
 
     Args:
       env: a single environment with a Box of observations.
@@ -130,7 +134,9 @@ class NoisyObservations(Wrapper):
         remaining = jnp.sqrt(jnp.maximum(state.remaining**2 - spent**2, 0.0))
         seen = seen + delta
         newest = Frames(obs, seen)
-        frames = jax.tree.map(lambda old, new: jnp.concatenate([old, new[None]])[1:], state.frames, newest)
+        frames = jax.tree.map(
+            lambda old, new: jnp.concatenate([old, new[None]])[1:], state.frames, newest
+        )
         return NoisyState(state.env_state, frames, remaining), seen
 
 
@@ -153,7 +159,9 @@ class FrameStack(Wrapper):
             raise ValueError(f"env.observation_space={space}: must have an axis")
         # Where there are earlier frames, zeros may stand for them.
         low, high = (
-            (space.low, space.high) if num_frames == 1 else (np.minimum(space.low, 0), np.maximum(space.high, 0))
+            (space.low, space.high)
+            if num_frames == 1
+            else (np.minimum(space.low, 0), np.maximum(space.high, 0))
         )
         low, high = (np.concatenate([bound] * num_frames, axis=-1) for bound in (low, high))
         self.observation_space = dataclasses.replace(space, low=low, high=high, shape=low.shape)
@@ -177,7 +185,8 @@ class FrameStack(Wrapper):
 
 
 class Flattened(Wrapper):
-    """Shows observations as vectors, for networks of fully connected layers: `[...]` becomes `[product of ...]`.
+    """Shows observations as vectors, for networks of fully connected layers: `[...]` becomes
+    `[product of ...]`.
 
     Args:
       env: a single environment with a Box of observations.

@@ -1,4 +1,6 @@
-"""Options of environments, checked before anything is made of them: of the kind of the default that they replace."""
+"""Options of environments, checked before anything is made of them: of the kind of the default that
+they replace.
+"""
 
 import enum
 import math
@@ -25,8 +27,9 @@ def checked(
 ) -> dict[str, Any]:
     """The options, each converted to the type of its default.
 
-    Bools, strings, integers (at least 0, if the default is), finite numbers, and sequences of them of the default's
-    length; two numbers that ascend must ascend, and may be infinite. What is traced or has None as default passes.
+    Bools, strings, integers (at least 0, if the default is), finite numbers, and sequences of them
+    of the default's length; two numbers that ascend must ascend, and may be infinite. What is
+    traced or has None as default passes.
 
     Args:
       env_id: for the message, "suite/name".
@@ -36,13 +39,18 @@ def checked(
       choices: what some strings may be.
 
     Raises:
-      ValueError: there is no such option, or it has a value that is not allowed; the message says what is.
+      ValueError: there is no such option, or it has a value that is not allowed; the message says
+        what is.
     """
     for name, value in options.items():
         if name not in defaults:
-            raise ValueError(f"{env_id} has no option {name!r}; it has {', '.join(defaults) or 'none'}")
+            raise ValueError(
+                f"{env_id} has no option {name!r}; it has {', '.join(defaults) or 'none'}"
+            )
         if name in (choices or {}) and not (isinstance(value, str) and value in choices[name]):
-            raise ValueError(f"{env_id}: {name}={value!r}: must be one of {', '.join(choices[name])}")
+            raise ValueError(
+                f"{env_id}: {name}={value!r}: must be one of {', '.join(choices[name])}"
+            )
     converted = {}
     for name, value in options.items():
         try:
@@ -67,7 +75,10 @@ def require_count(name: str, value: Any, low: int = 1) -> None:
 def unfit(env_id: str, options: Mapping[str, Any], error: Exception) -> ValueError:
     """Options that are of the right kind each, and of which no environment can be made."""
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    return ValueError(f"{env_id}: {given}: must fit the environment and each other ({type(error).__name__}: {error})")
+    return ValueError(
+        f"{env_id}: {given}: must fit the environment and each other ({type(error).__name__}:"
+        f" {error})"
+    )
 
 
 class _WrongError(ValueError):
@@ -124,11 +135,23 @@ def _sequence(value: Any, default: Any) -> Any:
     like = np.asarray(default).tolist() if is_array else list(default)
     is_range = len(like) == 2 and all(isinstance(x, float) for x in like) and like[0] <= like[1]
     element = math.inf if is_range else like[0]
-    words = "strings" if isinstance(element, str) else f"{len(like)} numbers{', the lower first' if is_range else ''}"
+    words = (
+        "strings"
+        if isinstance(element, str)
+        else f"{len(like)} numbers{', the lower first' if is_range else ''}"
+    )
     try:
-        items = [_converted(each, element, None) for each in value] if isinstance(value, _SEQUENCES) else []
+        items = (
+            [_converted(each, element, None) for each in value]
+            if isinstance(value, _SEQUENCES)
+            else []
+        )
     except _WrongError as error:
         raise _WrongError(f"{words}, each {error}") from None
-    if not items or (len(items) != len(like) and not isinstance(element, str)) or (is_range and items[0] > items[1]):
+    if (
+        not items
+        or (len(items) != len(like) and not isinstance(element, str))
+        or (is_range and items[0] > items[1])
+    ):
         raise _WrongError(words)
     return jnp.asarray(items, default.dtype) if is_array else type(default)(items)

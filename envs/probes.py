@@ -1,21 +1,25 @@
-"""Probe environments: tiny tasks with known answers, each of which isolates one ability of an algorithm.
+"""Probe environments: tiny tasks with known answers, each of which isolates one ability of an
+algorithm.
 
 When an algorithm does not learn, the first probe that it fails tells what is broken:
 
 * `probe/value`: one observation, reward 1, one step. Fails: the value loss.
 * `probe/action`: one observation, the reward is the action. Fails: the policy loss.
-* `probe/delay`: the first of two actions decides the reward of the second step. Fails: discounting, credit assignment.
-* `probe/observation`: the right action is told by the observation. Fails: the networks see no observation.
-* `probe/truncation`: every step is cut by a time limit. Fails: truncation is treated as termination, or the
-  observation after the reset is bootstrapped instead of the true successor. Needs a discount of 0.86 to 0.92.
-* `probe/termination`: every step terminates, and leads to where it looks as if more could be had. Fails: bootstrapping
-  past the end of an episode. Needs a discount of at least 0.5.
-* `probe/all`: each episode is one of the above, with states of their own, so that one run tries all;
-  `first_state["delay"]` is the state in which that one begins.
+* `probe/delay`: the first of two actions decides the reward of the second step. Fails: discounting,
+  credit assignment.
+* `probe/observation`: the right action is told by the observation. Fails: the networks see no
+  observation.
+* `probe/truncation`: every step is cut by a time limit. Fails: truncation is treated as
+  termination, or the observation after the reset is bootstrapped instead of the true successor.
+  Needs a discount of 0.86 to 0.92.
+* `probe/termination`: every step terminates, and leads to where it looks as if more could be had.
+  Fails: bootstrapping past the end of an episode. Needs a discount of at least 0.5.
+* `probe/all`: each episode is one of the above, with states of their own, so that one run tries
+  all; `first_state["delay"]` is the state in which that one begins.
 
-All are tables of states and two actions, as discrete actions or (continuous=True) as a Box in which the sign of the
-action chooses. `Probe.solve(gamma)` gives the exact values, and the best action of each state. The idea: Andy Jones,
-"Debugging reinforcement learning systems", 2021.
+All are tables of states and two actions, as discrete actions or (continuous=True) as a Box in which
+the sign of the action chooses. `Probe.solve(gamma)` gives the exact values, and the best action of
+each state. The idea: Andy Jones, "Debugging reinforcement learning systems", 2021.
 """
 
 import dataclasses
@@ -60,12 +64,16 @@ _TABLES = {
         start=(1, 0, 0),
     ),
     "observation": Table(
-        reward=((1, 0), (0, 1)), next_state=((0, 0), (1, 1)), terminated=((True, True),) * 2, start=(0.5, 0.5)
+        reward=((1, 0), (0, 1)),
+        next_state=((0, 0), (1, 1)),
+        terminated=((True, True),) * 2,
+        start=(0.5, 0.5),
     ),
-    # State 1 pays 1 for ever, and episodes start there too, so that its value is learned. In state 0 one can quit for 6
-    # or go to state 1, worth 1/(1 - gamma) = 10 at gamma 0.9: going is worth 9. If truncation counted as termination it
-    # would be worth 0; if the reset observation were bootstrapped, 0.9 * (6 + 1 + 0.9 * 6.36) / 2 = 5.7. Both are
-    # below 6: the wrong algorithm quits.
+    # State 1 pays 1 for ever, and episodes start there too, so that its value is learned. In state
+    # 0 one can quit for 6 or go to state 1, worth 1/(1 - gamma) = 10 at gamma 0.9: going is worth
+    # 9. If truncation counted as termination it would be worth 0; if the reset observation were
+    # bootstrapped, 0.9 * (6 + 1 + 0.9 * 6.36) / 2 = 5.7. Both are below 6: the wrong algorithm
+    # quits.
     "truncation": Table(
         reward=((6, 0), (1, 1)),
         next_state=((0, 1), (1, 1)),
@@ -73,8 +81,9 @@ _TABLES = {
         start=(0.5, 0.5),
         time_limit=1,
     ),
-    # State 1 pays 10, and episodes start there too. In state 0 action 1 pays 3; action 0 pays nothing and ends in what
-    # looks like state 1. Whoever bootstraps past the end takes action 0 for 10 * gamma.
+    # State 1 pays 10, and episodes start there too. In state 0 action 1 pays 3; action 0 pays
+    # nothing and ends in what looks like state 1. Whoever bootstraps past the end takes action 0
+    # for 10 * gamma.
     "termination": Table(
         reward=((0, 3), (10, 10), (0, 0)),
         next_state=((1, 2), (2, 2), (2, 2)),
@@ -85,13 +94,23 @@ _TABLES = {
 
 
 def _united(tables: dict[str, Table]) -> tuple[Table, dict[str, int]]:
-    """All tables as one, with a time limit of two steps, and the first state of each. One action becomes two."""
+    """All tables as one, with a time limit of two steps, and the first state of each. One action
+    becomes two.
+    """
     first_state, rows = {}, []
     for name, table in tables.items():
         offset = first_state[name] = len(rows)
-        for reward, following, terminated in zip(table.reward, table.next_state, table.terminated, strict=True):
+        for reward, following, terminated in zip(
+            table.reward, table.next_state, table.terminated, strict=True
+        ):
             copies = 2 // len(reward)
-            rows.append((reward * copies, tuple(s + offset for s in following) * copies, terminated * copies))
+            rows.append(
+                (
+                    reward * copies,
+                    tuple(s + offset for s in following) * copies,
+                    terminated * copies,
+                )
+            )
     reward, next_state, terminated = zip(*rows, strict=True)
     start = tuple(p / len(tables) for table in tables.values() for p in table.start)
     return Table(reward, next_state, terminated, start, time_limit=2), first_state
@@ -113,7 +132,9 @@ def make(name: str, *, continuous: bool = False, **options) -> "Probe":
     Raises:
       ValueError: an option other than continuous, or continuous is neither True nor False.
     """
-    continuous = checked(f"probe/{name}", {"continuous": continuous, **options}, {"continuous": False})["continuous"]
+    continuous = checked(
+        f"probe/{name}", {"continuous": continuous, **options}, {"continuous": False}
+    )["continuous"]
     table, first_state = _united(_TABLES) if name == "all" else (_TABLES[name], {name: 0})
     return Probe(table, continuous, first_state)
 
@@ -128,11 +149,13 @@ class ProbeState(NamedTuple):
 class Probe:
     """A `Table` as an environment; the observation is the state, one-hot.
 
-    Also of use for tables of your own. With continuous=True there must be two actions. `first_state` says where which
-    probe begins.
+    Also of use for tables of your own. With continuous=True there must be two actions.
+    `first_state` says where which probe begins.
     """
 
-    def __init__(self, table: Table, continuous: bool = False, first_state: dict[str, int] | None = None):
+    def __init__(
+        self, table: Table, continuous: bool = False, first_state: dict[str, int] | None = None
+    ):
         self.table = table
         self.first_state = first_state or {}
         self._continuous = continuous
@@ -144,7 +167,9 @@ class Probe:
 
     def reset(self, key: chex.PRNGKey):
         """Starts an episode in a state drawn from the table's start distribution."""
-        state = jax.random.choice(key, len(self.table.start), p=jnp.asarray(self.table.start, jnp.float32))
+        state = jax.random.choice(
+            key, len(self.table.start), p=jnp.asarray(self.table.start, jnp.float32)
+        )
         return ProbeState(state.astype(jnp.int32), jnp.int32(0)), self._observation(state)
 
     def step(self, key: chex.PRNGKey, state: ProbeState, action: chex.Array):
@@ -173,7 +198,10 @@ class Probe:
         table = self.table
         values = np.zeros(len(table.start))
         for _ in range(10_000):
-            q = np.array(table.reward) + gamma * (1 - np.array(table.terminated)) * values[np.array(table.next_state)]
+            q = (
+                np.array(table.reward)
+                + gamma * (1 - np.array(table.terminated)) * values[np.array(table.next_state)]
+            )
             values = q.max(axis=1)
         return values, q.argmax(axis=1)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from .base import Environment
 
-# suite -> (adapter module, extra to install). The module is imported when an environment of the suite is made; it has
-# `names()` and `make(name, **options)`.
+# suite -> (adapter module, extra to install). The module is imported when an environment of the
+# suite is made; it has `names()` and `make(name, **options)`.
 _SUITES = {
     "brax": (".suites.brax", None),
     "gymnax": (".suites.gymnax", None),
@@ -24,16 +24,19 @@ def make(env_id: str, **options) -> Environment:
     """Makes an environment.
 
     Args:
-      env_id: "suite/name", such as "gymnax/CartPole-v1" or "brax/halfcheetah", or a name given to `register`.
-      **options: passed to the suite's adapter, such as backend="mjx" for Brax; each adapter documents its own.
+      env_id: "suite/name", such as "gymnax/CartPole-v1" or "brax/halfcheetah", or a name given to
+        `register`.
+      **options: passed to the suite's adapter, such as backend="mjx" for Brax; each adapter
+        documents its own.
 
     Returns:
       A single environment; `VectorEnv` makes many of it.
 
     Raises:
-      ValueError: the name is unknown (the message lists the nearest ones), does not work upstream (it says why), or an
-        option is not one of the adapter's or has a value that is not allowed.
-      ModuleNotFoundError: the suite's package is not installed (the message says which extra to install).
+      ValueError: the name is unknown (the message lists the nearest ones), does not work upstream
+        (it says why), or an option is not one of the adapter's or has a value that is not allowed.
+      ModuleNotFoundError: the suite's package is not installed (the message says which extra to
+        install).
     """
     if not isinstance(env_id, str):
         raise ValueError(f"env_id={env_id!r}: must be a name, such as 'gymnax/CartPole-v1'")
@@ -58,8 +61,8 @@ def from_gymnax(env: Any, params: Any = None) -> Environment:
 
     Args:
       env: a gymnax environment, of gymnax >= 1.0.
-      params: its parameters, by default its `default_params`. They need no `max_steps_in_episode`; then episodes have
-        no time limit, unless `is_truncated` is the environment's own.
+      params: its parameters, by default its `default_params`. They need no `max_steps_in_episode`;
+        then episodes have no time limit, unless `is_truncated` is the environment's own.
 
     Raises:
       ContractError: it is no gymnax environment.
@@ -77,20 +80,28 @@ def register(env_id: str, factory: Callable[..., Environment]) -> None:
       factory: called with the options given to `make`; returns an `Environment`.
 
     Raises:
-      ValueError: the name is not "suite/name", or its suite is one of the built-in ones, or the factory is no function.
+      ValueError: the name is not "suite/name", or its suite is one of the built-in ones, or the
+        factory is no function.
     """
     suite, slash, name = env_id.partition("/") if isinstance(env_id, str) else ("", "", "")
     if not (suite and slash and name):
         raise ValueError(f'env_id={env_id!r}: must be "suite/name"')
     if not callable(factory):
-        raise ValueError(f"factory={factory!r}: must be a function that returns an environment, such as lambda: env")
+        raise ValueError(
+            f"factory={factory!r}: must be a function that returns an environment, such as"
+            " lambda: env"
+        )
     if suite in _SUITES:
-        raise ValueError(f"env_id={env_id!r}: the suite {suite!r} is built in, take a name of your own")
+        raise ValueError(
+            f"env_id={env_id!r}: the suite {suite!r} is built in, take a name of your own"
+        )
     _REGISTERED[env_id] = factory
 
 
 def env_ids(suite: str | None = None) -> list[str]:
-    """The names `make` knows, of one suite or of all that are installed, the registered ones included."""
+    """The names `make` knows, of one suite or of all that are installed, the registered ones
+    included.
+    """
     ids = [env_id for env_id in _REGISTERED if suite in (None, env_id.partition("/")[0])]
     for each in [suite] if suite in _SUITES else [] if suite else _SUITES:
         try:
@@ -107,7 +118,8 @@ def _adapter(suite: str):
     except ModuleNotFoundError as error:
         package = f"onejit[{extra}]" if extra else error.name
         raise ModuleNotFoundError(
-            f"environments of the suite {suite!r} need the package {error.name!r}: pip install {package!r}",
+            f"environments of the suite {suite!r} need the package {error.name!r}: pip install"
+            f" {package!r}",
             name=error.name,
         ) from error
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Bounds at least this large stand for "unbounded": several suites write the largest float32 instead of infinity.
+# Bounds at least this large stand for "unbounded": several suites write the largest float32 instead
+# of infinity.
 _UNBOUNDED = 1e30
 _SINGLE = {np.dtype(f"{kind}64"): np.dtype(f"{kind}32") for kind in ("float", "int", "uint")}
 
@@ -28,12 +29,12 @@ class Box:
       high: upper bounds, likewise. inf where there is none.
       shape: the shape; by default that of the bounds.
       dtype: the dtype of the elements; of 64 bits, the same with 32.
-      normalize: whether running statistics may normalise observations, where they are asked for; by default unless
-        they are bool. Say False of what is no physical quantity, such as a mask.
+      normalize: whether running statistics may normalise observations, where they are asked for; by
+        default unless they are bool. Say False of what is no physical quantity, such as a mask.
 
     Raises:
-      ValueError: the bounds do not broadcast to shape, a lower bound is above its upper bound, or normalize is none of
-        True, False and None.
+      ValueError: the bounds do not broadcast to shape, a lower bound is above its upper bound, or
+        normalize is none of True, False and None.
     """
 
     low: np.ndarray
@@ -43,21 +44,33 @@ class Box:
     normalize: bool | None = None
 
     def __post_init__(self):
-        shape = np.broadcast_shapes(np.shape(self.low), np.shape(self.high)) if self.shape is None else self.shape
+        shape = (
+            np.broadcast_shapes(np.shape(self.low), np.shape(self.high))
+            if self.shape is None
+            else self.shape
+        )
         for name in ("low", "high"):
             bound = np.asarray(getattr(self, name), np.float32)
             bound = np.where(np.abs(bound) >= _UNBOUNDED, np.copysign(np.inf, bound), bound)
             try:
                 object.__setattr__(self, name, np.broadcast_to(bound, shape))
             except ValueError as error:
-                raise ValueError(f"Box: {name} of the shape {bound.shape} does not fit the shape {shape}") from error
+                raise ValueError(
+                    f"Box: {name} of the shape {bound.shape} does not fit the shape {shape}"
+                ) from error
         object.__setattr__(self, "shape", tuple(shape))
         object.__setattr__(self, "dtype", single(np.dtype(self.dtype)))
         if self.normalize not in (True, False, None):
             raise ValueError(f"Box: normalize={self.normalize!r}: must be True, False or None")
-        object.__setattr__(self, "normalize", self.dtype != bool if self.normalize is None else bool(self.normalize))
+        object.__setattr__(
+            self,
+            "normalize",
+            self.dtype != bool if self.normalize is None else bool(self.normalize),
+        )
         if not np.all(self.low <= self.high):
-            raise ValueError(f"Box: low must not be above high, got low={self.low}, high={self.high}")
+            raise ValueError(
+                f"Box: low must not be above high, got low={self.low}, high={self.high}"
+            )
 
     @property
     def bounded(self) -> bool:
@@ -65,13 +78,19 @@ class Box:
         return bool(np.all(np.isfinite(self.low)) and np.all(np.isfinite(self.high)))
 
     def contains(self, x: chex.Array) -> bool:
-        """Whether a concrete array has this shape and lies within the bounds (float32 rounding allowed)."""
+        """Whether a concrete array has this shape and lies within the bounds (float32 rounding
+        allowed).
+        """
         x = np.asarray(x)
         slack = 1e-5 * (1.0 + np.abs(np.where(np.isfinite(x), x, 0.0)))
-        return x.shape == self.shape and bool(np.all((x >= self.low - slack) & (x <= self.high + slack)))
+        return x.shape == self.shape and bool(
+            np.all((x >= self.low - slack) & (x <= self.high + slack))
+        )
 
     def from_unit(self, x: chex.Array) -> jax.Array:
-        """Maps [−1, 1] affinely to the bounds, which must be finite: −1 to low, 1 to high; `[..., *shape]`."""
+        """Maps [−1, 1] affinely to the bounds, which must be finite: −1 to low, 1 to high; `[...,
+        *shape]`.
+        """
         low, high = (jnp.broadcast_to(bound, jnp.shape(x)) for bound in (self.low, self.high))
         return (low + 0.5 * (x + 1.0) * (high - low)).astype(self.dtype)
 

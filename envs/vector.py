@@ -21,7 +21,8 @@ class VectorState(NamedTuple):
       env_state: the environments' states, each leaf `[N, ...]`.
       episode_return: undiscounted sum of rewards of the running episode, `[N]`.
       episode_length: steps of the running episode, int32 `[N]`.
-      bank: with reset="bank" or "first", (states, observations) to reset to, leading axis = size; else ().
+      bank: with reset="bank" or "first", (states, observations) to reset to, leading axis = size;
+        else ().
       bank_cursor: vector steps of the present pass through the bank, int32.
     """
 
@@ -41,7 +42,8 @@ class VectorStep(NamedTuple):
       reward: float32 `[N]`.
       terminated: bool `[N]`, the task is over: no bootstrap.
       truncated: bool `[N]`, a time limit cut the episode: bootstrap from next_obs.
-      episode_return: return of the episode up to and including this step, `[N]`; final where it ended.
+      episode_return: return of the episode up to and including this step, `[N]`; final where it
+        ended.
       episode_length: steps of the episode, int32 `[N]`; final where it ended.
       info: what the environment reports.
     """
@@ -62,10 +64,11 @@ class VectorEnv:
     Args:
       env: the single environment.
       num_envs: how many copies.
-      reset: where an episode starts. "full": a true reset, computed at every step (the default). "bank": drawn at
-        random from `bank_size` reset states, of which one after the other is replaced by a fresh one, at every eighth
-        step; for environments whose reset is expensive. (Under vmap the fresh one is computed at every step.)
-        "first": the copy's first state again and again, what Brax and MuJoCo Playground do; for comparison only.
+      reset: where an episode starts. "full": a true reset, computed at every step (the default).
+        "bank": drawn at random from `bank_size` reset states, of which one after the other is
+        replaced by a fresh one, at every eighth step; for environments whose reset is expensive.
+        (Under vmap the fresh one is computed at every step.) "first": the copy's first state again
+        and again, what Brax and MuJoCo Playground do; for comparison only.
       bank_size: entries of the bank.
 
     Raises:
@@ -118,7 +121,9 @@ class VectorEnv:
         )
         return state, obs
 
-    def step(self, key: chex.PRNGKey, state: VectorState, action: chex.Array) -> tuple[VectorState, VectorStep]:
+    def step(
+        self, key: chex.PRNGKey, state: VectorState, action: chex.Array
+    ) -> tuple[VectorState, VectorStep]:
         """Advances every copy by one step, and resets those whose episode ended.
 
         Args:
@@ -135,7 +140,9 @@ class VectorEnv:
         step_keys, reset_keys = jax.random.split(key, (2, self.num_envs))
         stepped, step = jax.vmap(self._contracted.step)(step_keys, state.env_state, action)
         done = step.terminated | step.truncated
-        bank, bank_cursor, (env_state, obs) = self._restart(reset_keys, state, done, (stepped, step.obs))
+        bank, bank_cursor, (env_state, obs) = self._restart(
+            reset_keys, state, done, (stepped, step.obs)
+        )
         episode_return = state.episode_return + step.reward
         episode_length = state.episode_length + 1
         next_state = VectorState(
@@ -157,21 +164,34 @@ class VectorEnv:
         )
 
     def _restart(self, keys, state, done, stepped):
-        """The bank after this step, its cursor, and (states, observations), new ones where an episode ended."""
+        """The bank after this step, its cursor, and (states, observations), new ones where an
+        episode ended.
+        """
         if self._reset_mode == "full":
-            return state.bank, state.bank_cursor, _where_done(done, jax.vmap(self._contracted.reset)(keys), stepped)
+            return (
+                state.bank,
+                state.bank_cursor,
+                _where_done(done, jax.vmap(self._contracted.reset)(keys), stepped),
+            )
         if self._reset_mode == "first":
             return state.bank, state.bank_cursor, _where_done(done, state.bank, stepped)
         refresh_key, choice_key = jax.random.split(keys[0])
 
         def refreshed():
-            entry, place = self._contracted.reset(refresh_key), state.bank_cursor // _REFRESH_INTERVAL
+            entry, place = (
+                self._contracted.reset(refresh_key),
+                state.bank_cursor // _REFRESH_INTERVAL,
+            )
             return jax.tree.map(lambda pool, x: pool.at[place].set(x), state.bank, entry)
 
         # Most steps need neither, and a reset of its own is a good part of a step of a robot.
-        bank = jax.lax.cond(state.bank_cursor % _REFRESH_INTERVAL == 0, refreshed, lambda: state.bank)
+        bank = jax.lax.cond(
+            state.bank_cursor % _REFRESH_INTERVAL == 0, refreshed, lambda: state.bank
+        )
         started = jax.lax.cond(
-            jnp.any(done), lambda: _where_done(done, self._draw(bank, choice_key), stepped), lambda: stepped
+            jnp.any(done),
+            lambda: _where_done(done, self._draw(bank, choice_key), stepped),
+            lambda: stepped,
         )
         return bank, (state.bank_cursor + 1) % (_REFRESH_INTERVAL * self._bank_size), started
 
@@ -182,4 +202,6 @@ class VectorEnv:
 
 def _where_done(done, fresh, stepped):
     """Per-copy choice between two pairs (states, observations) with the leading axis N."""
-    return jax.vmap(lambda flag, a, b: jax.tree.map(lambda x, y: jnp.where(flag, x, y), a, b))(done, fresh, stepped)
+    return jax.vmap(lambda flag, a, b: jax.tree.map(lambda x, y: jnp.where(flag, x, y), a, b))(
+        done, fresh, stepped
+    )

@@ -8,10 +8,11 @@ from .base import Environment, EnvState, Observation, Step
 
 
 class Wrapper:
-    """An environment around another one, of which it passes everything through; a subclass changes a part.
+    """An environment around another one, of which it passes everything through; a subclass changes
+    a part.
 
-    A subclass with a state of its own says in `inner_state` where in it that of the inner environment is, so that it
-    can be drawn.
+    A subclass with a state of its own says in `inner_state` where in it that of the inner
+    environment is, so that it can be drawn.
 
     Args:
       env: the inner environment.

@@ -1,12 +1,14 @@
 """Loss functions and the estimators they are fed with: arrays in, arrays out.
 
-Every function here is pure and works under `jax.jit`, `jax.vmap` and `jax.grad`. Data arrays are positional;
-hyperparameters are keyword-only and may be traced. Losses are per element, always something to minimise, and the
-caller reduces and masks: `jnp.mean(losses.ppo_clip_loss(log_prob, old_log_prob, advantage, clip_eps=0.2))`.
+Every function here is pure and works under `jax.jit`, `jax.vmap` and `jax.grad`. Data arrays are
+positional; hyperparameters are keyword-only and may be traced. Losses are per element, always
+something to minimise, and the caller reduces and masks: `jnp.mean(losses.ppo_clip_loss(log_prob,
+old_log_prob, advantage, clip_eps=0.2))`.
 
-Half precision (bfloat16, float16) is widened on entry: all of the arithmetic is float32's, with its range and its
-limits, and so are the results. Gradients come back in the dtype of the array they are taken by, as everywhere in jax.
-float32 and float64 stay what they are. Matrix products are of the highest precision, on accelerators too.
+Half precision (bfloat16, float16) is widened on entry: all of the arithmetic is float32's, with its
+range and its limits, and so are the results. Gradients come back in the dtype of the array they are
+taken by, as everywhere in jax. float32 and float64 stay what they are. Matrix products are of the
+highest precision, on accelerators too.
 """
 
 from .categorical import (

@@ -1,4 +1,6 @@
-"""What the arithmetic of all losses has in common: half precision is widened, a softmax keeps to its limits."""
+"""What the arithmetic of all losses has in common: half precision is widened, a softmax keeps to
+its limits.
+"""
 
 import functools
 from collections.abc import Callable
@@ -8,7 +10,9 @@ import jax.numpy as jnp
 
 
 def at_least_float32(function: Callable) -> Callable:
-    """Widens half-precision arguments to float32 before the function sees them; leaves all others as they are."""
+    """Widens half-precision arguments to float32 before the function sees them; leaves all others
+    as they are.
+    """
 
     @functools.wraps(function)
     def widened(*args, **kwargs):
@@ -26,6 +30,8 @@ def _widen(x):
 
 
 def log_softmax(logits: jax.Array) -> jax.Array:
-    """log_softmax over the last axis that stays finite when two logits are further apart than their dtype reaches."""
+    """log_softmax over the last axis that stays finite when two logits are further apart than their
+    dtype reaches.
+    """
     limit = 0.25 * float(jnp.finfo(logits.dtype).max)
     return jax.nn.log_softmax(jnp.clip(logits, -limit, limit), axis=-1)

@@ -1,4 +1,5 @@
-"""Distributional critics on a fixed grid of returns (C51: Bellemare et al., 2017, arXiv 1707.06887).
+"""Distributional critics on a fixed grid of returns (C51: Bellemare et al., 2017, arXiv
+1707.06887).
 
 A critic puts out logits over K atoms; the support z, `[K]`, is evenly spaced from v_min to v_max.
 """
@@ -13,11 +14,14 @@ Array = chex.Array
 
 
 @at_least_float32
-def categorical_projection(probs: Array, reward: Array, discount: Array, *, support: Array) -> Array:
+def categorical_projection(
+    probs: Array, reward: Array, discount: Array, *, support: Array
+) -> Array:
     """Distribution of r + discount·Z, projected onto the support.
 
-    m_i = Σ_j p_j·max(0, 1 − |clip(r + discount·z_j, v_min, v_max) − z_i|/Δz): each atom that was moved shares its
-    mass among its two neighbours on the grid, in proportion to closeness; what left the grid goes to the end atoms.
+    m_i = Σ_j p_j·max(0, 1 − |clip(r + discount·z_j, v_min, v_max) − z_i|/Δz): each atom that was
+    moved shares its mass among its two neighbours on the grid, in proportion to closeness; what
+    left the grid goes to the end atoms.
 
     Args:
       probs: p, probabilities of the atoms of Z, `[..., K]`.
@@ -26,13 +30,15 @@ def categorical_projection(probs: Array, reward: Array, discount: Array, *, supp
       support: z, evenly spaced and rising, `[K]` with K ≥ 2, in units of return.
 
     Returns:
-      The projected probabilities, `[..., K]`, with stopped gradient. They sum to what probs sums to.
+      The projected probabilities, `[..., K]`, with stopped gradient. They sum to what probs sums
+      to.
 
     Raises:
       AssertionError: reward and discount differ in shape, or probs is not `[..., K]`.
 
-    Source: Bellemare et al. 2017, equation 7. The lower neighbour is at most the last but one, so that a target on the
-    grid needs no special case; the published FastTD3 had to mend one (its mass exceeded 1).
+    Source: Bellemare et al. 2017, equation 7. The lower neighbour is at most the last but one, so
+    that a target on the grid needs no special case; the published FastTD3 had to mend one (its mass
+    exceeded 1).
     """
     chex.assert_equal_shape([reward, discount])
     chex.assert_shape(support, (None,))
@@ -44,14 +50,25 @@ def categorical_projection(probs: Array, reward: Array, discount: Array, *, supp
     place = ((atoms - v_min) * ((num_atoms - 1) / (v_max - v_min))).reshape(-1, num_atoms)
     low = jnp.clip(jnp.floor(place), 0, num_atoms - 2)
     share = place - low  # of the upper neighbour
-    row, low, mass = jnp.arange(place.shape[0])[:, None], low.astype(jnp.int32), probs.reshape(-1, num_atoms)
-    projected = jnp.zeros_like(mass).at[row, low].add(mass * (1.0 - share)).at[row, low + 1].add(mass * share)
+    row, low, mass = (
+        jnp.arange(place.shape[0])[:, None],
+        low.astype(jnp.int32),
+        probs.reshape(-1, num_atoms),
+    )
+    projected = (
+        jnp.zeros_like(mass)
+        .at[row, low]
+        .add(mass * (1.0 - share))
+        .at[row, low + 1]
+        .add(mass * share)
+    )
     return jax.lax.stop_gradient(projected.reshape(probs.shape))
 
 
 @at_least_float32
 def clipped_double_categorical(probs1: Array, probs2: Array, *, support: Array) -> Array:
-    """Of two distributions, the whole one with the lower mean: clipped double Q for distributional critics.
+    """Of two distributions, the whole one with the lower mean: clipped double Q for distributional
+    critics.
 
     Args:
       probs1: probabilities of the first critic, `[..., K]`.

@@ -1,8 +1,8 @@
 """Densities, entropies and divergences of the action distributions.
 
-Gaussian functions are per dimension, `[..., d]`, and the caller sums over the last axis; categorical ones reduce their
-last axis. All are in nats and finite for every finite input, gradients included; those by float16 arrays are float16
-and so overflow where they are above 65504.
+Gaussian functions are per dimension, `[..., d]`, and the caller sums over the last axis;
+categorical ones reduce their last axis. All are in nats and finite for every finite input,
+gradients included; those by float16 arrays are float16 and so overflow where they are above 65504.
 """
 
 import math
@@ -25,7 +25,9 @@ _MAX_STANDARDISED = 1e18  # its square stays inside float32
 def _standardise(x: Array, mean: Array, log_std: Array) -> tuple[Array, Array]:
     """(x − mean)/std and log std, both limited so that squares of them are finite in float32."""
     log_std = jnp.clip(log_std, -_MAX_LOG_STD, _MAX_LOG_STD)
-    z = 0.5 * x - 0.5 * mean  # halves, so that the difference of two large numbers does not overflow
+    z = (
+        0.5 * x - 0.5 * mean
+    )  # halves, so that the difference of two large numbers does not overflow
     z = jnp.clip(z, -_MAX_STANDARDISED, _MAX_STANDARDISED) * (2.0 * jnp.exp(-log_std))
     return jnp.clip(z, -_MAX_STANDARDISED, _MAX_STANDARDISED), log_std
 
@@ -34,7 +36,8 @@ def _standardise(x: Array, mean: Array, log_std: Array) -> tuple[Array, Array]:
 def gaussian_log_prob(x: Array, mean: Array, log_std: Array) -> Array:
     """Log-density of a Gaussian, per dimension: −½((x − mean)/std)² − log std − ½ log 2π.
 
-    log_std is limited to [−20, 20] and the standardised distance to ±1e18, where the gradient is zero.
+    log_std is limited to [−20, 20] and the standardised distance to ±1e18, where the gradient is
+    zero.
 
     Args:
       x: the point, `[..., d]`.
@@ -89,7 +92,9 @@ def gaussian_kl(mean_p: Array, log_std_p: Array, mean_q: Array, log_std_q: Array
     """
     chex.assert_equal_shape([mean_p, log_std_p, mean_q, log_std_q])
     z, log_std_q = _standardise(mean_p, mean_q, log_std_q)
-    log_ratio = jnp.clip(log_std_p, -_MAX_LOG_STD, _MAX_LOG_STD) - log_std_q  # log(σ_p/σ_q), at most 40
+    log_ratio = (
+        jnp.clip(log_std_p, -_MAX_LOG_STD, _MAX_LOG_STD) - log_std_q
+    )  # log(σ_p/σ_q), at most 40
     return 0.5 * (jnp.expm1(2.0 * log_ratio) + jnp.square(z)) - log_ratio
 
 
@@ -106,7 +111,8 @@ def tanh_gaussian_log_prob(pre_tanh: Array, mean: Array, log_std: Array) -> Arra
       log_std: log standard deviation of u, `[..., d]`.
 
     Returns:
-      The log-density of the action tanh(u), `[..., d]`, in nats; sum over the last axis for the joint one.
+      The log-density of the action tanh(u), `[..., d]`, in nats; sum over the last axis for the
+      joint one.
 
     Raises:
       AssertionError: the arrays differ in shape.
@@ -135,7 +141,8 @@ def categorical_log_prob(action: Array, logits: Array) -> Array:
     Source: the definition; tested against scipy.
     """
     chex.assert_shape(action, logits.shape[:-1])
-    # A one-hot product instead of a gather: its gradient is a product too, which is faster on every backend.
+    # A one-hot product instead of a gather: its gradient is a product too, which is faster on every
+    # backend.
     one_hot = jax.nn.one_hot(action, logits.shape[-1], dtype=logits.dtype)
     return jnp.sum(one_hot * log_softmax(logits), axis=-1)
 
@@ -183,7 +190,8 @@ def tsallis_log(x: Array, *, q: Scalar) -> Array:
 
     Args:
       x: positive numbers, `[...]`.
-      q: entropic index, which may be traced through 1. MDPO's released code calls 2 − q what is q here.
+      q: entropic index, which may be traced through 1. MDPO's released code calls 2 − q what is q
+        here.
 
     Returns:
       The q-logarithm, `[...]`.
@@ -197,8 +205,9 @@ def tsallis_log(x: Array, *, q: Scalar) -> Array:
 def tsallis_log_prob(log_prob: Array, *, q: Scalar) -> Array:
     """The q-logarithm of a density that is given as its logarithm, so that none underflows.
 
-    (exp(t) − 1)/(1 − q) with t = (1 − q)·log_prob and, where t is small, its series, which has no pole: q may be
-    traced through 1. Above t = 20 the exponential is continued by its tangent, so that gradients can be squared.
+    (exp(t) − 1)/(1 − q) with t = (1 − q)·log_prob and, where t is small, its series, which has no
+    pole: q may be traced through 1. Above t = 20 the exponential is continued by its tangent, so
+    that gradients can be squared.
 
     Args:
       log_prob: log-densities, `[...]`, in nats.
@@ -210,19 +219,25 @@ def tsallis_log_prob(log_prob: Array, *, q: Scalar) -> Array:
     Source: as `tsallis_log`.
     """
     t = (1.0 - q) * log_prob
-    # exp(t) − 1 cancels below 0.1 (in the gradient by q twice); expm1 would cancel in the gradient by x at large −t.
+    # exp(t) − 1 cancels below 0.1 (in the gradient by q twice); expm1 would cancel in the gradient
+    # by x at large −t.
     small = jnp.abs(t) < 0.1
-    series = log_prob * (1.0 + t / 2.0 * (1.0 + t / 3.0 * (1.0 + t / 4.0 * (1.0 + t / 5.0 * (1.0 + t / 6.0)))))
+    series = log_prob * (
+        1.0 + t / 2.0 * (1.0 + t / 3.0 * (1.0 + t / 4.0 * (1.0 + t / 5.0 * (1.0 + t / 6.0))))
+    )
     # The divisor is kept away from zero so that no NaN enters the gradient.
-    return jnp.where(small, series, (_exp_then_tangent(t, 20.0) - 1.0) / jnp.where(small, 1.0, 1.0 - q))
+    return jnp.where(
+        small, series, (_exp_then_tangent(t, 20.0) - 1.0) / jnp.where(small, 1.0, 1.0 - q)
+    )
 
 
 @at_least_float32
 def importance_ratio(log_prob: Array, old_log_prob: Array) -> Array:
     """π(a|s)/π_old(a|s) = exp(log_prob − old_log_prob), kept finite.
 
-    Above a log-ratio of 10 (a ratio of 22,026) the exponential is continued by its tangent: the ratio still grows and
-    still has a gradient, and both can be squared in float32, up to log-ratios of 1e14.
+    Above a log-ratio of 10 (a ratio of 22,026) the exponential is continued by its tangent: the
+    ratio still grows and still has a gradient, and both can be squared in float32, up to log-ratios
+    of 1e14.
 
     Args:
       log_prob: log π(a|s), `[...]`, in nats.

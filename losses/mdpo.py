@@ -1,7 +1,8 @@
 """The losses of Mirror Descent Policy Optimization (Tomar et al., ICLR 2022, arXiv 2005.09814).
 
-Entropies of Tsallis come in two conventions: of the joint density of all action dimensions, and, as in the released
-code, of each dimension's density for itself, summed. For the Shannon entropy (q = 1) the two are the same.
+Entropies of Tsallis come in two conventions: of the joint density of all action dimensions, and, as
+in the released code, of each dimension's density for itself, summed. For the Shannon entropy (q =
+1) the two are the same.
 """
 
 import chex
@@ -18,16 +19,19 @@ Scalar = float | Array
 def mdpo_on_policy_loss(
     log_prob: Array, old_log_prob: Array, advantage: Array, kl: Array, *, step_size: Scalar
 ) -> Array:
-    """The surrogate objective with a divergence from the old policy, negated: −r·A + KL(π‖π_old)/step_size.
+    """The surrogate objective with a divergence from the old policy, negated: −r·A +
+    KL(π‖π_old)/step_size.
 
     The ratio r is that of `importance_ratio`.
     At π = π_old the divergence has no gradient, and that of the loss is the policy gradient.
 
     Args:
       log_prob: log π(a|s) under the policy that is trained, `[...]`, in nats.
-      old_log_prob: log π_old(a|s) under the policy that chose a, `[...]`. Not differentiated: pass it as data.
+      old_log_prob: log π_old(a|s) under the policy that chose a, `[...]`. Not differentiated: pass
+        it as data.
       advantage: estimate of A(s, a), `[...]`, in units of reward (or normalised by the caller).
-      kl: KL(π(·|s)‖π_old(·|s)), `[...]`, in nats: the new policy first, unlike TRPO's; differentiated.
+      kl: KL(π(·|s)‖π_old(·|s)), `[...]`, in nats: the new policy first, unlike TRPO's;
+        differentiated.
       step_size: t of mirror descent, in nats per unit of advantage.
 
     Returns:
@@ -46,10 +50,12 @@ def mdpo_on_policy_loss(
 def mdpo_off_policy_actor_loss(
     log_prob: Array, old_log_prob: Array, q_value: Array, *, kappa: Scalar, lam: Scalar
 ) -> Array:
-    """κ·log π(a|s) + (λ − κ)·log π_old(a|s) − Q(s, a) for a reparameterised action, with the Shannon entropy.
+    """κ·log π(a|s) + (λ − κ)·log π_old(a|s) − Q(s, a) for a reparameterised action, with the
+    Shannon entropy.
 
-    That is λ·log π − Q, SAC's loss at temperature λ, plus (κ − λ)·(log π − log π_old), whose mean is the divergence
-    from the old policy: κ − λ is one over the step size of mirror descent. With κ = λ it is SAC.
+    That is λ·log π − Q, SAC's loss at temperature λ, plus (κ − λ)·(log π − log π_old), whose mean
+    is the divergence from the old policy: κ − λ is one over the step size of mirror descent. With κ
+    = λ it is SAC.
 
     Args:
       log_prob: log π(a|s), `[...]`, in nats, differentiated through the action too.
@@ -64,7 +70,8 @@ def mdpo_off_policy_actor_loss(
     Raises:
       AssertionError: the arrays differ in shape.
 
-    Source: Tomar et al. 2022, the off-policy actor loss, in the form of the released code (`kl_coef`, `lam`).
+    Source: Tomar et al. 2022, the off-policy actor loss, in the form of the released code
+    (`kl_coef`, `lam`).
     """
     chex.assert_equal_shape([log_prob, old_log_prob, q_value])
     return kappa * log_prob + (lam - kappa) * old_log_prob - q_value
@@ -74,7 +81,8 @@ def mdpo_off_policy_actor_loss(
 def mdpo_off_policy_tsallis_joint_actor_loss(
     log_prob: Array, old_log_prob: Array, q_value: Array, *, kappa: Scalar, lam: Scalar, q: Scalar
 ) -> Array:
-    """κ·log_q π(a|s) + (2 − q)·(λ − κ)·log_q π_old(a|s) − Q(s, a), with log_q of the joint densities.
+    """κ·log_q π(a|s) + (2 − q)·(λ − κ)·log_q π_old(a|s) − Q(s, a), with log_q of the joint
+    densities.
 
     Args:
       log_prob: log π(a|s) of all action dimensions together, `[...]`, in nats.
@@ -82,7 +90,8 @@ def mdpo_off_policy_tsallis_joint_actor_loss(
       q_value: the critic at that action, `[...]`, in units of return.
       kappa: κ, weight of log_q π.
       lam: λ, the weight of the entropy.
-      q: entropic index; 1 is Shannon's. The released code calls 2 − q what is q here, and uses 0 to 1.
+      q: entropic index; 1 is Shannon's. The released code calls 2 − q what is q here, and uses 0 to
+        1.
 
     Returns:
       The loss, `[...]`.
@@ -90,7 +99,8 @@ def mdpo_off_policy_tsallis_joint_actor_loss(
     Raises:
       AssertionError: the arrays differ in shape.
 
-    Source: Tomar et al. 2022, the Tsallis entropy as Bregman potential; see the per-dimension form for the code's.
+    Source: Tomar et al. 2022, the Tsallis entropy as Bregman potential; see the per-dimension form
+    for the code's.
     """
     chex.assert_equal_shape([log_prob, old_log_prob, q_value])
     return _tsallis_terms(log_prob, old_log_prob, kappa, lam, q) - q_value
@@ -108,15 +118,18 @@ def mdpo_off_policy_tsallis_per_dimension_actor_loss(
       q_value: the critic at that action, `[...]`, in units of return.
       kappa: κ, weight of log_q π.
       lam: λ, the weight of the entropy.
-      q: entropic index; 1 is Shannon's. The released code calls 2 − q what is q here, and uses 0 to 1.
+      q: entropic index; 1 is Shannon's. The released code calls 2 − q what is q here, and uses 0 to
+        1.
 
     Returns:
       The loss, `[...]`.
 
     Raises:
-      AssertionError: the two log-probabilities differ in shape, or q_value is not of their shape without the last axis.
+      AssertionError: the two log-probabilities differ in shape, or q_value is not of their shape
+        without the last axis.
 
-    Source: the released code of Tomar et al. 2022 (`tsallis_coeff` = 2 − q), which bounds densities below at 1e-6.
+    Source: the released code of Tomar et al. 2022 (`tsallis_coeff` = 2 − q), which bounds densities
+    below at 1e-6.
     """
     chex.assert_equal_shape([log_probs, old_log_probs])
     chex.assert_shape(q_value, log_probs.shape[:-1])

@@ -1,4 +1,6 @@
-"""The losses and diagnostics of Proximal Policy Optimization (Schulman et al., 2017, arXiv 1707.06347)."""
+"""The losses and diagnostics of Proximal Policy Optimization (Schulman et al., 2017, arXiv
+1707.06347).
+"""
 
 import chex
 import jax.numpy as jnp
@@ -11,7 +13,9 @@ Scalar = float | Array
 
 
 @at_least_float32
-def ppo_clip_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, clip_eps: Scalar) -> Array:
+def ppo_clip_loss(
+    log_prob: Array, old_log_prob: Array, advantage: Array, *, clip_eps: Scalar
+) -> Array:
     """The clipped surrogate objective, negated.
 
     With r the `importance_ratio`: −min(r·A, clip(r, 1 − clip_eps, 1 + clip_eps)·A).
@@ -19,9 +23,11 @@ def ppo_clip_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, cli
 
     Args:
       log_prob: log π(a|s) under the policy that is trained, `[...]`, in nats.
-      old_log_prob: log π_old(a|s) under the policy that chose a, `[...]`. Not differentiated: pass it as data.
+      old_log_prob: log π_old(a|s) under the policy that chose a, `[...]`. Not differentiated: pass
+        it as data.
       advantage: estimate of A(s, a), `[...]`, in units of reward (or normalised by the caller).
-      clip_eps: half-width of the interval of ratios around 1 inside which the objective is not clipped.
+      clip_eps: half-width of the interval of ratios around 1 inside which the objective is not
+        clipped.
 
     Returns:
       The loss, `[...]`.
@@ -41,11 +47,13 @@ def ppo_clip_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, cli
 def clipped_value_loss(value: Array, old_value: Array, target: Array, *, clip_eps: Scalar) -> Array:
     """Squared error of a value, pessimistic about moving further than clip_eps from the old value.
 
-    ½·max((V − R)², (V_old + clip(V − V_old, −clip_eps, clip_eps) − R)²). With clip_eps = inf: ½·(V − R)².
+    ½·max((V − R)², (V_old + clip(V − V_old, −clip_eps, clip_eps) − R)²). With clip_eps = inf: ½·(V
+    − R)².
 
     Args:
       value: V(s) under the parameters that are trained, `[...]`, in units of return.
-      old_value: V(s) under the parameters that collected the data, `[...]`. Not differentiated: pass it as data.
+      old_value: V(s) under the parameters that collected the data, `[...]`. Not differentiated:
+        pass it as data.
       target: R, the return to regress to, `[...]`, in units of return; as `gae` gives it.
       clip_eps: half-width of the interval around old_value, in units of return.
 
@@ -66,8 +74,8 @@ def clipped_value_loss(value: Array, old_value: Array, target: Array, *, clip_ep
 def approx_kl(log_prob: Array, old_log_prob: Array) -> Array:
     """Per-sample estimate of KL(π_old‖π) that is never negative: (r − 1) − log r.
 
-    Its mean over actions drawn from π_old is unbiased, with less variance than that of −log r. Infinite above a
-    log-ratio of 88.
+    Its mean over actions drawn from π_old is unbiased, with less variance than that of −log r.
+    Infinite above a log-ratio of 88.
 
     Args:
       log_prob: log π(a|s), `[...]`, in nats.

@@ -1,9 +1,10 @@
 """Estimators of returns and advantages over time-major rollouts, right about truncation.
 
-Time is always the leading axis. At step t an episode can end in two ways: `terminated[t]`, the task is over and nothing
-follows, so the bootstrap is zero; `truncated[t]`, a time limit cut it and the value of the true successor
-(`next_values[t]`, *not* the value of the observation after the reset) is bootstrapped. Both cut the trace: nothing
-flows back from the next episode. Where both are set, it is a termination.
+Time is always the leading axis. At step t an episode can end in two ways: `terminated[t]`, the task
+is over and nothing follows, so the bootstrap is zero; `truncated[t]`, a time limit cut it and the
+value of the true successor (`next_values[t]`, *not* the value of the observation after the reset)
+is bootstrapped. Both cut the trace: nothing flows back from the next episode. Where both are set,
+it is a termination.
 """
 
 import chex
@@ -45,26 +46,29 @@ def gae(
 ) -> tuple[Array, Array]:
     """Generalised advantage estimation with separate termination and truncation.
 
-    δ_t = r_t + γ(1 − terminated_t)·V(s'_t) − V(s_t);  A_t = δ_t + γλ(1 − terminated_t)(1 − truncated_t)·A_{t+1}.
+    δ_t = r_t + γ(1 − terminated_t)·V(s'_t) − V(s_t);  A_t = δ_t + γλ(1 − terminated_t)(1 −
+    truncated_t)·A_{t+1}.
 
     Args:
       rewards: r_t, `[T, ...]`.
       values: V(s_t), `[T, ...]`, in units of return.
-      next_values: V of the true successor of step t, `[T, ...]`. Equals values[t + 1] except where an episode ended.
+      next_values: V of the true successor of step t, `[T, ...]`. Equals values[t + 1] except where
+        an episode ended.
       terminated: the task ended at step t, bool (or 0/1), `[T, ...]`.
       truncated: a time limit cut the episode at step t, bool (or 0/1), `[T, ...]`.
       gamma: discount per step, in [0, 1].
       gae_lambda: λ in [0, 1]; 0 is the one-step advantage, 1 the Monte Carlo one.
 
     Returns:
-      (advantages, targets), both `[T, ...]` with stopped gradients; targets = advantages + values, the λ-return.
+      (advantages, targets), both `[T, ...]` with stopped gradients; targets = advantages + values,
+      the λ-return.
 
     Raises:
       AssertionError: the arrays differ in shape.
 
     Source: Schulman et al. 2016 (arXiv 1506.02438), equation 16; truncation as in Pardo et al. 2018
-    (arXiv 1712.00378), section 3. Published PPO code (baselines, CleanRL) treats truncation as termination; Brax
-    gives a truncated step the advantage 0.
+    (arXiv 1712.00378), section 3. Published PPO code (baselines, CleanRL) treats truncation as
+    termination; Brax gives a truncated step the advantage 0.
     """
     chex.assert_equal_shape([rewards, values, next_values, terminated, truncated])
     continues = 1.0 - _as_float(terminated, rewards)
@@ -86,7 +90,8 @@ def lambda_returns(
 ) -> Array:
     """The λ-return, for when no V(s_t) is at hand; equal to the targets of `gae`.
 
-    G_t = r_t + γ(1 − terminated_t)·((1 − λ_t)·V(s'_t) + λ_t·G_{t+1}), λ_t = λ inside an episode and 0 at its end.
+    G_t = r_t + γ(1 − terminated_t)·((1 − λ_t)·V(s'_t) + λ_t·G_{t+1}), λ_t = λ inside an episode and
+    0 at its end.
 
     Args:
       rewards: r_t, `[T, ...]`.
@@ -114,10 +119,13 @@ def lambda_returns(
 
 
 @at_least_float32
-def n_step_return(rewards: Array, terminated: Array, truncated: Array, *, gamma: Scalar) -> tuple[Array, Array, Array]:
+def n_step_return(
+    rewards: Array, terminated: Array, truncated: Array, *, gamma: Scalar
+) -> tuple[Array, Array, Array]:
     """Discounted sum of a window of rewards, cut at the first end of an episode in it.
 
-    Σ_{k≤i} γ^k·r_k with i the first row where the episode terminated or was truncated, or n − 1 if none was.
+    Σ_{k≤i} γ^k·r_k with i the first row where the episode terminated or was truncated, or n − 1 if
+    none was.
 
     Args:
       rewards: the window, time-major `[n, ...]`.
@@ -126,8 +134,9 @@ def n_step_return(rewards: Array, terminated: Array, truncated: Array, *, gamma:
       gamma: discount per step, in [0, 1].
 
     Returns:
-      (returns, discount, index), each `[...]` with stopped gradients: the sum; the factor of the bootstrap,
-      γ^(index+1)·(1 − terminated[index]); and index (int32), the row whose next_obs bootstraps.
+      (returns, discount, index), each `[...]` with stopped gradients: the sum; the factor of the
+      bootstrap, γ^(index+1)·(1 − terminated[index]); and index (int32), the row whose next_obs
+      bootstraps.
 
     Raises:
       AssertionError: the arrays differ in shape.
@@ -162,9 +171,9 @@ def vtrace(
 ) -> tuple[Array, Array]:
     """V-trace: off-policy corrected value targets and policy-gradient advantages.
 
-    ρ_t = min(clip_rho, π/μ), c_t = λ·min(clip_c, π/μ), δ_t = ρ_t(r_t + γ(1 − terminated_t)V(s'_t) − V(s_t));
-    v_t = V(s_t) + δ_t + γ(1 − done_t)·c_t·(v_{t+1} − V(s_{t+1}));
-    A_t = ρ_t(r_t + γ(1 − terminated_t)·v'_t − V(s_t)), v'_t = v_{t+1} inside an episode, V(s'_t) at its end.
+    ρ_t = min(clip_rho, π/μ), c_t = λ·min(clip_c, π/μ), δ_t = ρ_t(r_t + γ(1 − terminated_t)V(s'_t) −
+    V(s_t)); v_t = V(s_t) + δ_t + γ(1 − done_t)·c_t·(v_{t+1} − V(s_{t+1})); A_t = ρ_t(r_t + γ(1 −
+    terminated_t)·v'_t − V(s_t)), v'_t = v_{t+1} inside an episode, V(s'_t) at its end.
 
     Args:
       log_ratio: log π(a_t|s_t) − log μ(a_t|s_t), target over behaviour policy, `[T, ...]`, in nats.
@@ -175,7 +184,8 @@ def vtrace(
       truncated: a time limit cut the episode at step t, bool (or 0/1), `[T, ...]`.
       gamma: discount per step, in [0, 1].
       gae_lambda: λ in [0, 1].
-      clip_rho: bound of the ratio in δ and in the advantage; it decides what the values converge to.
+      clip_rho: bound of the ratio in δ and in the advantage; it decides what the values converge
+        to.
       clip_c: bound of the ratio in the trace; it decides how fast.
 
     Returns:
@@ -189,10 +199,14 @@ def vtrace(
     chex.assert_equal_shape([log_ratio, rewards, values, next_values, terminated, truncated])
     continues = 1.0 - _as_float(terminated, rewards)
     unbroken = continues * (1.0 - _as_float(truncated, rewards))
-    ratio = jnp.exp(jnp.minimum(log_ratio, 80.0))  # exp(80) is finite in float32, and far above any clip
+    ratio = jnp.exp(
+        jnp.minimum(log_ratio, 80.0)
+    )  # exp(80) is finite in float32, and far above any clip
     rho, c = jnp.minimum(ratio, clip_rho), gae_lambda * jnp.minimum(ratio, clip_c)
     deltas = rho * (rewards + gamma * continues * next_values - values)
     targets = values + _discounted_sums(deltas, gamma * unbroken * c)
-    corrected_next = jnp.concatenate([jnp.where(unbroken[:-1] > 0, targets[1:], next_values[:-1]), next_values[-1:]])
+    corrected_next = jnp.concatenate(
+        [jnp.where(unbroken[:-1] > 0, targets[1:], next_values[:-1]), next_values[-1:]]
+    )
     advantages = rho * (rewards + gamma * continues * corrected_next - values)
     return jax.lax.stop_gradient((advantages, targets))

@@ -14,13 +14,14 @@ Scalar = float | Array
 def spo_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, eps: Scalar) -> Array:
     """The surrogate objective with a quadratic penalty on the ratio, negated.
 
-    With r = exp(log_prob − old_log_prob): −(r·A − |A|/(2·eps)·(r − 1)²).
-    At r = 1 its gradient is that of −log_prob·A, the policy gradient; it is zero at r = 1 + sign(A)·eps and points
-    back from beyond, where PPO's is zero.
+    With r = exp(log_prob − old_log_prob): −(r·A − |A|/(2·eps)·(r − 1)²). At r = 1 its gradient is
+    that of −log_prob·A, the policy gradient; it is zero at r = 1 + sign(A)·eps and points back from
+    beyond, where PPO's is zero.
 
     Args:
       log_prob: log π(a|s) under the policy that is trained, `[...]`, in nats.
-      old_log_prob: log π_old(a|s) under the policy that chose a, `[...]`. Not differentiated: pass it as data.
+      old_log_prob: log π_old(a|s) under the policy that chose a, `[...]`. Not differentiated: pass
+        it as data.
       advantage: estimate of A(s, a), `[...]`, in units of reward (or normalised by the caller).
       eps: distance of the ratio from 1 at which the objective is greatest.
 
@@ -38,16 +39,19 @@ def spo_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, eps: Sca
 
 
 @at_least_float32
-def spo_aligned_loss(log_prob: Array, old_log_prob: Array, advantage: Array, *, eps: Scalar) -> Array:
+def spo_aligned_loss(
+    log_prob: Array, old_log_prob: Array, advantage: Array, *, eps: Scalar
+) -> Array:
     """The simplest ε-aligned objective, negated: (r − 1 − sign(A)·eps)².
 
-    It has the same optimal ratio as `spo_loss` and pulls towards it whatever the size of the advantage:
-    spo_loss = |A|/(2·eps)·spo_aligned_loss − A − |A|·eps/2. It reaches the optimal ratio sooner and raises the
-    surrogate r·A less.
+    It has the same optimal ratio as `spo_loss` and pulls towards it whatever the size of the
+    advantage: spo_loss = |A|/(2·eps)·spo_aligned_loss − A − |A|·eps/2. It reaches the optimal ratio
+    sooner and raises the surrogate r·A less.
 
     Args:
       log_prob: log π(a|s) under the policy that is trained, `[...]`, in nats.
-      old_log_prob: log π_old(a|s) under the policy that chose a, `[...]`. Not differentiated: pass it as data.
+      old_log_prob: log π_old(a|s) under the policy that chose a, `[...]`. Not differentiated: pass
+        it as data.
       advantage: estimate of A(s, a), `[...]`; only its sign matters.
       eps: distance of the ratio from 1 that is aimed at.
 
@@ -72,8 +76,8 @@ def ratio_deviation(log_prob: Array, old_log_prob: Array) -> Array:
       old_log_prob: log π_old(a|s) of the policy that drew a, `[...]`.
 
     Returns:
-      The deviation, `[...]`; its mean over actions of π_old is twice the total variation distance of the
-      two policies.
+      The deviation, `[...]`; its mean over actions of π_old is twice the total variation distance
+      of the two policies.
 
     Raises:
       AssertionError: the arrays differ in shape.

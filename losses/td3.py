@@ -1,6 +1,7 @@
 """The losses of Twin Delayed DDPG (Fujimoto et al., 2018, arXiv 1802.09477).
 
-With one critic given twice and no noise they are those of DDPG (Lillicrap et al., 2015, arXiv 1509.02971).
+With one critic given twice and no noise they are those of DDPG (Lillicrap et al., 2015, arXiv
+1509.02971).
 """
 
 import chex
@@ -22,7 +23,8 @@ def target_policy_noise(noise: Array, *, noise_clip: Scalar) -> Array:
       noise_clip: bound of its absolute value, in units of action.
 
     Returns:
-      The clipped noise, `[..., d]`. The caller adds it to the target action and clips the sum to the action's bounds.
+      The clipped noise, `[..., d]`. The caller adds it to the target action and clips the sum to
+      the action's bounds.
 
     Source: Fujimoto et al. 2018, equation 14.
     """
@@ -36,7 +38,8 @@ def td3_target(reward: Array, discount: Array, next_q1: Array, next_q2: Array) -
     Args:
       reward: r, or a discounted sum of n rewards, `[...]`.
       discount: factor of the bootstrap, γ·(1 − terminated) or its n-step equivalent, `[...]`.
-      next_q1: first target critic at the true successor and the smoothed target action, `[...]`, in units of return.
+      next_q1: first target critic at the true successor and the smoothed target action, `[...]`, in
+        units of return.
       next_q2: second target critic there, `[...]`.
 
     Returns:
@@ -76,7 +79,8 @@ def td3_actor_loss(q: Array) -> Array:
     """Deterministic policy gradient: −Q(s, π(s)).
 
     Args:
-      q: a critic at the actor's own action, `[...]`, differentiated through the action. The first critic in TD3.
+      q: a critic at the actor's own action, `[...]`, differentiated through the action. The first
+        critic in TD3.
 
     Returns:
       The loss, `[...]`.

@@ -1,4 +1,6 @@
-"""Trains FastTD3: `python scripts/fast_td3.py --env=gymnax/Pendulum-v1`; `--help` explains every flag."""
+"""Trains FastTD3: `python scripts/fast_td3.py --env=gymnax/Pendulum-v1`; `--help` explains every
+flag.
+"""
 
 from onejit.algos import fast_td3
 from onejit.algos.host import cli

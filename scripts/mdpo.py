@@ -1,4 +1,6 @@
-"""Trains on-policy MDPO: `python scripts/mdpo.py --env=brax/halfcheetah`; `--help` explains every flag."""
+"""Trains on-policy MDPO: `python scripts/mdpo.py --env=brax/halfcheetah`; `--help` explains every
+flag.
+"""
 
 from onejit.algos import mdpo
 from onejit.algos.host import cli

@@ -1,6 +1,7 @@
 """PPO in one file, on onejit's losses and environments alone: copy it and change it.
 
-`python scripts/minimal_ppo.py --env=gymnax/CartPole-v1` trains and prints returns; `scripts/ppo.py` has all features.
+`python scripts/minimal_ppo.py --env=gymnax/CartPole-v1` trains and prints returns; `scripts/ppo.py`
+has all features.
 """
 
 import argparse
@@ -31,7 +32,9 @@ class Config(NamedTuple):
 
 
 class ActorCritic(nn.Module):
-    """Policy output `[..., n]` (logits, or means in [-1, 1]), log_std `[..., n]`, and value `[...]`."""
+    """Policy output `[..., n]` (logits, or means in [-1, 1]), log_std `[..., n]`, and value
+    `[...]`.
+    """
 
     num_outputs: int
 
@@ -41,9 +44,14 @@ class ActorCritic(nn.Module):
             x = obs
             for width in (64, 64):
                 x = nn.tanh(nn.Dense(width, kernel_init=nn.initializers.lecun_normal())(x))
-            return nn.Dense(size, kernel_init=nn.initializers.variance_scaling(scale, "fan_in", "normal"))(x)
+            return nn.Dense(
+                size, kernel_init=nn.initializers.variance_scaling(scale, "fan_in", "normal")
+            )(x)
 
-        output, log_std = mlp(self.num_outputs, 1e-4), self.param("log_std", nn.initializers.zeros, (self.num_outputs,))
+        output, log_std = (
+            mlp(self.num_outputs, 1e-4),
+            self.param("log_std", nn.initializers.zeros, (self.num_outputs,)),
+        )
         return output, jnp.broadcast_to(log_std, output.shape), mlp(1, 1.0)[..., 0]
 
 
@@ -75,8 +83,12 @@ def make_train(env, config: Config):
     def loss_fn(params, batch):
         output, log_std, value = network.apply(params, batch["obs"])
         log_prob, entropy = log_prob_and_entropy(output, log_std, batch["action"])
-        advantage = (batch["advantage"] - jnp.mean(batch["advantage"])) / (jnp.std(batch["advantage"]) + 1e-8)
-        policy_loss = losses.ppo_clip_loss(log_prob, batch["log_prob"], advantage, clip_eps=config.clip_eps)
+        advantage = (batch["advantage"] - jnp.mean(batch["advantage"])) / (
+            jnp.std(batch["advantage"]) + 1e-8
+        )
+        policy_loss = losses.ppo_clip_loss(
+            log_prob, batch["log_prob"], advantage, clip_eps=config.clip_eps
+        )
         value_loss = 0.5 * jnp.square(value - batch["target"])
         return jnp.mean(policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy)
 
@@ -92,14 +104,24 @@ def make_train(env, config: Config):
                 output, log_std, _ = network.apply(params, obs)
                 action, env_action = sample(action_key, output, log_std)
                 env_state, step = vector_env.step(step_key, env_state, env_action)
-                row = {"obs": obs, "action": action, "log_prob": log_prob_and_entropy(output, log_std, action)[0]}
+                row = {
+                    "obs": obs,
+                    "action": action,
+                    "log_prob": log_prob_and_entropy(output, log_std, action)[0],
+                }
                 return (env_state, step.obs, key), (row, step)
 
-            carry, (batch, step) = jax.lax.scan(env_step, (env_state, obs, key), length=config.num_steps)
+            carry, (batch, step) = jax.lax.scan(
+                env_step, (env_state, obs, key), length=config.num_steps
+            )
             env_state, obs, key = carry
 
-            # ESTIMATE advantages; next_obs is the true successor, also where a time limit cut the episode
-            values, next_values = network.apply(params, batch["obs"])[2], network.apply(params, step.next_obs)[2]
+            # ESTIMATE advantages; next_obs is the true successor, also where a time limit cut the
+            # episode
+            values, next_values = (
+                network.apply(params, batch["obs"])[2],
+                network.apply(params, step.next_obs)[2],
+            )
             batch["advantage"], batch["target"] = losses.gae(
                 config.reward_scale * step.reward,
                 values,

@@ -1,7 +1,8 @@
 """TD3 in one file, on onejit's losses and environments alone: copy it and change it.
 
-`python scripts/minimal_td3.py --env=gymnax/Pendulum-v1` trains and prints the return. Continuous actions; the whole
-run, replay included, is one compiled program. `scripts/td3.py` is the full-featured one.
+`python scripts/minimal_td3.py --env=gymnax/Pendulum-v1` trains and prints the return. Continuous
+actions; the whole run, replay included, is one compiled program. `scripts/td3.py` is the
+full-featured one.
 """
 
 import argparse
@@ -46,7 +47,9 @@ def make_train(env, config: Config):
     """Returns train(key) -> (params, return of the episode of each block, NaN where none ended)."""
     space, vector_env = env.action_space, envs.VectorEnv(env, config.num_envs)
     capacity = config.buffer_size // config.num_envs
-    num_blocks = (config.total_steps - config.learning_starts) // (config.num_envs * config.policy_delay)
+    num_blocks = (config.total_steps - config.learning_starts) // (
+        config.num_envs * config.policy_delay
+    )
     actor_network, critic_network = MLP(space.shape[0]), MLP(1)
     optimiser = optax.adam(config.learning_rate)
 
@@ -55,7 +58,9 @@ def make_train(env, config: Config):
 
     def critics(params, obs, action):
         inputs = jnp.concatenate([obs, action], axis=-1)
-        return [critic_network.apply(params[name], inputs)[..., 0] for name in ("critic1", "critic2")]
+        return [
+            critic_network.apply(params[name], inputs)[..., 0] for name in ("critic1", "critic2")
+        ]
 
     def critic_loss(params, targets, batch, key):
         noise = config.policy_noise * jax.random.normal(key, batch["action"].shape)
@@ -63,8 +68,13 @@ def make_train(env, config: Config):
         next_action += losses.target_policy_noise(noise, noise_clip=config.noise_clip)
         next_q = critics(targets, batch["next_obs"], jnp.clip(next_action, -1.0, 1.0))
         # A time limit does not end the task: only termination stops the bootstrap.
-        target = losses.td3_target(batch["reward"], config.gamma * (1.0 - batch["terminated"]), *next_q)
-        return sum(jnp.mean(losses.td3_critic_loss(q, target)) for q in critics(params, batch["obs"], batch["action"]))
+        target = losses.td3_target(
+            batch["reward"], config.gamma * (1.0 - batch["terminated"]), *next_q
+        )
+        return sum(
+            jnp.mean(losses.td3_critic_loss(q, target))
+            for q in critics(params, batch["obs"], batch["action"])
+        )
 
     def actor_loss(params, batch):
         frozen = jax.lax.stop_gradient(params)
@@ -77,7 +87,9 @@ def make_train(env, config: Config):
             env_state, obs, replay, cursor = carry
             action_key, step_key = jax.random.split(key)
             if params is None:
-                action = jax.random.uniform(action_key, (config.num_envs, *space.shape), minval=-1.0, maxval=1.0)
+                action = jax.random.uniform(
+                    action_key, (config.num_envs, *space.shape), minval=-1.0, maxval=1.0
+                )
             else:
                 action = actor(params, obs)
                 action += config.exploration_noise * jax.random.normal(action_key, action.shape)
@@ -89,7 +101,9 @@ def make_train(env, config: Config):
             return (env_state, step.obs, replay, cursor + 1), step
 
         def block(carry, _):
-            """policy_delay environment steps, as many critic updates, and one update of actor and targets."""
+            """policy_delay environment steps, as many critic updates, and one update of actor and
+            targets.
+            """
             params, targets, opt_state, env_carry, key = carry
             key, collect_key, update_key = jax.random.split(key, 3)
 
@@ -103,7 +117,9 @@ def make_train(env, config: Config):
             # UPDATE the critics
             for each in jax.random.split(update_key, config.policy_delay):
                 row_key, env_key, noise_key = jax.random.split(each, 3)
-                rows = jax.random.randint(row_key, (config.batch_size,), 0, jnp.minimum(cursor, capacity))
+                rows = jax.random.randint(
+                    row_key, (config.batch_size,), 0, jnp.minimum(cursor, capacity)
+                )
                 copies = jax.random.randint(env_key, (config.batch_size,), 0, config.num_envs)
                 batch = jax.tree.map(lambda x, rows=rows, copies=copies: x[rows, copies], replay)
                 grads = jax.grad(critic_loss)(params, targets, batch, noise_key)
@@ -125,8 +141,13 @@ def make_train(env, config: Config):
         env_state, obs = vector_env.reset(env_key)
         action = jnp.zeros((config.num_envs, *space.shape))
         inputs = {"actor": (actor_network, obs)}
-        inputs |= dict.fromkeys(("critic1", "critic2"), (critic_network, jnp.concatenate([obs, action], axis=-1)))
-        params = {name: net.init(k, x) for k, (name, (net, x)) in zip(init_keys, inputs.items(), strict=True)}
+        inputs |= dict.fromkeys(
+            ("critic1", "critic2"), (critic_network, jnp.concatenate([obs, action], axis=-1))
+        )
+        params = {
+            name: net.init(k, x)
+            for k, (name, (net, x)) in zip(init_keys, inputs.items(), strict=True)
+        }
         # Adam never moves what has no gradient: the critics' optimiser sees zeros for the actor.
         opt_state = {"critic": optimiser.init(params), "actor": optimiser.init(params["actor"])}
 

@@ -1,9 +1,11 @@
 """Draws an episode of a trained policy: `python scripts/render.py RUN_FOLDER`, without a screen.
 
-Writes `episode.gif` into the run folder, and for robots `episode.html`, a page in which the episode can be played and
-turned, and which needs no internet. With --mp4 also `episode.mp4` (extra `video`).
+Writes `episode.gif` into the run folder, and for robots `episode.html`, a page in which the episode
+can be played and turned, and which needs no internet. With --mp4 also `episode.mp4` (extra
+`video`).
 
-Exits with 0 if something was drawn, 1 if a checkpoint is damaged, 2 if the input is wrong or nothing can be drawn.
+Exits with 0 if something was drawn, 1 if a checkpoint is damaged, 2 if the input is wrong or
+nothing can be drawn.
 """
 
 import dataclasses
@@ -24,7 +26,9 @@ from onejit.envs.mujoco.renderer import RenderError
 
 
 def define_flags() -> flags.FlagValues:
-    """The flags of this script, in a FlagValues of their own: absl's `app.run` would show the libraries' log."""
+    """The flags of this script, in a FlagValues of their own: absl's `app.run` would show the
+    libraries' log.
+    """
     values = flags.FlagValues()
 
     def integer(name, default, doc, low, high):
@@ -35,7 +39,10 @@ def define_flags() -> flags.FlagValues:
 
     switch("help", "Show this help.", "h")
     flags.DEFINE_string(
-        "register", None, "A Python file that calls envs.register, for an environment of your own.", flag_values=values
+        "register",
+        None,
+        "A Python file that calls envs.register, for an environment of your own.",
+        flag_values=values,
     )
     switch("last", "The last checkpoint, not the one with the best evaluation.")
     integer("member", 0, "Which of the seeds that were trained side by side.", 0, None)
@@ -62,15 +69,21 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
     run = run_folder.read(folder)
     module, num_seeds = getattr(algos, run["algorithm"], None), run["num_seeds"]
     if not hasattr(module, "Config"):
-        raise cli.UsageError(f"{folder}: is a run of {run['algorithm']!r}, which is no algorithm here")
-    run_folder.require_known_fields(folder, run, [field.name for field in dataclasses.fields(module.Config)])
+        raise cli.UsageError(
+            f"{folder}: is a run of {run['algorithm']!r}, which is no algorithm here"
+        )
+    run_folder.require_known_fields(
+        folder, run, [field.name for field in dataclasses.fields(module.Config)]
+    )
     if not member < num_seeds:
         raise cli.UsageError(f"member={member}: the run has {num_seeds} seeds, counted from 0")
     try:
         env = envs.make(run["env"], **run["env_options"])
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         hint = "; one of your own: --register=FILE that registers it"
-        raise cli.UsageError(f"the environment of {folder} cannot be made: {error}{hint}") from error
+        raise cli.UsageError(
+            f"the environment of {folder} cannot be made: {error}{hint}"
+        ) from error
     try:
         algorithm = module.make(env, module.Config(**run["config"]))
     except ValueError as error:
@@ -80,7 +93,11 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
     run_folder.require_same_run(folder, run, run_folder.read_metadata(path))
 
     def init(key):
-        return jax.vmap(algorithm.init)(jax.random.split(key, num_seeds)) if num_seeds > 1 else algorithm.init(key)
+        return (
+            jax.vmap(algorithm.init)(jax.random.split(key, num_seeds))
+            if num_seeds > 1
+            else algorithm.init(key)
+        )
 
     state = checkpoint.restore(path, jax.eval_shape(init, jax.random.key(0)))
     if num_seeds > 1:  # a replay that was not saved is a shape alone
@@ -99,7 +116,11 @@ def register(file: str) -> None:
     try:
         runpy.run_path(file)
     except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == file
+        ]
         where = f"{file}, line {lines[-1]}" if lines else file
         raise cli.UsageError(f"register={where}: {type(error).__name__}: {error}") from error
 
@@ -108,14 +129,16 @@ def draw(arguments: Sequence[str]) -> None:
     """Plays an episode and draws it.
 
     Raises:
-      UsageError, RunFolderError, ContractError, flags.Error: the input is wrong, or nothing could be drawn.
+      UsageError, RunFolderError, ContractError, flags.Error: the input is wrong, or nothing could
+      be drawn.
       CheckpointError: the checkpoint cannot be restored.
     """
     values, console = define_flags(), make_console()
     folders = values(arguments)[1:]
     if values.help:
         lines = [
-            f"  --{name}: {values[name].help} Default: {values[name].default}." for name in sorted({*values} - {"h"})
+            f"  --{name}: {values[name].help} Default: {values[name].default}."
+            for name in sorted({*values} - {"h"})
         ]
         console.print("\n".join([__doc__, *lines]), markup=False)
         return
@@ -129,7 +152,9 @@ def draw(arguments: Sequence[str]) -> None:
     def act(obs, key):
         return algorithm.act(state, obs, key, not values.stochastic)
 
-    states = recording.record_episode(algorithm.env, act, jax.random.key(values.seed), max_steps=values.max_steps)
+    states = recording.record_episode(
+        algorithm.env, act, jax.random.key(values.seed), max_steps=values.max_steps
+    )
     files, problems = recording.save_recording(folder, algorithm.env, states)
     try:
         if values.mp4 and folder / "episode.gif" in files:

@@ -1,9 +1,10 @@
 """Trains smoothed policies, certifies their return, attacks them, and draws what came out.
 
-`python scripts/smoothing.py --experiment=cartpole` runs one of the experiments below, a cell for each sigma, and writes
-results/smoothing/EXPERIMENT_SIGMA.json; what exists is not run again. From all cells of the experiment it draws
-EXPERIMENT.png beside them: certified lower bound and attacked return against budget. Sigma 0 is the undefended agent,
-which is attacked only. For a task of your own give --env, --algorithm, --sigmas, --budgets and --out.
+`python scripts/smoothing.py --experiment=cartpole` runs one of the experiments below, a cell for
+each sigma, and writes results/smoothing/EXPERIMENT_SIGMA.json; what exists is not run again. From
+all cells of the experiment it draws EXPERIMENT.png beside them: certified lower bound and attacked
+return against budget. Sigma 0 is the undefended agent, which is attacked only. For a task of your
+own give --env, --algorithm, --sigmas, --budgets and --out.
 """
 
 import json
@@ -90,7 +91,8 @@ EXPERIMENTS = {
         attack_budgets=(1.0,),
         thresholds=tuple(range(1, 201)),
     ),
-    # Success is to reach the goal in less than a thousand steps. The noise is three times the range of the velocity.
+    # Success is to reach the goal in less than a thousand steps. The noise is three times the range
+    # of the velocity.
     "mountain_car": Experiment(
         env="gymnax/MountainCar-v0",
         env_options={"max_steps_in_episode": 1000},
@@ -110,7 +112,8 @@ EXPERIMENTS = {
         sigmas=(0.0, 0.2, 0.4),
         success_threshold=-999.0,
     ),
-    # In place of the paper's Atari games, with 250 steps as there. One strength of the attack, which costs most time.
+    # In place of the paper's Atari games, with 250 steps as there. One strength of the attack,
+    # which costs most time.
     "freeway": Experiment(
         env="gymnax/Freeway-MinAtar",
         env_options={"max_steps_in_episode": 250},
@@ -125,7 +128,12 @@ EXPERIMENTS = {
         env="gymnax/Pong-misc",
         env_options={"max_steps_in_episode": 250},
         flatten=True,
-        changes={"hidden_sizes": (64, 64), "activation": "relu", "learning_rate": 1e-3, "total_steps": 2_000_000},
+        changes={
+            "hidden_sizes": (64, 64),
+            "activation": "relu",
+            "learning_rate": 1e-3,
+            "total_steps": 2_000_000,
+        },
         sigmas=(0.0, 0.2),
         attack_budgets=(0.4,),
         strengths=(0.0,),
@@ -162,13 +170,19 @@ def prepare(experiment: Experiment) -> tuple[ModuleType, Any, envs.Environment]:
     env = envs.make(experiment.env, **experiment.env_options)
     env = envs.Flattened(env) if experiment.flatten else env
     # An algorithm that cuts actions into a grid is certified and attacked on that grid.
-    return module, config, module.discretized(env, config) if hasattr(module, "discretized") else env
+    return (
+        module,
+        config,
+        module.discretized(env, config) if hasattr(module, "discretized") else env,
+    )
 
 
 def train(algorithm: algos.Algorithm, seed: int) -> Any:
     """The last state of a whole run."""
     iterations = algorithm.iterations(int(algorithm.config.total_steps))
-    whole_run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=iterations, log_every=iterations)[0])
+    whole_run = jax.jit(
+        lambda key: algos.train(algorithm, key, num_iterations=iterations, log_every=iterations)[0]
+    )
     state = jax.block_until_ready(whole_run(jax.random.key(seed)))
     fault = guard.describe(state.learner.fault)
     if fault:
@@ -176,7 +190,9 @@ def train(algorithm: algos.Algorithm, seed: int) -> Any:
     return state
 
 
-def run(experiment: Experiment, sigma: float, seed: int, episodes: int, attack_episodes: int) -> dict[str, Any]:
+def run(
+    experiment: Experiment, sigma: float, seed: int, episodes: int, attack_episodes: int
+) -> dict[str, Any]:
     """Trains, certifies and attacks; returns what the result file holds."""
     module, config, env = prepare(experiment)
     start, num_frames = time.perf_counter(), experiment.num_frames
@@ -225,16 +241,27 @@ def run(experiment: Experiment, sigma: float, seed: int, episodes: int, attack_e
     }
 
 
-def description(experiment: Experiment, seed: int, episodes: int, attack_episodes: int) -> dict[str, Any]:
-    """What a result file says of its making, as JSON gives it back; the other sigmas do not matter."""
+def description(
+    experiment: Experiment, seed: int, episodes: int, attack_episodes: int
+) -> dict[str, Any]:
+    """What a result file says of its making, as JSON gives it back; the other sigmas do not
+    matter.
+    """
     fields = {name: value for name, value in experiment._asdict().items() if name != "sigmas"}
-    made = {"experiment": fields, "seed": seed, "episodes": episodes, "attack_episodes": attack_episodes}
+    made = {
+        "experiment": fields,
+        "seed": seed,
+        "episodes": episodes,
+        "attack_episodes": attack_episodes,
+    }
     return json.loads(json.dumps(made))
 
 
 def certificate_options(experiment: Experiment) -> dict[str, Any]:
     """Of `smoothing.certify`."""
-    return {name: getattr(experiment, name) for name in ("thresholds", "success_threshold", "minimum")}
+    return {
+        name: getattr(experiment, name) for name in ("thresholds", "success_threshold", "minimum")
+    }
 
 
 def require_valid(experiment: Experiment, episodes: int) -> None:
@@ -244,7 +271,9 @@ def require_valid(experiment: Experiment, episodes: int) -> None:
     smoothing.require_attack(0.0, experiment.attack_budgets, experiment.strengths)
     for sigma in experiment.sigmas:
         if sigma:
-            smoothing.certifier(sigma, experiment.budgets, episodes, **certificate_options(experiment))
+            smoothing.certifier(
+                sigma, experiment.budgets, episodes, **certificate_options(experiment)
+            )
 
 
 def numbers(words: list[str], flag: str) -> tuple[float, ...]:
@@ -252,7 +281,9 @@ def numbers(words: list[str], flag: str) -> tuple[float, ...]:
     try:
         return tuple(map(float, words))
     except ValueError as error:
-        raise cli.UsageError(f"{flag}={','.join(words)}: must be numbers separated by commas") from error
+        raise cli.UsageError(
+            f"{flag}={','.join(words)}: must be numbers separated by commas"
+        ) from error
 
 
 def chosen() -> tuple[str, Experiment]:
@@ -301,36 +332,59 @@ def main(argv: list[str]) -> None:
         cell = json.loads(path.read_text())
         wanted = description(experiment, *settings)
         if any(cell[each] != value for each, value in wanted.items()):
-            raise cli.UsageError(f"{path} was made with other settings; remove it, or give another --out")
+            raise cli.UsageError(
+                f"{path} was made with other settings; remove it, or give another --out"
+            )
         cells.append(cell)
         for row in ("certified", "attacked"):
             if row in cell:
                 budgets = cell["experiment"]["budgets" if row == "certified" else "attack_budgets"]
-                points = ", ".join(f"{b:g}: {x:.4g}" for b, x in zip(budgets, cell[row], strict=True))
+                points = ", ".join(
+                    f"{b:g}: {x:.4g}" for b, x in zip(budgets, cell[row], strict=True)
+                )
                 print(f"sigma {sigma:g}, {row}, by budget: {points}", flush=True)
     plotting.plot_certificates(folder / f"{name}.png", cells, title=experiment.env)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("experiment", None, list(EXPERIMENTS), "Which experiment to run; flags below replace its parts.")
+    flags.DEFINE_enum(
+        "experiment",
+        None,
+        list(EXPERIMENTS),
+        "Which experiment to run; flags below replace its parts.",
+    )
     flags.DEFINE_string("env", None, "An environment of your own choice, suite/name.")
-    flags.DEFINE_multi_string("env_options", [], "An option of the environment, name=value; may be repeated.")
-    flags.DEFINE_string("algorithm", None, "Who is trained: ppo (default), spo, mdpo, sac, staq, td3, ...")
+    flags.DEFINE_multi_string(
+        "env_options", [], "An option of the environment, name=value; may be repeated."
+    )
+    flags.DEFINE_string(
+        "algorithm", None, "Who is trained: ppo (default), spo, mdpo, sac, staq, td3, ..."
+    )
     flags.DEFINE_multi_string(
         "changes", [], "A hyperparameter that replaces the preset's, name=value; may be repeated."
     )
-    flags.DEFINE_integer("num_frames", None, "Observations that the policy sees at once.", lower_bound=1)
-    flags.DEFINE_list("sigmas", None, "Standard deviations of the noise; 0 is the undefended agent.")
+    flags.DEFINE_integer(
+        "num_frames", None, "Observations that the policy sees at once.", lower_bound=1
+    )
+    flags.DEFINE_list(
+        "sigmas", None, "Standard deviations of the noise; 0 is the undefended agent."
+    )
     flags.DEFINE_list("budgets", None, "Budgets of the certificate, L2 norms over an episode.")
     flags.DEFINE_list("attack_budgets", None, "Budgets of the attack.")
     flags.DEFINE_list("strengths", None, "Of the attack, see onejit.algos.smoothing.attack.")
-    flags.DEFINE_list("thresholds", None, "Thresholds of the return, for Clopper-Pearson bounds instead of DKW.")
-    flags.DEFINE_float("success_threshold", None, "Certify the probability of a return of at least this much.")
+    flags.DEFINE_list(
+        "thresholds", None, "Thresholds of the return, for Clopper-Pearson bounds instead of DKW."
+    )
+    flags.DEFINE_float(
+        "success_threshold", None, "Certify the probability of a return of at least this much."
+    )
     flags.DEFINE_float("minimum", None, "A return below which no episode can fall.")
     flags.DEFINE_integer("episodes", 10_000, "Episodes of the certificate.")
     flags.DEFINE_integer("attack_episodes", 200, "Episodes of each attack.")
     flags.DEFINE_integer("seed", 0, "Of training, certificate and attack.", 0, 2**32 - 1)
     flags.DEFINE_string(
-        "out", str(Path(__file__).parents[1] / "results" / "smoothing"), "Folder of the result files and the figure."
+        "out",
+        str(Path(__file__).parents[1] / "results" / "smoothing"),
+        "Folder of the result files and the figure.",
     )
     cli.run_script(main)

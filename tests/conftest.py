@@ -1,4 +1,5 @@
-"""Settings of the whole suite: implicit broadcasting between ranks and reuse of a random key are errors.
+"""Settings of the whole suite: implicit broadcasting between ranks and reuse of a random key are
+errors.
 
 Fixtures are functions that several folders' tests call.
 """
@@ -14,8 +15,12 @@ from onejit.algos.host import checkpoint
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
-# A job in the background of a shell ignores these, and so would what the tests start, and stop with a signal.
-for _number, _default in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+# A job in the background of a shell ignores these, and so would what the tests start, and stop with
+# a signal.
+for _number, _default in (
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _default)
 
@@ -35,7 +40,9 @@ def assert_bitwise_equal():
 
 @pytest.fixture
 def assert_resume_is_exact(tmp_path):
-    """(algorithm, init, step, iterations): so many, saved and restored, and two more equal never having stopped."""
+    """(algorithm, init, step, iterations): so many, saved and restored, and two more equal never
+    having stopped.
+    """
 
     def check(algorithm, init, step, iterations):
         states = [init(jax.random.key(3))]

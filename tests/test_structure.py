@@ -1,4 +1,6 @@
-"""The shape of the code base: what imports what, style, what an import does, and what a wheel ships."""
+"""The shape of the code base: what imports what, style, what an import does, and what a wheel
+ships.
+"""
 
 import ast
 import configparser
@@ -28,7 +30,8 @@ def modules(root):
 def imports(root, path):
     """(inside, module) of every import statement in a file, the lazy ones included.
 
-    `inside` says whether it is a module of ours, whose name is then dotted from the root, as in `modules`.
+    `inside` says whether it is a module of ours, whose name is then dotted from the root, as in
+    `modules`.
     """
     package = path.relative_to(root).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
@@ -37,7 +40,10 @@ def imports(root, path):
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield False, node.module
         elif isinstance(node, ast.ImportFrom):
-            base = [*package[: len(package) - node.level + 1], *(node.module.split(".") if node.module else ())]
+            base = [
+                *package[: len(package) - node.level + 1],
+                *(node.module.split(".") if node.module else ()),
+            ]
             for alias in node.names:
                 target = root.joinpath(*base, alias.name)
                 is_module = target.is_dir() or target.with_suffix(".py").exists()
@@ -46,7 +52,9 @@ def imports(root, path):
 
 def graph(root):
     """The modules of ours that each module imports."""
-    return {name: {m for inside, m in imports(root, path) if inside} for name, path in modules(root)}
+    return {
+        name: {m for inside, m in imports(root, path) if inside} for name, path in modules(root)
+    }
 
 
 def problems(root):
@@ -60,14 +68,18 @@ def problems(root):
                 found.append(f"{name}: imports inside the package are relative")
             if inside and first != top and first not in BELOW[top]:
                 found.append(f"{name} imports {module}")
-            allowed = {"jax", "chex", "math", "collections", "functools"} | HOST_SIDE.get(name, set())
+            allowed = {"jax", "chex", "math", "collections", "functools"} | HOST_SIDE.get(
+                name, set()
+            )
             if top == "losses" and not inside and first not in allowed:
                 found.append(f"{name} imports {module}")
     return found + circles(graph(root))
 
 
 def circles(edges):
-    """Circles of imports. A package's `__init__` may import its modules, and stands for what it imports itself."""
+    """Circles of imports. A package's `__init__` may import its modules, and stands for what it
+    imports itself.
+    """
     found, finished = [], set()
 
     def visit(node, above):
@@ -91,8 +103,14 @@ BAD = {
     "losses/tokens/grpo.py": ("import flax\n", "losses.tokens.grpo imports flax"),
     "losses/tokens/dpo.py": ("from ...envs import spaces\n", "losses.tokens.dpo imports envs"),
     "envs/suites/mine.py": ("from ...algos import ppo\n", "envs.suites.mine imports algos"),
-    "algos/core/loop.py": ("from onejit import losses\n", "algos.core.loop: imports inside the package are relative"),
-    "algos/core/a.py": ("from .b import x\n", "circle: algos.core.a -> algos.core.b -> algos.core.a"),
+    "algos/core/loop.py": (
+        "from onejit import losses\n",
+        "algos.core.loop: imports inside the package are relative",
+    ),
+    "algos/core/a.py": (
+        "from .b import x\n",
+        "circle: algos.core.a -> algos.core.b -> algos.core.a",
+    ),
 }
 
 
@@ -115,7 +133,9 @@ def test_import_is_light_and_silent():
         "print(json.dumps([[m for m in ('jax', 'numpy') if m in light],"
         " [m for m in ('brax', 'mujoco', 'gymnax', 'orbax', 'matplotlib') if m in sys.modules]]))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert json.loads(result.stdout) == [[], []]
     assert result.stderr == ""
 
@@ -123,7 +143,10 @@ def test_import_is_light_and_silent():
 @pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]])
 def test_ruff_has_nothing_to_say(arguments):
     result = subprocess.run(
-        [sys.executable, "-m", "ruff", *arguments, "--no-cache", ROOT], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "ruff", *arguments, "--no-cache", ROOT],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stdout
 
@@ -149,7 +172,11 @@ def settings():
 
 
 def test_a_wheel_ships_every_package_and_its_data():
-    folders = {path.parent.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    folders = {
+        path.parent.relative_to(ROOT)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    }
     packages = {".".join(("onejit", *folder.parts)) for folder in folders} | {"onejit"}
     assert set(settings()["options"]["packages"].split()) == packages
     shipped = {
@@ -157,5 +184,9 @@ def test_a_wheel_ships_every_package_and_its_data():
         for package, names in settings()["options.package_data"].items()
         for name in names.split(",")
     }
-    data = {path.relative_to(ROOT).as_posix() for package in PACKAGES for path in (ROOT / package).rglob("*.*")}
+    data = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.*")
+    }
     assert shipped == {name for name in data if not name.endswith((".py", ".pyc"))}

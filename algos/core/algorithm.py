@@ -14,23 +14,26 @@ Metrics = dict[str, Any]
 
 
 class Algorithm(NamedTuple):
-    """An algorithm on an environment, as a tuple of pure functions; each `algos.<name>.make` returns one.
+    """An algorithm on an environment, as a tuple of pure functions; each `algos.<name>.make`
+    returns one.
 
     Attributes:
-      init: `init(key, config=None) -> State`. The State is one pytree with everything that the run carries: config,
-        parameters, optimiser, normalisers, environments, key, counters. A config is validated where its values are
-        known; in `jax.vmap(algorithm.init)(keys, configs)` they are not: `configs.validate(env)` checks them all.
+      init: `init(key, config=None) -> State`. The State is one pytree with everything that the run
+        carries: config, parameters, optimiser, normalisers, environments, key, counters. A config
+        is validated where its values are known; in `jax.vmap(algorithm.init)(keys, configs)` they
+        are not: `configs.validate(env)` checks them all.
       step: `step(state) -> (State, Metrics)`: collects and updates, once.
-      act: `act(state, obs, key, deterministic) -> action`: an element of the environment's action space for each
-        observation, `[..., *obs_shape]`; deterministic is a Python bool. False explores as in training: it samples
-        from the policy, or adds the noise of an environment drawn anew for each observation (TD3, FastTD3), or takes a
-        random action with probability epsilon (StaQ).
+      act: `act(state, obs, key, deterministic) -> action`: an element of the environment's action
+        space for each observation, `[..., *obs_shape]`; deterministic is a Python bool. False
+        explores as in training: it samples from the policy, or adds the noise of an environment
+        drawn anew for each observation (TD3, FastTD3), or takes a random action with probability
+        epsilon (StaQ).
       env: the single environment.
       config: the Config it was made with; its static fields hold for every State.
       steps_per_iteration: environment steps that one `step` takes.
       initial_steps: environment steps that `init` takes, to fill a replay.
-      logits: `logits(state, obs) -> [..., n]` for n discrete actions, of which `act` takes the largest when it is
-        deterministic; None for continuous ones.
+      logits: `logits(state, obs) -> [..., n]` for n discrete actions, of which `act` takes the
+        largest when it is deterministic; None for continuous ones.
       replay: the parts of the State that hold past experience, by name; `init` makes them anew.
     """
 
@@ -65,5 +68,7 @@ def seed_key(seed: int) -> chex.PRNGKey:
 
 
 def single(tree: Any) -> Any:
-    """Arrays as a State carries them: of 32 bits where they have 64, which JAX_ENABLE_X64 gives to much that is new."""
+    """Arrays as a State carries them: of 32 bits where they have 64, which JAX_ENABLE_X64 gives to
+    much that is new.
+    """
     return jax.tree.map(lambda x: x.astype(spaces.single(x.dtype)), tree)

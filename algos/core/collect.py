@@ -79,25 +79,33 @@ def collect(
 
 
 def split_for_scan(key: chex.PRNGKey, length: int, keys_per_step: int) -> chex.Array:
-    """Keys for each step of a scan, as raw numbers `[length, keys_per_step, ...]` for `unpack_keys`.
+    """Keys for each step of a scan, as raw numbers `[length, keys_per_step, ...]` for
+    `unpack_keys`.
 
-    All at once, because a hash per step and purpose is a good part of a cheap environment's time; and as numbers,
-    because jax's key-reuse checker refuses a vmapped scan over an array of keys.
+    All at once, because a hash per step and purpose is a good part of a cheap environment's time;
+    and as numbers, because jax's key-reuse checker refuses a vmapped scan over an array of keys.
     """
     return jax.random.key_data(jax.random.split(key, (length, keys_per_step)))
 
 
 def unpack_keys(key_data: chex.Array, like: chex.PRNGKey) -> tuple[chex.PRNGKey, ...]:
     """The keys of one step of a scan; `like` is a key of the same kind."""
-    return tuple(jax.random.wrap_key_data(data, impl=jax.random.key_impl(like)) for data in key_data)
+    return tuple(
+        jax.random.wrap_key_data(data, impl=jax.random.key_impl(like)) for data in key_data
+    )
 
 
-def episode_metrics(done: chex.Array, returns: chex.Array, lengths: chex.Array) -> dict[str, chex.Array]:
-    """Mean return and length of the episodes that ended, NaN if none did, and how many; any shape to scalars."""
+def episode_metrics(
+    done: chex.Array, returns: chex.Array, lengths: chex.Array
+) -> dict[str, chex.Array]:
+    """Mean return and length of the episodes that ended, NaN if none did, and how many; any shape
+    to scalars.
+    """
     episodes = jnp.sum(done, dtype=jnp.float32)
     return {
         "charts/episodic_return": jnp.sum(jnp.where(done, returns, 0.0)) / episodes,
-        "charts/episodic_length": jnp.sum(jnp.where(done, lengths, 0), dtype=jnp.float32) / episodes,
+        "charts/episodic_length": jnp.sum(jnp.where(done, lengths, 0), dtype=jnp.float32)
+        / episodes,
         "charts/episodes": episodes,
     }
 
@@ -105,12 +113,14 @@ def episode_metrics(done: chex.Array, returns: chex.Array, lengths: chex.Array) 
 def shuffled_indices(key: chex.PRNGKey, num_epochs: int, size: int) -> chex.Array:
     """Random permutations of range(size), int32 `[num_epochs, size]`.
 
-    `jax.random.permutation` takes several times as long on a CPU. Below 2^16 elements each is one sort of random bits
-    that carry the index in their low half (16 random bits decide, so that about 1 in 2^16 neighbours keeps its order);
-    above, one sort of pairs.
+    `jax.random.permutation` takes several times as long on a CPU. Below 2^16 elements each is one
+    sort of random bits that carry the index in their low half (16 random bits decide, so that about
+    1 in 2^16 neighbours keeps its order); above, one sort of pairs.
     """
     bits = jax.random.bits(key, (num_epochs, size), jnp.uint32)
     index = jnp.broadcast_to(jnp.arange(size, dtype=jnp.uint32), bits.shape)
     if size <= 2**16:
-        return (jax.lax.sort((bits & jnp.uint32(0xFFFF0000)) | index) & jnp.uint32(0xFFFF)).astype(jnp.int32)
+        return (jax.lax.sort((bits & jnp.uint32(0xFFFF0000)) | index) & jnp.uint32(0xFFFF)).astype(
+            jnp.int32
+        )
     return jax.lax.sort((bits, index), num_keys=1)[1].astype(jnp.int32)

@@ -1,7 +1,9 @@
-"""Hyperparameters: frozen pytree dataclasses in which every field is traced or static, and is validated.
+"""Hyperparameters: frozen pytree dataclasses in which every field is traced or static, and is
+validated.
 
-A *traced* field is a leaf of the pytree: it may be an array, a tracer, or differ between the members of a sweep, and
-changing it does not compile anything again. A *static* field decides shapes or structure.
+A *traced* field is a leaf of the pytree: it may be an array, a tracer, or differ between the
+members of a sweep, and changing it does not compile anything again. A *static* field decides shapes
+or structure.
 """
 
 import dataclasses
@@ -36,16 +38,21 @@ class ConfigError(ValueError):
 
 def _field(default, doc, static, low, high, above, choices):
     limits = {"low": low, "above": above, "high": high}
-    return dataclasses.field(default=default, metadata={"static": static, "doc": doc, "choices": choices} | limits)
+    return dataclasses.field(
+        default=default, metadata={"static": static, "doc": doc, "choices": choices} | limits
+    )
 
 
 def traced(default, doc, *, low=None, high=None, above=None) -> Any:
-    """A hyperparameter that is a leaf of the pytree: a number, finite in float32 unless high=inf says otherwise."""
+    """A hyperparameter that is a leaf of the pytree: a number, finite in float32 unless high=inf
+    says otherwise.
+    """
     return _field(default, doc, False, low, high, above, None)
 
 
 def static(default, doc, *, low=None, high=None, choices=None) -> Any:
-    """A hyperparameter that decides shapes or structure: an int, a bool, a tuple of ints, or one of `choices`.
+    """A hyperparameter that decides shapes or structure: an int, a bool, a tuple of ints, or one of
+    `choices`.
 
     Scalars of numpy and jax become Python's: those of jax cannot be hashed.
     """
@@ -54,7 +61,9 @@ def static(default, doc, *, low=None, high=None, choices=None) -> Any:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(traced, static))
 def configclass(cls):
-    """Makes a frozen, keyword-only dataclass and a pytree of a class whose fields are `traced` or `static`."""
+    """Makes a frozen, keyword-only dataclass and a pytree of a class whose fields are `traced` or
+    `static`.
+    """
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     return jax.tree_util.register_dataclass(cls)
 
@@ -85,9 +94,11 @@ class BaseConfig:
         raise ConfigError("config", found, f"must be a {name}: write {write}")
 
     def validate(self, env: Environment) -> None:
-        """Checks every field for itself, and the environment's spaces; an algorithm's Config adds what is its own.
+        """Checks every field for itself, and the environment's spaces; an algorithm's Config adds
+        what is its own.
 
-        Values that are not known yet (tracers) are skipped; arrays, as in a sweep, are checked element by element.
+        Values that are not known yet (tracers) are skipped; arrays, as in a sweep, are checked
+        element by element.
 
         Args:
           env: the single environment that the config is for.
@@ -121,7 +132,9 @@ class BaseConfig:
         return dataclasses.replace(self, **changes)
 
     def schedules(self, done: float | chex.Array) -> dict[str, Any]:
-        """Hyperparameters that change over total_steps, as they are when this part of it is done, in [0, 1]."""
+        """Hyperparameters that change over total_steps, as they are when this part of it is done,
+        in [0, 1].
+        """
         del done
         return {}
 
@@ -134,17 +147,23 @@ class BaseConfig:
         for field in dataclasses.fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if field.metadata["static"] and mine != theirs:
-                raise ConfigError(field.name, repr(mine), f"decides shapes or structure, and was made as {theirs!r}")
+                raise ConfigError(
+                    field.name,
+                    repr(mine),
+                    f"decides shapes or structure, and was made as {theirs!r}",
+                )
 
     def for_state(self, config: Self | None, env: Environment) -> Self:
-        """The config that a State carries, as arrays; to be called by the `init` of an algorithm made with this one.
+        """The config that a State carries, as arrays; to be called by the `init` of an algorithm
+        made with this one.
 
         Args:
           config: what `init` was given; None for this one.
           env: the single environment.
 
         Raises:
-          ConfigError: it is no such Config, differs in a static field, or has a value that is not allowed.
+          ConfigError: it is no such Config, differs in a static field, or has a value that is not
+            allowed.
         """
         config = self if config is None else type(self).of(config)
         config.require_same_static_fields(self)
@@ -152,15 +171,23 @@ class BaseConfig:
         for field in dataclasses.fields(config):
             value = getattr(config, field.name)
             if not field.metadata["static"] and np.ndim(value):
-                allowed = "a run has one value; several take jax.vmap(algorithm.init)(keys, configs)"
+                allowed = (
+                    "a run has one value; several take jax.vmap(algorithm.init)(keys, configs)"
+                )
                 raise ConfigError(field.name, f"an array of the shape {np.shape(value)}", allowed)
         return config.as_leaves()
 
     def as_leaves(self) -> Self:
         """Turns the traced fields into arrays (float32 or int32), as the State carries them."""
-        kinds = {field.name: field.type for field in dataclasses.fields(self) if not field.metadata["static"]}
+        kinds = {
+            field.name: field.type
+            for field in dataclasses.fields(self)
+            if not field.metadata["static"]
+        }
         dtypes = {name: jnp.int32 if kind is int else jnp.float32 for name, kind in kinds.items()}
-        return self.replace(**{name: jnp.array(getattr(self, name), dtype) for name, dtype in dtypes.items()})
+        return self.replace(
+            **{name: jnp.array(getattr(self, name), dtype) for name, dtype in dtypes.items()}
+        )
 
 
 def require_at_most(config: BaseConfig, field: str, other: str) -> None:
@@ -170,7 +197,9 @@ def require_at_most(config: BaseConfig, field: str, other: str) -> None:
       ConfigError: names the field, its value and what is allowed.
     """
     value, limit = getattr(config, field), getattr(config, other)
-    if not any(isinstance(x, jax.core.Tracer) for x in (value, limit)) and np.any(np.asarray(value) > limit):
+    if not any(isinstance(x, jax.core.Tracer) for x in (value, limit)) and np.any(
+        np.asarray(value) > limit
+    ):
         raise ConfigError(field, value, f"must be at most {other} = {limit}")
 
 
@@ -178,17 +207,33 @@ def _check_spaces(env: Environment) -> None:
     space = env.action_space
     if isinstance(space, Box):
         if not space.bounded or len(space.shape) != 1 or 0 in space.shape:
-            raise ConfigError("env.action_space", space, "must be a Box with one axis and finite bounds, or Discrete")
+            raise ConfigError(
+                "env.action_space",
+                space,
+                "must be a Box with one axis and finite bounds, or Discrete",
+            )
         if not np.issubdtype(space.dtype, np.floating):
-            raise ConfigError("env.action_space", space, "must be a Box of floats; for whole numbers use Discrete")
+            raise ConfigError(
+                "env.action_space", space, "must be a Box of floats; for whole numbers use Discrete"
+            )
     elif not isinstance(space, Discrete):
-        raise ConfigError("env.action_space", space, "must be a Box with one axis and finite bounds, or Discrete")
+        raise ConfigError(
+            "env.action_space", space, "must be a Box with one axis and finite bounds, or Discrete"
+        )
     spaces = env.observation_space
     named = spaces if isinstance(spaces, dict) else {"state": spaces}
     if "state" not in named or not all(isinstance(each, Box) for each in named.values()):
-        raise ConfigError("env.observation_space", spaces, 'must be a Box, or a dict of them with the entry "state"')
+        raise ConfigError(
+            "env.observation_space",
+            spaces,
+            'must be a Box, or a dict of them with the entry "state"',
+        )
     if any(0 in each.shape for each in named.values()):
-        raise ConfigError("env.observation_space", spaces, "must not have an axis of 0: there would be nothing to see")
+        raise ConfigError(
+            "env.observation_space",
+            spaces,
+            "must not have an axis of 0: there would be nothing to see",
+        )
 
 
 def _name(cls: type) -> str:
@@ -201,9 +246,18 @@ def _plain(field: dataclasses.Field, value: Any) -> Any:
         return tuple(_plain(field, each) for each in value)
     if not isinstance(value, np.generic | np.ndarray | jax.Array):
         return value
-    if isinstance(value, jax.core.Tracer) or value.ndim or jnp.issubdtype(value.dtype, jax.dtypes.extended):
-        one = {int: "one integer", bool: "True or False", str: "a name"}.get(field.type, "a tuple of integers")
-        allowed = f"decides shapes or structure, and cannot be traced or differ within a sweep: must be {one}"
+    if (
+        isinstance(value, jax.core.Tracer)
+        or value.ndim
+        or jnp.issubdtype(value.dtype, jax.dtypes.extended)
+    ):
+        one = {int: "one integer", bool: "True or False", str: "a name"}.get(
+            field.type, "a tuple of integers"
+        )
+        allowed = (
+            "decides shapes or structure, and cannot be traced or differ within a sweep: must be"
+            f" {one}"
+        )
         raise ConfigError(field.name, value, allowed)
     return value.item()
 
@@ -225,7 +279,9 @@ def _check_field(field: dataclasses.Field, value: Any) -> None:
     choices = field.metadata["choices"]
     if choices is not None:
         if not isinstance(value, str) or value not in choices:
-            raise ConfigError(field.name, repr(value), f"must be one of {', '.join(map(repr, choices))}")
+            raise ConfigError(
+                field.name, repr(value), f"must be one of {', '.join(map(repr, choices))}"
+            )
     elif field.type is bool:
         if not isinstance(value, bool):
             raise ConfigError(field.name, repr(value), "must be True or False")
@@ -233,7 +289,10 @@ def _check_field(field: dataclasses.Field, value: Any) -> None:
         _check_number(field, value)
     else:
         if not isinstance(value, tuple) or not 1 <= len(value) <= _MOST_LAYERS:
-            allowed = f"must be a tuple of at least one integer and at most {_MOST_LAYERS}, such as (64, 64)"
+            allowed = (
+                f"must be a tuple of at least one integer and at most {_MOST_LAYERS}, such as"
+                " (64, 64)"
+            )
             raise ConfigError(field.name, reprlib.repr(value), allowed)
         for element in value:
             _check_number(field, element)
@@ -249,7 +308,9 @@ def _check_number(field: dataclasses.Field, value: Any) -> None:
     else:
         array = np.array(None)
     integer = jnp.issubdtype(array.dtype, jnp.integer)
-    if not array.size or not (integer or (kind is float and jnp.issubdtype(array.dtype, jnp.floating))):
+    if not array.size or not (
+        integer or (kind is float and jnp.issubdtype(array.dtype, jnp.floating))
+    ):
         raise ConfigError(field.name, reprlib.repr(value), allowed)
     bad = array[~_inside(field, array)]
     if bad.size:
@@ -263,7 +324,9 @@ def _inside(field: dataclasses.Field, x: np.ndarray) -> np.ndarray:
     if field.type is float:
         with np.errstate(over="ignore"):
             x = x.astype(np.float32)
-        x = np.where(np.abs(x) < np.finfo(np.float32).tiny, 0.0, x)  # as XLA flushes subnormal numbers
+        x = np.where(
+            np.abs(x) < np.finfo(np.float32).tiny, 0.0, x
+        )  # as XLA flushes subnormal numbers
     inside = np.isfinite(x) | infinite
     inside &= x >= limits.get("at least", -math.inf)
     inside &= x > limits.get("above", -math.inf)
@@ -274,7 +337,16 @@ def field_docs(cls: type) -> dict[str, str]:
     """One line for each field of a Config class: what it is, and what is allowed."""
     docs = {}
     for field in dataclasses.fields(cls):
-        choices, bounds = field.metadata["choices"], "" if field.type in (bool, str) else _allowed(field)
-        allowed = f" One of {', '.join(map(str, choices))}." if choices else f" Must be {bounds}." if bounds else ""
+        choices, bounds = (
+            field.metadata["choices"],
+            "" if field.type in (bool, str) else _allowed(field),
+        )
+        allowed = (
+            f" One of {', '.join(map(str, choices))}."
+            if choices
+            else f" Must be {bounds}."
+            if bounds
+            else ""
+        )
         docs[field.name] = field.metadata["doc"] + allowed
     return docs

@@ -1,4 +1,6 @@
-"""Evaluation: whole episodes in environments of their own, on the device, inside a compiled program."""
+"""Evaluation: whole episodes in environments of their own, on the device, inside a compiled
+program.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,7 +21,8 @@ class Episodes(NamedTuple):
     Attributes:
       returns: undiscounted sum of rewards.
       lengths: steps, int32.
-      finished: whether the episode ended within max_steps; if not, returns and lengths are of what was seen.
+      finished: whether the episode ended within max_steps; if not, returns and lengths are of what
+        was seen.
     """
 
     returns: chex.Array
@@ -39,7 +42,8 @@ def evaluate(
 
     Args:
       env: a single environment.
-      act: (obs `[num_episodes, ...]`, key) -> actions of the environment's action space, `[num_episodes, ...]`.
+      act: (obs `[num_episodes, ...]`, key) -> actions of the environment's action space,
+        `[num_episodes, ...]`.
       key: a typed key.
       num_episodes: how many.
       max_steps: steps after which it stops in any case, for environments without a time limit.
@@ -64,7 +68,9 @@ def evaluate(
         t, env_state, obs, episodes, key = carry
         key, action_key, step_key = jax.random.split(key, 3)
         action = act(obs, action_key)
-        env_state, result = jax.vmap(env.step)(jax.random.split(step_key, num_episodes), env_state, action)
+        env_state, result = jax.vmap(env.step)(
+            jax.random.split(step_key, num_episodes), env_state, action
+        )
         alive = ~episodes.finished
         episodes = Episodes(
             returns=episodes.returns + jnp.where(alive, result.reward, 0.0),
@@ -77,14 +83,19 @@ def evaluate(
 
 
 def evaluator(
-    algorithm: Algorithm, *, num_episodes: int = 16, deterministic: bool = True, max_steps: int = 10_000
+    algorithm: Algorithm,
+    *,
+    num_episodes: int = 16,
+    deterministic: bool = True,
+    max_steps: int = 10_000,
 ) -> Callable[[State, chex.PRNGKey], Metrics]:
     """An `evaluate(state, key)` for `algos.train` and the runner.
 
     Returns:
-      A function of (state, key) that gives the mean return "eval/episodic_return", its standard deviation over the
-      episodes "eval/episodic_return_std", the mean length "eval/episodic_length" and "eval/finished", the fraction of
-      the episodes that ended within max_steps (the others count with what was seen).
+      A function of (state, key) that gives the mean return "eval/episodic_return", its standard
+      deviation over the episodes "eval/episodic_return_std", the mean length "eval/episodic_length"
+      and "eval/finished", the fraction of the episodes that ended within max_steps (the others
+      count with what was seen).
 
     Raises:
       ValueError: num_episodes is no integer above 0.

@@ -1,7 +1,9 @@
-"""Whether what a user hands over fits: networks, heads and data, by shape alone, before anything compiles.
+"""Whether what a user hands over fits: networks, heads and data, by shape alone, before anything
+compiles.
 
-Everything here looks at shapes (`jax.eval_shape`) and raises a ConfigError that names the part, what it is, and what it
-must be. Networks and heads are looked at where they are not the default ones, data wherever an update is traced.
+Everything here looks at shapes (`jax.eval_shape`) and raises a ConfigError that names the part,
+what it is, and what it must be. Networks and heads are looked at where they are not the default
+ones, data wherever an update is traced.
 """
 
 import math
@@ -27,7 +29,9 @@ class _Shape:
     """What stands for an array in messages."""
 
     def __init__(self, x):
-        self._words = f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") and hasattr(x, "dtype") else repr(x)
+        self._words = (
+            f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") and hasattr(x, "dtype") else repr(x)
+        )
 
     def __repr__(self):
         return self._words
@@ -38,7 +42,9 @@ def _describe(tree):
 
 
 def _outputs(part: str, function: Callable, *args: Any) -> Any:
-    """What a function puts out, by shape; whatever it raises becomes a ConfigError that names the part."""
+    """What a function puts out, by shape; whatever it raises becomes a ConfigError that names the
+    part.
+    """
     try:
         return jax.eval_shape(function, *args)
     except ConfigError:
@@ -46,14 +52,20 @@ def _outputs(part: str, function: Callable, *args: Any) -> Any:
     except Exception as error:  # whatever the user's code raises is the finding
         said = str(error).strip().splitlines() or [""]
         allowed = f"cannot be traced by jax: {type(error).__name__}: {said[0]}"
-        raise ConfigError(part, f"a function of {', '.join(map(_describe, args))}", allowed) from error
+        raise ConfigError(
+            part, f"a function of {', '.join(map(_describe, args))}", allowed
+        ) from error
 
 
 def _require(part: str, found: Any, wanted: Any, why: str) -> None:
-    """Checks that two pytrees have the same structure, and arrays of the same shapes and kinds (floats or integers)."""
+    """Checks that two pytrees have the same structure, and arrays of the same shapes and kinds
+    (floats or integers).
+    """
 
     def kinds(tree):
-        return [(x.shape, bool(jnp.issubdtype(x.dtype, jnp.floating))) for x in jax.tree.leaves(tree)]
+        return [
+            (x.shape, bool(jnp.issubdtype(x.dtype, jnp.floating))) for x in jax.tree.leaves(tree)
+        ]
 
     if jax.tree.structure(found) != jax.tree.structure(wanted) or kinds(found) != kinds(wanted):
         raise ConfigError(part, _describe(found), f"must be {_describe(wanted)}, {why}")
@@ -63,7 +75,9 @@ def _floats(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def learner_shape(init_learner: Callable[..., Any], *, env: Environment, networks: Any, config: Any) -> Any:
+def learner_shape(
+    init_learner: Callable[..., Any], *, env: Environment, networks: Any, config: Any
+) -> Any:
     """The learner that would be made, by shape.
 
     Raises:
@@ -77,7 +91,10 @@ def learner_shape(init_learner: Callable[..., Any], *, env: Environment, network
     shape = _outputs("networks", init, jax.random.key(0), rows(env.observation_space))
     for path, leaf in jax.tree.leaves_with_path(shape.params):
         if 0 in leaf.shape:
-            found = f"a parameter {jax.tree_util.keystr(path, simple=True, separator='/')} {_describe(leaf)}"
+            found = (
+                f"a parameter {jax.tree_util.keystr(path, simple=True, separator='/')}"
+                f" {_describe(leaf)}"
+            )
             raise ConfigError("networks", found, "must not have an axis of 0: it would see nothing")
     return shape
 
@@ -89,7 +106,9 @@ def require_parts(networks: Any, *names: str) -> None:
       ConfigError: they do not.
     """
     if not all(hasattr(networks, name) for name in names):
-        raise ConfigError("networks", f"a {type(networks).__name__}", f"must have {', '.join(names)}")
+        raise ConfigError(
+            "networks", f"a {type(networks).__name__}", f"must have {', '.join(names)}"
+        )
 
 
 def require_like_default(
@@ -110,12 +129,17 @@ def require_like_default(
     spaces = env.observation_space
     if isinstance(spaces, dict):  # the default ones refuse entries that own networks may well read
         spaces = {name: spaces[name] for name in ("state", "privileged_state") if name in spaces}
-    default = make_networks(SimpleNamespace(observation_space=spaces, action_space=env.action_space), config)
+    default = make_networks(
+        SimpleNamespace(observation_space=spaces, action_space=env.action_space), config
+    )
     obs, action = rows(env.observation_space, _LEAD[0]), _floats(_LEAD[0], *env.action_space.shape)
     if isinstance(default, tuple):
         inputs = {"actor": (obs,), "critic": (obs,) if discrete else (obs, action)}
         require_parts(networks, *inputs)
-        pairs = {f"networks.{name}": (getattr(networks, name), getattr(default, name), inputs[name]) for name in inputs}
+        pairs = {
+            f"networks.{name}": (getattr(networks, name), getattr(default, name), inputs[name])
+            for name in inputs
+        }
     else:
         require_parts(networks, "init", "apply")
         pairs = {"networks": (networks, default, (obs,))}
@@ -131,7 +155,8 @@ def _batched(module, *args):
 
 
 def require_actor_critic(env: Environment, networks: Networks, params: Any) -> None:
-    """Checks that own networks and the action head of an on-policy algorithm fit each other and the environment.
+    """Checks that own networks and the action head of an on-policy algorithm fit each other and the
+    environment.
 
     Args:
       env: the environment.
@@ -143,8 +168,13 @@ def require_actor_critic(env: Environment, networks: Networks, params: Any) -> N
     """
     head, space, key = networks.head, env.action_space, jax.random.key(0)
     if head.space is not None and not _same_space(head.space, space):
-        raise ConfigError("networks.head", f"a head for {head.space}", f"must be for env.action_space = {space}")
-    obs, each = rows(env.observation_space, *_LEAD), f"for observations with leading axes {list(_LEAD)}"
+        raise ConfigError(
+            "networks.head", f"a head for {head.space}", f"must be for env.action_space = {space}"
+        )
+    obs, each = (
+        rows(env.observation_space, *_LEAD),
+        f"for observations with leading axes {list(_LEAD)}",
+    )
     value = _outputs("networks.value", networks.value.apply, params["value"], obs)
     _require("networks.value", value, _floats(*_LEAD), each)
     distribution = _outputs("networks.policy", networks.policy.apply, params["policy"], obs)
@@ -157,19 +187,31 @@ def require_actor_critic(env: Environment, networks: Networks, params: Any) -> N
     mode = _outputs("networks.head.mode", head.mode, distribution)
     _require("networks.head.mode", mode, action, "as networks.head.sample's")
     taken = _outputs("networks.head.to_env", head.to_env, action)
-    _require("networks.head.to_env", taken, rows(space, *_LEAD), f"elements of env.action_space = {space}")
+    _require(
+        "networks.head.to_env",
+        taken,
+        rows(space, *_LEAD),
+        f"elements of env.action_space = {space}",
+    )
     for name, args in {
         "log_prob": (action, distribution),
         "entropy": (key, distribution),
         "kl": (distribution, distribution),
     }.items():
         part = f"networks.head.{name}"
-        _require(part, _outputs(part, getattr(head, name), *args), _floats(*_LEAD), "one number for each action")
+        _require(
+            part,
+            _outputs(part, getattr(head, name), *args),
+            _floats(*_LEAD),
+            "one number for each action",
+        )
 
 
 def _same_space(a, b):
     if isinstance(a, Box) and isinstance(b, Box):
-        return a.shape == b.shape and np.array_equal(a.low, b.low) and np.array_equal(a.high, b.high)
+        return (
+            a.shape == b.shape and np.array_equal(a.low, b.low) and np.array_equal(a.high, b.high)
+        )
     return a == b
 
 
@@ -185,7 +227,10 @@ def require_rollout(learner: Any, batch: Any, networks: Networks, config: Any) -
             allowed = f"T·N must be divisible by the number of minibatches, {num_minibatches}"
             raise ConfigError("batch.reward", _describe(batch.reward), allowed)
     if config.normalize_reward and learner.discounted_return.shape != (num_envs,):
-        allowed = f"N must be config.num_envs = {learner.discounted_return.shape[0]}, for normalize_reward"
+        allowed = (
+            f"N must be config.num_envs = {learner.discounted_return.shape[0]}, for"
+            " normalize_reward"
+        )
         raise ConfigError("batch.reward", _describe(batch.reward), allowed)
     _require_statistics(learner, batch)
     distribution = _outputs("batch.obs", networks.policy.apply, learner.params["policy"], batch.obs)
@@ -196,7 +241,8 @@ def require_rollout(learner: Any, batch: Any, networks: Networks, config: Any) -
 
 
 def require_minibatches(learner: Any, batch: Any, networks: Any, config: Any) -> None:
-    """Checks that minibatches, leaves `[K, B, ...]`, fit the networks and the config of an off-policy algorithm.
+    """Checks that minibatches, leaves `[K, B, ...]`, fit the networks and the config of an
+    off-policy algorithm.
 
     Raises:
       ConfigError: they do not; it names the field of the batch.
@@ -206,12 +252,29 @@ def require_minibatches(learner: Any, batch: Any, networks: Any, config: Any) ->
         allowed = f"K must be a multiple of config.policy_delay = {config.policy_delay}"
         raise ConfigError("batch.reward", _describe(batch.reward), allowed)
     _require_statistics(learner, batch)
-    policy = jax.tree.leaves(_outputs("batch.obs", networks.actor.apply, learner.params["actor"], batch.obs))[0]
+    policy = jax.tree.leaves(
+        _outputs("batch.obs", networks.actor.apply, learner.params["actor"], batch.obs)
+    )[0]
     continuous = jnp.issubdtype(batch.action.dtype, jnp.floating)
-    taken = _floats(*policy.shape) if continuous else jax.ShapeDtypeStruct((num_batches, size), jnp.int32)
-    _require("batch.action", batch.action, taken, f"to go with what the actor puts out, {_describe(policy)}")
+    taken = (
+        _floats(*policy.shape)
+        if continuous
+        else jax.ShapeDtypeStruct((num_batches, size), jnp.int32)
+    )
+    _require(
+        "batch.action",
+        batch.action,
+        taken,
+        f"to go with what the actor puts out, {_describe(policy)}",
+    )
     critic = jax.tree.map(lambda x: x[0], learner.params["critic"])
-    _outputs("batch.obs", networks.critic.apply, critic, batch.obs, *([batch.action] if continuous else []))
+    _outputs(
+        "batch.obs",
+        networks.critic.apply,
+        critic,
+        batch.obs,
+        *([batch.action] if continuous else []),
+    )
 
 
 def require_minibatch(learner: Any, batch: Any, networks: Any) -> None:
@@ -221,21 +284,35 @@ def require_minibatch(learner: Any, batch: Any, networks: Any) -> None:
       ConfigError: it does not; it names the field of the batch.
     """
     (size,) = _lead_of(batch, "B")
-    _require("batch.action", batch.action, jax.ShapeDtypeStruct((size,), jnp.int32), "the number of an action each")
+    _require(
+        "batch.action",
+        batch.action,
+        jax.ShapeDtypeStruct((size,), jnp.int32),
+        "the number of an action each",
+    )
     critic = jax.tree.map(lambda x: x[0], learner.params)
     q = _outputs("batch.obs", networks.apply, critic, batch.obs)
-    _require("batch.next_logits", batch.next_logits, q, "a logit for each action that the Q-function knows")
+    _require(
+        "batch.next_logits",
+        batch.next_logits,
+        q,
+        "a logit for each action that the Q-function knows",
+    )
 
 
 def _lead_of(batch: Any, *names: str) -> tuple[int, ...]:
     """The leading axes of a batch, those of its reward, which all other fields must have too."""
     axes, reward = f"[{', '.join(names)}]", batch.reward
     if len(getattr(reward, "shape", ())) != len(names) or 0 in reward.shape:
-        raise ConfigError("batch.reward", _describe(reward), f"must be an array {axes}, none of them 0")
+        raise ConfigError(
+            "batch.reward", _describe(reward), f"must be an array {axes}, none of them 0"
+        )
     for name, value in batch._asdict().items():
         for leaf in jax.tree.leaves(value):
             shape = getattr(leaf, "shape", ())
-            if shape[: len(names)] != reward.shape or (name in _NUMBERS and len(shape) != len(names)):
+            if shape[: len(names)] != reward.shape or (
+                name in _NUMBERS and len(shape) != len(names)
+            ):
                 form = axes if name in _NUMBERS else f"{axes[:-1]}, ...]"
                 allowed = f"must be {form} with {axes} = {list(reward.shape)}, as batch.reward is"
                 raise ConfigError(f"batch.{name}", _describe(value), allowed)

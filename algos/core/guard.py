@@ -1,11 +1,13 @@
-"""The guard: NaN, infinity and diverged parameters never reach what is kept, and are reported with their place.
+"""The guard: NaN, infinity and diverged parameters never reach what is kept, and are reported with
+their place.
 
-A fault is an int32 vector `[4]`, so that looking for it costs few kernels: (quantity, iteration, step, env). quantity
-is an index into `QUANTITIES`, its code, 0 while all is well; iteration counts from 0; step is the step in the rollout
-(or in the prefill) and env the index of the environment, both −1 if the fault was not met in one.
+A fault is an int32 vector `[4]`, so that looking for it costs few kernels: (quantity, iteration,
+step, env). quantity is an index into `QUANTITIES`, its code, 0 while all is well; iteration counts
+from 0; step is the step in the rollout (or in the prefill) and env the index of the environment,
+both −1 if the fault was not met in one.
 
-Whatever an iteration writes passes a check before: what was collected `in_rollout` and `in_reset`, everything else
-`in_update`.
+Whatever an iteration writes passes a check before: what was collected `in_rollout` and `in_reset`,
+everything else `in_update`.
 """
 
 from typing import Any
@@ -49,7 +51,9 @@ def finite_per_env(tree: Any) -> chex.Array:
     """Whether all of a rollout's numbers are finite: leaves `[T, N, ...]` to bool `[T, N]`."""
     # A sum is finite only if its terms are, and vectorises better than isfinite of every element.
     shape = jax.tree.leaves(tree)[0].shape[:2]
-    sums = [jnp.sum(x * 0.0, axis=tuple(range(2, x.ndim)), dtype=jnp.float32) for x in _inexact(tree)]
+    sums = [
+        jnp.sum(x * 0.0, axis=tuple(range(2, x.ndim)), dtype=jnp.float32) for x in _inexact(tree)
+    ]
     return jnp.isfinite(sum(sums, start=jnp.zeros(shape, jnp.float32)))
 
 
@@ -71,27 +75,37 @@ def in_rollout(
     size, num_envs = reward.size, reward.shape[1]
     place = jnp.arange(size, dtype=jnp.int32).reshape(reward.shape)
     # One number for the first bad place: below size in an observation, below 2·size in a reward.
-    rank = jnp.where(finite_per_env(observation), jnp.where(finite_per_env(reward), 2 * size, size + place), place)
+    rank = jnp.where(
+        finite_per_env(observation),
+        jnp.where(finite_per_env(reward), 2 * size, size + place),
+        place,
+    )
     rank = jnp.min(rank)
     place = rank % size
     found = _fault(1 + rank // size, iteration, first_step + place // num_envs, place % num_envs)
     return jnp.where(rank < 2 * size, found, init())
 
 
-def in_reset(obs: Any, iteration: chex.Array, step: chex.Array | int = -1, stepped: Any = None) -> chex.Array:
-    """The first fault in the observations to act on next, as far as episodes begin with them; int32 `[4]`.
+def in_reset(
+    obs: Any, iteration: chex.Array, step: chex.Array | int = -1, stepped: Any = None
+) -> chex.Array:
+    """The first fault in the observations to act on next, as far as episodes begin with them; int32
+    `[4]`.
 
     Args:
       obs: the observations, leaves `[N, ...]`.
       iteration: int32.
       step: the step after which they come, int32; −1 at the start of a run.
-      stepped: the true successors in that step, likewise; one that is not finite is a fault of its own.
+      stepped: the true successors in that step, likewise; one that is not finite is a fault of its
+        own.
     """
     bad = ~finite_per_env(_as_row(obs))[0]
     if stepped is not None:
         bad &= finite_per_env(_as_row(stepped))[0]
     env = jax.lax.argmax(bad, 0, jnp.int32)
-    return jnp.where(jnp.any(bad), _fault(QUANTITIES.index("reset observation"), iteration, step, env), init())
+    return jnp.where(
+        jnp.any(bad), _fault(QUANTITIES.index("reset observation"), iteration, step, env), init()
+    )
 
 
 def _as_row(tree):
@@ -102,13 +116,16 @@ def in_update(written: dict[str, Any], iteration: chex.Array) -> chex.Array:
     """The fault in an update, int32 `[4]`.
 
     Args:
-      written: any pytrees, by what they are in `QUANTITIES`: the losses, the gradients, and all that would be written.
-        What is a "parameter", and targets are, must also not be beyond `LARGEST_PARAMETER`.
+      written: any pytrees, by what they are in `QUANTITIES`: the losses, the gradients, and all
+        that would be written. What is a "parameter", and targets are, must also not be beyond
+        `LARGEST_PARAMETER`.
       iteration: int32.
     """
 
     def spoilt(name, x):
-        """0 for good numbers, NaN for what is not finite, and a count of parameters that are too large."""
+        """0 for good numbers, NaN for what is not finite, and a count of parameters that are too
+        large.
+        """
         too_large = jnp.abs(x) > LARGEST_PARAMETER if name == "parameter" else False
         return jnp.sum(x * 0.0 + too_large, dtype=jnp.float32)
 
@@ -149,8 +166,8 @@ def describe(fault: Any) -> str | None:
     """One sentence about a fault on the host, or None if there was none.
 
     Args:
-      fault: `state.learner.fault`, int32 `[4]`, or of several seeds, `[S, 4]`; or codes as in the metric
-        `charts/fault`: one, or an array with any axes, such as a history of several seeds.
+      fault: `state.learner.fault`, int32 `[4]`, or of several seeds, `[S, 4]`; or codes as in the
+        metric `charts/fault`: one, or an array with any axes, such as a history of several seeds.
     """
     array = np.asarray(fault)
     if array.dtype != np.int32 or array.shape[-1:] != (4,):

@@ -1,4 +1,6 @@
-"""How much memory a config would take, and whether the device has it: asked before anything compiles."""
+"""How much memory a config would take, and whether the device has it: asked before anything
+compiles.
+"""
 
 import math
 import os
@@ -14,7 +16,9 @@ _GIB = 2**30
 
 
 def device_bytes() -> int | None:
-    """Memory of the default device in bytes: the accelerator's, or the machine's for a CPU; None if not known."""
+    """Memory of the default device in bytes: the accelerator's, or the machine's for a CPU; None if
+    not known.
+    """
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"]
@@ -50,10 +54,12 @@ class Part(NamedTuple):
 
 
 def require(config: Any, *parts: Part) -> None:
-    """Refuses a config, or the settings of a run, of which the parts together cannot fit into the device.
+    """Refuses a config, or the settings of a run, of which the parts together cannot fit into the
+    device.
 
     Raises:
-      ConfigError: they take more bytes than the device has; names a hyperparameter of the largest part.
+      ConfigError: they take more bytes than the device has; names a hyperparameter of the largest
+        part.
     """
     available, needed = device_bytes(), sum(part.bytes for part in parts)
     if available is None or needed <= available:

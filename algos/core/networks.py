@@ -1,7 +1,8 @@
 """Networks (flax.linen) and action heads.
 
-A policy network maps observations `[..., *obs_shape]` to the parameters of a distribution; an `ActionHead` says what
-one does with them. A value network maps observations to `[...]`. Own networks are flax modules of the same form.
+A policy network maps observations `[..., *obs_shape]` to the parameters of a distribution; an
+`ActionHead` says what one does with them. A value network maps observations to `[...]`. Own
+networks are flax modules of the same form.
 """
 
 import math
@@ -29,9 +30,11 @@ class ActionHead(NamedTuple):
 
     Attributes:
       size: numbers per action that the network puts out (n logits, or d means).
-      sample: (key, distribution) -> action as it is stored: a class, a Gaussian sample, or what goes into a tanh.
+      sample: (key, distribution) -> action as it is stored: a class, a Gaussian sample, or what
+        goes into a tanh.
       log_prob: (action, distribution) -> `[...]`, in nats, of the stored action.
-      entropy: (key, distribution) -> `[...]`, in nats; the tanh-Gaussian's is an estimate from one sample.
+      entropy: (key, distribution) -> `[...]`, in nats; the tanh-Gaussian's is an estimate from one
+        sample.
       kl: (p, q) -> KL(p‖q), `[...]`, in nats.
       mode: distribution -> the stored form of the action to take when not exploring.
       to_env: stored action -> element of the environment's action space.
@@ -70,11 +73,15 @@ def categorical_head(space: Discrete) -> ActionHead:
 
 
 def gaussian_head(space: Box) -> ActionHead:
-    """The policy is a `Gaussian` over [−1, 1]^d; samples are stored as drawn and clipped at the environment."""
+    """The policy is a `Gaussian` over [−1, 1]^d; samples are stored as drawn and clipped at the
+    environment.
+    """
     return ActionHead(
         size=space.shape[0],
         sample=sample_gaussian,
-        log_prob=lambda action, d: jnp.sum(losses.gaussian_log_prob(action, d.mean, d.log_std), axis=-1),
+        log_prob=lambda action, d: jnp.sum(
+            losses.gaussian_log_prob(action, d.mean, d.log_std), axis=-1
+        ),
         entropy=lambda key, d: jnp.sum(losses.gaussian_entropy(d.log_std), axis=-1),
         kl=_gaussian_kl,
         mode=lambda d: d.mean,
@@ -114,8 +121,12 @@ CONTINUOUS_HEADS = {"gaussian": gaussian_head, "tanh_gaussian": tanh_gaussian_he
 
 
 def make_head(space: Space, policy: str) -> ActionHead:
-    """The head for an action space; policy is "gaussian" or "tanh_gaussian" and only matters for a Box."""
-    return categorical_head(space) if isinstance(space, Discrete) else CONTINUOUS_HEADS[policy](space)
+    """The head for an action space; policy is "gaussian" or "tanh_gaussian" and only matters for a
+    Box.
+    """
+    return (
+        categorical_head(space) if isinstance(space, Discrete) else CONTINUOUS_HEADS[policy](space)
+    )
 
 
 class MLP(nn.Module):
@@ -124,7 +135,8 @@ class MLP(nn.Module):
     Attributes:
       hidden_sizes: width of each layer.
       activation: one of `ACTIVATIONS`.
-      initialiser: "orthogonal" (scale √2), "lecun" (normal), or "uniform" (PyTorch's); biases are zero.
+      initialiser: "orthogonal" (scale √2), "lecun" (normal), or "uniform" (PyTorch's); biases are
+        zero.
       event_ndim: axes of one observation.
       layer_norm: whether each layer is normalised before its activation.
       dtype: what is computed in; parameters are float32.
@@ -142,7 +154,9 @@ class MLP(nn.Module):
         x = jnp.asarray(x, jnp.float32).reshape(x.shape[: x.ndim - self.event_ndim] + (-1,))
         for size in self.hidden_sizes:
             x = dense(size, self.initialiser, dtype=self.dtype)(x)
-            x = ACTIVATIONS[self.activation](nn.LayerNorm(dtype=self.dtype)(x) if self.layer_norm else x)
+            x = ACTIVATIONS[self.activation](
+                nn.LayerNorm(dtype=self.dtype)(x) if self.layer_norm else x
+            )
         return x
 
 
@@ -161,8 +175,8 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: chex.Array) -> chex.Array:
-        # As a matrix product over the 3×3 patches: on a CPU several times faster than XLA's convolution, the more so
-        # when seeds are vmapped, and any leading axes are fine.
+        # As a matrix product over the 3×3 patches: on a CPU several times faster than XLA's
+        # convolution, the more so when seeds are vmapped, and any leading axes are fine.
         x = jnp.asarray(x, jnp.float32)
         height, width = x.shape[-3] - 2, x.shape[-2] - 2
         shifts = [x[..., i : i + height, j : j + width, :] for i in range(3) for j in range(3)]
@@ -173,7 +187,9 @@ class CNN(nn.Module):
 
 
 class Policy(nn.Module):
-    """A torso, and a layer that puts out logits or a `Gaussian` with a standard deviation of its own parameter."""
+    """A torso, and a layer that puts out logits or a `Gaussian` with a standard deviation of its
+    own parameter.
+    """
 
     torso: nn.Module
     size: int
@@ -190,49 +206,71 @@ class Policy(nn.Module):
 
 
 class Value(nn.Module):
-    """A torso, and a layer that puts out one number; sees the privileged part of a dict observation."""
+    """A torso, and a layer that puts out one number; sees the privileged part of a dict
+    observation.
+    """
 
     torso: nn.Module
     initialiser: str = "orthogonal"
 
     @nn.compact
     def __call__(self, obs: Any) -> chex.Array:
-        return jnp.squeeze(dense(1, self.initialiser, scale=1.0)(self.torso(critic_obs(obs))), axis=-1)
+        return jnp.squeeze(
+            dense(1, self.initialiser, scale=1.0)(self.torso(critic_obs(obs))), axis=-1
+        )
 
 
-def dense(size: int, initialiser: str, scale: float | None = None, dtype: Any = jnp.float32) -> nn.Dense:
-    """A fully connected layer with zero bias; scale multiplies the kernel, by default as `INITIALISERS` says."""
+def dense(
+    size: int, initialiser: str, scale: float | None = None, dtype: Any = jnp.float32
+) -> nn.Dense:
+    """A fully connected layer with zero bias; scale multiplies the kernel, by default as
+    `INITIALISERS` says.
+    """
     scale = INITIALISERS[initialiser] if scale is None else scale
     kernel_init = {"orthogonal": orthogonal, "lecun": lecun, "uniform": uniform}[initialiser]
     return nn.Dense(size, kernel_init=partial(kernel_init, scale=scale), dtype=dtype)
 
 
-def uniform(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float) -> chex.Array:
+def uniform(
+    key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float
+) -> chex.Array:
     """Uniform in ±scale/√(inputs), as PyTorch's linear layers are by default."""
     bound = scale / math.sqrt(max(1, math.prod(shape[:-1])))
     return _draw(partial(jax.random.uniform, minval=-bound, maxval=bound), key, shape).astype(dtype)
 
 
-def lecun(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float) -> chex.Array:
-    """Normal, truncated at two standard deviations, with variance scale²/(inputs); the last axis is the output."""
+def lecun(
+    key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float
+) -> chex.Array:
+    """Normal, truncated at two standard deviations, with variance scale²/(inputs); the last axis is
+    the output.
+    """
     # The standard deviation of a standard normal that is truncated at ±2.
     std = scale / math.sqrt(max(1, math.prod(shape[:-1]))) / 0.87962566103423978
-    return (std * _draw(partial(jax.random.truncated_normal, lower=-2.0, upper=2.0), key, shape)).astype(dtype)
+    return (
+        std * _draw(partial(jax.random.truncated_normal, lower=-2.0, upper=2.0), key, shape)
+    ).astype(dtype)
 
 
 def _draw(sampler, key, shape):
-    """Random numbers of a shape, of which more are drawn: layers of about the same size then share compiled kernels."""
+    """Random numbers of a shape, of which more are drawn: layers of about the same size then share
+    compiled kernels.
+    """
     size = math.prod(shape)
     return sampler(key, shape=(max(4096, 1 << (size - 1).bit_length()),))[:size].reshape(shape)
 
 
-def orthogonal(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float) -> chex.Array:
-    """A random orthogonal kernel times scale: rows or columns, whichever are fewer, are orthonormal.
+def orthogonal(
+    key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float
+) -> chex.Array:
+    """A random orthogonal kernel times scale: rows or columns, whichever are fewer, are
+    orthonormal.
 
-    Uniformly distributed (Saxe et al. 2014, arXiv 1312.6120): the orthogonal factor of a Gaussian matrix, by the
-    Newton–Schulz iteration for the polar decomposition (Higham 2008, section 8.3), in matrix products alone.
-    `flax.linen.initializers.orthogonal` calls LAPACK's QR, of which XLA's CPU runtime deadlocks when two batched calls
-    meet: vmapped seeds then hang, for ever, now and then (BUILD_NOTES.md has the evidence).
+    Uniformly distributed (Saxe et al. 2014, arXiv 1312.6120): the orthogonal factor of a Gaussian
+    matrix, by the Newton–Schulz iteration for the polar decomposition (Higham 2008, section 8.3),
+    in matrix products alone. `flax.linen.initializers.orthogonal` calls LAPACK's QR, of which XLA's
+    CPU runtime deadlocks when two batched calls meet: vmapped seeds then hang, for ever, now and
+    then (BUILD_NOTES.md has the evidence).
 
     Args:
       key: a typed key.
@@ -248,7 +286,8 @@ def orthogonal(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32
         gram = jnp.matmul(x.T, x, precision="highest")
         return 1.5 * x - 0.5 * jnp.matmul(x, gram, precision="highest")
 
-    # Each iteration multiplies a small singular value by 1.5: 40 of them reach 1 from 1e-6 of the norm.
+    # Each iteration multiplies a small singular value by 1.5: 40 of them reach 1 from 1e-6 of the
+    # norm.
     matrix = jax.lax.fori_loop(0, 40, newton_schulz, matrix / jnp.linalg.norm(matrix))
     matrix = matrix.T if wide else matrix
     return (scale * matrix.reshape(shape)).astype(dtype)
@@ -260,7 +299,9 @@ def actor_obs(obs: Any) -> chex.Array:
 
 
 def critic_obs(obs: Any) -> chex.Array:
-    """What the critic sees: the array itself, or the entry "privileged_state" of a dict, or else "state"."""
+    """What the critic sees: the array itself, or the entry "privileged_state" of a dict, or else
+    "state".
+    """
     return obs.get("privileged_state", obs["state"]) if isinstance(obs, dict) else obs
 
 
@@ -268,7 +309,8 @@ def actor_space(env: Environment) -> Box:
     """What the default actor sees of an environment.
 
     Raises:
-      ConfigError: observations have entries that the default networks would ignore, or are no pictures of theirs.
+      ConfigError: observations have entries that the default networks would ignore, or are no
+        pictures of theirs.
     """
     return actor_obs(_seen(env))
 
@@ -277,18 +319,28 @@ def critic_space(env: Environment) -> Box:
     """What the default critic sees of an environment.
 
     Raises:
-      ConfigError: observations have entries that the default networks would ignore, or are no pictures of theirs.
+      ConfigError: observations have entries that the default networks would ignore, or are no
+        pictures of theirs.
     """
     return critic_obs(_seen(env))
 
 
 def _seen(env):
     spaces = env.observation_space
-    ignored = sorted(set(spaces) - {"state", "privileged_state"}) if isinstance(spaces, dict) else []
+    ignored = (
+        sorted(set(spaces) - {"state", "privileged_state"}) if isinstance(spaces, dict) else []
+    )
     if ignored:
-        allowed = 'the default networks see "state" and "privileged_state" alone; own networks can read the others too'
-        raise ConfigError("env.observation_space", f"a dict with {', '.join(map(repr, ignored))}", allowed)
-    for label, space in spaces.items() if isinstance(spaces, dict) else [("observation_space", spaces)]:
+        allowed = (
+            'the default networks see "state" and "privileged_state" alone; own networks can read'
+            " the others too"
+        )
+        raise ConfigError(
+            "env.observation_space", f"a dict with {', '.join(map(repr, ignored))}", allowed
+        )
+    for label, space in (
+        spaces.items() if isinstance(spaces, dict) else [("observation_space", spaces)]
+    ):
         problems = picture_problems(label, space.shape) if len(space.shape) == 3 else []
         if problems:
             raise ConfigError("env.observation_space", space.shape, problems[0])
@@ -342,8 +394,12 @@ def make_actor_critic(env: Environment, config: Any) -> Networks:
     )
 
 
-def make_torso(space: Box, hidden_sizes: Sequence[int], activation: str, initialiser: str, **options) -> nn.Module:
-    """The layers before a head: the `CNN` for observations with three axes, else an `MLP`; options are its fields."""
+def make_torso(
+    space: Box, hidden_sizes: Sequence[int], activation: str, initialiser: str, **options
+) -> nn.Module:
+    """The layers before a head: the `CNN` for observations with three axes, else an `MLP`; options
+    are its fields.
+    """
     if len(space.shape) == 3:
         return CNN(hidden_sizes, activation, initialiser, **options)
     return MLP(hidden_sizes, activation, initialiser, event_ndim=len(space.shape), **options)

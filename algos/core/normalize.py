@@ -1,13 +1,15 @@
 """Running mean and variance of a stream of arrays, for observations and for returns.
 
-Works on any pytree. The weight of a new batch in the mean is n/(all so far), but never below 1e-5: beyond a hundred
-thousand batches old data is forgotten exponentially. So the statistics go on adapting however long the run, in float32,
-and the count, float32 too, may stop growing without consequence.
+Works on any pytree. The weight of a new batch in the mean is n/(all so far), but never below 1e-5:
+beyond a hundred thousand batches old data is forgotten exponentially. So the statistics go on
+adapting however long the run, in float32, and the count, float32 too, may stop growing without
+consequence.
 
-The standard deviation of an observation counts as 0.001 at least. So what was constant so far, in a warm-up say, and
-then moves by 0.001 is seen as 1, where a bound of 1e-4 would show 10 and saturate the networks; and what has a standard
-deviation of 0.001 by nature is still seen with one of 1. FastTD3's code adds 0.01 to all of them: such a feature then
-all but vanishes, at 0.09. Rewards are scaled by statistics that include them, and need no such care.
+The standard deviation of an observation counts as 0.001 at least. So what was constant so far, in a
+warm-up say, and then moves by 0.001 is seen as 1, where a bound of 1e-4 would show 10 and saturate
+the networks; and what has a standard deviation of 0.001 by nature is still seen with one of 1.
+FastTD3's code adds 0.01 to all of them: such a feature then all but vanishes, at 0.09. Rewards are
+scaled by statistics that include them, and need no such care.
 """
 
 from typing import Any, NamedTuple
@@ -61,8 +63,8 @@ def update(statistics: Statistics, batch: Any) -> Statistics:
 
     Args:
       statistics: the running moments.
-      batch: a pytree of elements with any number of leading axes, `[..., *shape]`; entries of a dict that the moments
-        do not have are left out.
+      batch: a pytree of elements with any number of leading axes, `[..., *shape]`; entries of a
+        dict that the moments do not have are left out.
 
     Returns:
       The new moments. Source: Chan et al. 1983, the pairwise update of mean and variance.
@@ -95,7 +97,9 @@ def apply(statistics: Statistics, x: Any, *, clip: float = 10.0) -> Any:
     """
     known = _known(statistics, x)
     normalized = jax.tree.map(
-        lambda leaf, mean, var: jnp.clip((leaf - mean) * jax.lax.rsqrt(jnp.maximum(var, _MIN_STD**2)), -clip, clip),
+        lambda leaf, mean, var: jnp.clip(
+            (leaf - mean) * jax.lax.rsqrt(jnp.maximum(var, _MIN_STD**2)), -clip, clip
+        ),
         known,
         _like(statistics.mean, known),
         _like(statistics.var, known),
@@ -114,4 +118,6 @@ def _known(statistics, x):
 
 def _like(moments: Any, x: Any) -> Any:
     """Gives the moments the leading axes of x, as axes of size 1."""
-    return jax.tree.map(lambda m, leaf: m.reshape((1,) * (leaf.ndim - m.ndim) + m.shape), moments, x)
+    return jax.tree.map(
+        lambda m, leaf: m.reshape((1,) * (leaf.ndim - m.ndim) + m.shape), moments, x
+    )

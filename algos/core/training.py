@@ -32,29 +32,35 @@ def train(
       algorithm: as `algos.<name>.make` returns it.
       key: a typed key.
       config: hyperparameters with the static fields of the algorithm's own; that one by default.
-      num_iterations: calls of `algorithm.step`. Schedules run over config.total_steps, whatever this is.
+      num_iterations: calls of `algorithm.step`. Schedules run over config.total_steps, whatever
+        this is.
       log_every: iterations that one row of the history sums up.
-      evaluate: called with (state, key) after every log_every iterations, with the same key each time, so that
-        evaluations differ by the policy alone.
+      evaluate: called with (state, key) after every log_every iterations, with the same key each
+        time, so that evaluations differ by the policy alone.
 
     Returns:
       (the final State, the history: each leaf `[num_iterations // log_every, ...]`).
 
     Raises:
-      ValueError: num_iterations or log_every is no integer above 0, log_every is above num_iterations, key is not one
-        typed key, or evaluate is no function.
+      ValueError: num_iterations or log_every is no integer above 0, log_every is above
+        num_iterations, key is not one typed key, or evaluate is no function.
     """
     if not (jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) and key.shape == ()):
         found = f"{key.dtype}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
-        raise ValueError(f"key={found}: must be one typed key, such as jax.random.key(0); vmap over several")
+        raise ValueError(
+            f"key={found}: must be one typed key, such as jax.random.key(0); vmap over several"
+        )
     if not (evaluate is None or callable(evaluate)):
         raise ValueError(
-            f"evaluate={evaluate!r}: must be a function of (state, key), such as algos.evaluator(algorithm)"
+            f"evaluate={evaluate!r}: must be a function of (state, key), such as"
+            " algos.evaluator(algorithm)"
         )
     require_count("num_iterations", num_iterations)
     require_count("log_every", log_every)
     if log_every > num_iterations:
-        raise ValueError(f"log_every={log_every}: must be between 1 and num_iterations={num_iterations}")
+        raise ValueError(
+            f"log_every={log_every}: must be between 1 and num_iterations={num_iterations}"
+        )
     init_key, evaluation_key = jax.random.split(key)
     state = algorithm.init(init_key, config)
 
@@ -71,15 +77,19 @@ def train(
     return state, history
 
 
-def advance(algorithm: Algorithm, state: State, num_iterations: int | chex.Array) -> tuple[State, Metrics]:
+def advance(
+    algorithm: Algorithm, state: State, num_iterations: int | chex.Array
+) -> tuple[State, Metrics]:
     """Runs some iterations; their number may be traced, so that one compiled program serves any.
 
     Returns:
-      (state, metrics): episodic metrics averaged over the episodes that ended (NaN if none did), their number summed,
-      `charts/fault` that of the last iteration, which is the first fault, all others averaged over the iterations.
+      (state, metrics): episodic metrics averaged over the episodes that ended (NaN if none did),
+      their number summed, `charts/fault` that of the last iteration, which is the first fault, all
+      others averaged over the iterations.
     """
     shapes = jax.eval_shape(algorithm.step, state)[1]
-    # As one vector: a kernel for each of a dozen sums would take longer to compile than the sums take.
+    # As one vector: a kernel for each of a dozen sums would take longer to compile than the sums
+    # take.
     empty, no_fault = _without_fault(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
     empty, unravel = ravel_pytree(empty)
 
@@ -108,7 +118,8 @@ def _weigh(metrics: Metrics) -> Metrics:
     """Means over episodes become sums over them."""
     episodes = metrics["charts/episodes"]
     return {
-        name: jnp.where(episodes > 0, x * episodes, 0.0) if _is_episodic(name) else x for name, x in metrics.items()
+        name: jnp.where(episodes > 0, x * episodes, 0.0) if _is_episodic(name) else x
+        for name, x in metrics.items()
     }
 
 

@@ -1,1 +1,3 @@
-"""What runs on the host, around the compiled programs: flags, run folders, checkpoints, logs and pictures."""
+"""What runs on the host, around the compiled programs: flags, run folders, checkpoints, logs and
+pictures.
+"""

@@ -1,9 +1,10 @@
 """Checkpoints of a whole State: written by Orbax, and guarded by a manifest against silent damage.
 
-Orbax neither notices flipped bits in array data nor a changed dtype. So each checkpoint carries `manifest.json` with
-the SHA-256 of every file, hashed once when it is written, and the shape and dtype of every array; nothing is restored
-that does not agree with it. A checkpoint is written under a temporary name, synced to the disk and renamed when
-complete: what exists is whole. Paths may be relative, and strings.
+Orbax neither notices flipped bits in array data nor a changed dtype. So each checkpoint carries
+`manifest.json` with the SHA-256 of every file, hashed once when it is written, and the shape and
+dtype of every array; nothing is restored that does not agree with it. A checkpoint is written under
+a temporary name, synced to the disk and renamed when complete: what exists is whole. Paths may be
+relative, and strings.
 """
 
 import contextlib
@@ -33,7 +34,9 @@ _NAME = re.compile(r"\d{9,}")
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be restored: it is damaged, or it is not of this run. The message names the file or array."""
+    """A checkpoint cannot be restored: it is damaged, or it is not of this run. The message names
+    the file or array.
+    """
 
 
 class CheckpointWriteError(RuntimeError):
@@ -41,7 +44,12 @@ class CheckpointWriteError(RuntimeError):
 
 
 def save(
-    folder: Path | str, iteration: int, state: Any, metadata: dict[str, Any], *, without: Collection[str] = ()
+    folder: Path | str,
+    iteration: int,
+    state: Any,
+    metadata: dict[str, Any],
+    *,
+    without: Collection[str] = (),
 ) -> Path:
     """Writes a checkpoint.
 
@@ -61,7 +69,9 @@ def save(
     folder, name = Path(folder), f"{iteration:09d}"
     final, replaced = folder / name, folder / f"{_REPLACED}{name}"
     temporary = folder / f"{_TEMPORARY}{name}-{os.getpid()}"
-    leaves = {each: leaf for each, leaf in _named_leaves(state).items() if not _is_in(each, without)}
+    leaves = {
+        each: leaf for each, leaf in _named_leaves(state).items() if not _is_in(each, without)
+    }
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -74,19 +84,27 @@ def save(
         _remove(replaced)
     except Exception as error:  # Orbax has no error of its own for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointWriteError(f"{final}: the checkpoint could not be written ({_reason(error)})") from error
+        raise CheckpointWriteError(
+            f"{final}: the checkpoint could not be written ({_reason(error)})"
+        ) from error
     return final
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, Orbax's threads print no tracebacks: the error that is raised says what theirs say."""
+    """Inside, Orbax's threads print no tracebacks: the error that is raised says what theirs
+    say.
+    """
 
     def unraisable(info):
         if "Event loop is closed" not in str(info.exc_value):
             hook(info)
 
-    logger, hook, threads = logging.getLogger("absl"), sys.unraisablehook, set(threading.enumerate())
+    logger, hook, threads = (
+        logging.getLogger("absl"),
+        sys.unraisablehook,
+        set(threading.enumerate()),
+    )
     logger.addFilter(_nothing)
     sys.unraisablehook = unraisable
     try:
@@ -106,7 +124,9 @@ def _nothing(record: logging.LogRecord) -> bool:
     return False
 
 
-def _write(folder: Path, leaves: dict[str, Any], metadata: dict[str, Any], without: list[str]) -> None:
+def _write(
+    folder: Path, leaves: dict[str, Any], metadata: dict[str, Any], without: list[str]
+) -> None:
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
@@ -117,7 +137,9 @@ def _write(folder: Path, leaves: dict[str, Any], metadata: dict[str, Any], witho
         "metadata": metadata,
         "without": without,
         "leaves": {name: _describe(leaf) for name, leaf in leaves.items()},
-        "key_impls": {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)},
+        "key_impls": {
+            name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)
+        },
         "files": {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)},
     }
     (folder / _MANIFEST).write_text(json.dumps({"sha256": _digest(body), **body}))
@@ -138,7 +160,11 @@ def _reason(error: Exception) -> str:
     """A few words of an error whose own text may be a page."""
     text, number = str(error), getattr(error, "errno", None)
     for code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES):
-        if number == code or os.strerror(code) in text or (code == errno.ENOSPC and "RESOURCE_EXHAUSTED" in text):
+        if (
+            number == code
+            or os.strerror(code) in text
+            or (code == errno.ENOSPC and "RESOURCE_EXHAUSTED" in text)
+        ):
             return os.strerror(code)
     return text.strip().splitlines()[0] if text.strip() else type(error).__name__
 
@@ -148,47 +174,62 @@ def restore(path: Path | str, like: Any) -> Any:
 
     Args:
       path: as `save` returned it.
-      like: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`s (from `jax.eval_shape`).
+      like: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`s (from
+        `jax.eval_shape`).
 
     Returns:
-      The State, bit for bit as it was saved. Parts that `save` was told to leave out are those of `like`.
+      The State, bit for bit as it was saved. Parts that `save` was told to leave out are those of
+      `like`.
 
     Raises:
-      CheckpointError: a file is missing, was changed, or was added; or an array has another name, shape or dtype than
-        in `like`.
+      CheckpointError: a file is missing, was changed, or was added; or an array has another name,
+        shape or dtype than in `like`.
     """
     import orbax.checkpoint as ocp
 
     path = Path(path)
     manifest = verify(path)
     everything = _named_leaves(like)
-    leaves = {name: leaf for name, leaf in everything.items() if not _is_in(name, manifest["without"])}
+    leaves = {
+        name: leaf for name, leaf in everything.items() if not _is_in(name, manifest["without"])
+    }
     saved = manifest["leaves"]
     for name in sorted(saved.keys() ^ leaves.keys()):
         where = "the checkpoint only" if name in saved else "this program's State only"
-        raise CheckpointError(f"{path}: the array {name} is in {where}: it is of another algorithm, config or version")
+        raise CheckpointError(
+            f"{path}: the array {name} is in {where}: it is of another algorithm, config or version"
+        )
     for name, leaf in leaves.items():
         if _describe(leaf) != saved[name]:
             raise CheckpointError(
-                f"{path}: the array {name} is {_in_words(saved[name])}, expected {_in_words(_describe(leaf))}"
+                f"{path}: the array {name} is {_in_words(saved[name])}, expected"
+                f" {_in_words(_describe(leaf))}"
             )
     target = {name: jax.eval_shape(_raw, leaf) for name, leaf in leaves.items()}
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             arrays = checkpointer.restore(
-                path.absolute() / _ARRAYS, {name: leaf for name, leaf in target.items() if leaf.size}
+                path.absolute() / _ARRAYS,
+                {name: leaf for name, leaf in target.items() if leaf.size},
             )
-    except Exception as error:  # every file is what was written: what is left is a version that cannot read it
+    # every file is what was written: what is left is a version that cannot read it
+    except Exception as error:
         raise CheckpointError(f"{path}: its arrays cannot be read ({_reason(error)})") from error
     # Orbax refuses arrays without elements, such as the activations of a robot that has none.
-    arrays |= {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in target.items() if not leaf.size}
+    arrays |= {
+        name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in target.items() if not leaf.size
+    }
     impls = manifest["key_impls"]
-    restored = {n: jax.random.wrap_key_data(x, impl=impls[n]) if n in impls else x for n, x in arrays.items()}
+    restored = {
+        n: jax.random.wrap_key_data(x, impl=impls[n]) if n in impls else x
+        for n, x in arrays.items()
+    }
     return jax.tree.unflatten(jax.tree.structure(like), list((everything | restored).values()))
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
-    """The metadata given to `save`. Reads the manifest alone: `verify` says whether the arrays are whole.
+    """The metadata given to `save`. Reads the manifest alone: `verify` says whether the arrays are
+    whole.
 
     Raises:
       CheckpointError: the manifest is missing or was changed.
@@ -219,9 +260,13 @@ def verify(path: Path | str) -> dict[str, Any]:
 
 
 def checkpoints(folder: Path | str) -> list[Path]:
-    """The complete checkpoints in a folder, oldest first. What has another name than `save` gives is left alone."""
+    """The complete checkpoints in a folder, oldest first. What has another name than `save` gives
+    is left alone.
+    """
     folder = Path(folder)
-    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+    found = (
+        [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+    )
     return sorted((path for path in found if path.is_dir()), key=lambda path: int(path.name))
 
 
@@ -259,7 +304,8 @@ def _is_in(name: str, parts: Collection[str]) -> bool:
 
 def _named_leaves(tree: Any) -> dict[str, Any]:
     return {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in jax.tree.leaves_with_path(tree)
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in jax.tree.leaves_with_path(tree)
     }
 
 
@@ -307,7 +353,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if digest != _digest(manifest):
         raise CheckpointError(f"{manifest_path}: damaged, its checksum does not agree")
     if manifest.get("format") != _FORMAT:
-        raise CheckpointError(f"{manifest_path}: has format {manifest.get('format')}, this version reads {_FORMAT}")
+        raise CheckpointError(
+            f"{manifest_path}: has format {manifest.get('format')}, this version reads {_FORMAT}"
+        )
     if not {"metadata", "without", "leaves", "key_impls", "files"} <= manifest.keys():
         raise CheckpointError(f"{manifest_path}: damaged, it is not a manifest any more")
     return manifest

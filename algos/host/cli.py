@@ -1,6 +1,7 @@
 """The command line of the scripts: every field of a Config is a flag; the rest is about the run.
 
-`main(ppo)` is a whole script. Wrong input is refused before anything compiles, in one line and with exit code 2.
+`main(ppo)` is a whole script. Wrong input is refused before anything compiles, in one line and with
+exit code 2.
 """
 
 import ast
@@ -23,7 +24,8 @@ from . import checkpoint, presets, run_folder, runner
 from .console import make_console
 from .run_folder import RunFolderError
 
-# Bounds of the flags that concern the run; num_seeds and eval_episodes go through the estimate of memory too.
+# Bounds of the flags that concern the run; num_seeds and eval_episodes go through the estimate of
+# memory too.
 _LIMITS = {
     "seed": (0, 2**32 - 1),
     "num_seeds": (1, 2**24),
@@ -62,12 +64,17 @@ class _SizesParser(flags.ArgumentParser):
         return tuple(int(each) for each in argument.split(","))
 
 
-def main(module: ModuleType, argv: Sequence[str] | None = None, *, default_env: str = "gymnax/CartPole-v1") -> None:
+def main(
+    module: ModuleType,
+    argv: Sequence[str] | None = None,
+    *,
+    default_env: str = "gymnax/CartPole-v1",
+) -> None:
     """Runs an algorithm from the command line, and exits with a code.
 
-    0: finished. 1: a checkpoint could not be restored. 2: wrong input. 3: a NaN, an infinity or divergence stopped the
-    run. 4: a checkpoint could not be written. 129, 130 and 143: stopped by SIGHUP, Ctrl-C or SIGTERM, with a checkpoint
-    saved.
+    0: finished. 1: a checkpoint could not be restored. 2: wrong input. 3: a NaN, an infinity or
+    divergence stopped the run. 4: a checkpoint could not be written. 129, 130 and 143: stopped by
+    SIGHUP, Ctrl-C or SIGTERM, with a checkpoint saved.
 
     Args:
       module: the algorithm, such as `onejit.algos.ppo`: its name, Config and make are used.
@@ -78,7 +85,14 @@ def main(module: ModuleType, argv: Sequence[str] | None = None, *, default_env: 
     name = module.__name__.rpartition(".")[2]
     codes = {
         checkpoint.CheckpointError: 1,
-        (UsageError, ConfigError, RunFolderError, envs.ContractError, flags.Error, ModuleNotFoundError): 2,
+        (
+            UsageError,
+            ConfigError,
+            RunFolderError,
+            envs.ContractError,
+            flags.Error,
+            ModuleNotFoundError,
+        ): 2,
         runner.NonFiniteError: 3,
         checkpoint.CheckpointWriteError: 4,
     }
@@ -96,7 +110,8 @@ def main(module: ModuleType, argv: Sequence[str] | None = None, *, default_env: 
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:
-    """`absl.app.run` for a script with `flags.FLAGS` of its own: wrong input ends in one line and exit code 2.
+    """`absl.app.run` for a script with `flags.FLAGS` of its own: wrong input ends in one line and
+    exit code 2.
 
     Args:
       main: the program; it raises UsageError, or sees to other errors itself.
@@ -123,7 +138,9 @@ def run_script(main: Callable[[list[str]], None]) -> None:
 
 
 def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.FlagValues:
-    """Every flag of a script, in a FlagValues of its own; a hyperparameter that is not given is None."""
+    """Every flag of a script, in a FlagValues of its own; a hyperparameter that is not given is
+    None.
+    """
     values = flags.FlagValues()
     settings = {field.name: field.default for field in dataclasses.fields(runner.Settings)}
 
@@ -133,36 +150,53 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
     flags.DEFINE_string("env", default_env, "The environment, suite/name.", flag_values=values)
     flags.DEFINE_list(
-        "env_options", [], "Options of the environment, such as backend=mjx,ls_iterations=8.", flag_values=values
+        "env_options",
+        [],
+        "Options of the environment, such as backend=mjx,ls_iterations=8.",
+        flag_values=values,
     )
-    flags.DEFINE_string("out", "runs", "The folder that run folders are made in.", flag_values=values)
     flags.DEFINE_string(
-        "resume", None, "A run folder to continue; flags given beside it replace its values.", flag_values=values
+        "out", "runs", "The folder that run folders are made in.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "resume",
+        None,
+        "A run folder to continue; flags given beside it replace its values.",
+        flag_values=values,
     )
     integer("seed", settings["seed"], "Seed of the whole run.")
     integer("num_seeds", settings["num_seeds"], "Seeds trained side by side in one program.")
-    integer("num_logs", settings["num_logs"], "Rows of the log; also how often Ctrl-C is looked for.")
+    integer(
+        "num_logs", settings["num_logs"], "Rows of the log; also how often Ctrl-C is looked for."
+    )
     integer("num_evals", settings["num_evals"], "Evaluations, each with a checkpoint.")
     integer("eval_episodes", settings["eval_episodes"], "Episodes in one evaluation, per seed.")
     flags.DEFINE_bool(
-        "record", settings["record"], "Record an episode at the end, if it can be drawn.", flag_values=values
+        "record",
+        settings["record"],
+        "Record an episode at the end, if it can be drawn.",
+        flag_values=values,
     )
     flags.DEFINE_bool(
         "save_replay",
         settings["save_replay"],
-        "Whether checkpoints hold the replay. Without it they are small, and a resumed run begins with a replay of "
-        "random actions: it is not the run that never stopped.",
+        "Whether checkpoints hold the replay. Without it they are small, and a resumed run begins"
+        " with a replay of random actions: it is not the run that never stopped.",
         flag_values=values,
     )
     docs = field_docs(config_class)
     for field in dataclasses.fields(config_class):
-        _define_hyperparameter(field, f"{docs[field.name]} Default: {_shown(field.default)}.", values)
+        _define_hyperparameter(
+            field, f"{docs[field.name]} Default: {_shown(field.default)}.", values
+        )
     return values
 
 
 def _define_hyperparameter(field: dataclasses.Field, doc: str, values: flags.FlagValues) -> None:
     if field.metadata["choices"]:
-        flags.DEFINE_enum(field.name, None, list(field.metadata["choices"]), doc, flag_values=values)
+        flags.DEFINE_enum(
+            field.name, None, list(field.metadata["choices"]), doc, flag_values=values
+        )
     elif field.type is bool:
         flags.DEFINE_bool(field.name, None, doc, flag_values=values)
     elif field.type is float:
@@ -202,18 +236,24 @@ def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> in
         env = envs.make(run["env"], **run["env_options"])
     except (ValueError, TypeError, OSError) as error:
         raise UsageError(f"env: {error}") from error
-    # What the environment was made with goes into config.json, its defaults included: they may change some day.
+    # What the environment was made with goes into config.json, its defaults included: they may
+    # change some day.
     run["env_options"] |= getattr(env, "options", {})
     algorithm = module.make(env, module.Config(**run["config"]))
     total_steps = run["config"]["total_steps"]
     if algorithm.iterations(total_steps) < done:
-        raise UsageError(f"total_steps={total_steps}: the run has taken {algorithm.steps_after(done)} steps already")
+        raise UsageError(
+            f"total_steps={total_steps}: the run has taken {algorithm.steps_after(done)} steps"
+            " already"
+        )
     if resumed is not None:
         for jump in _jumps(before, algorithm.config, algorithm.steps_after(done)):
             console.print(f"with total_steps={total_steps} {jump}", markup=False)
     if resumed is None:
         stem = f"{name}-{run['env'].replace('/', '-')}-seed{run['seed']}"
-        return _train(algorithm, run, name, argv, lambda: run_folder.make(values.out, stem), console)
+        return _train(
+            algorithm, run, name, argv, lambda: run_folder.make(values.out, stem), console
+        )
     return _train(algorithm, run, name, argv, resumed, console)
 
 
@@ -222,7 +262,11 @@ def _new(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, A
     fields = [field.name for field in dataclasses.fields(module.Config)]
     preset = presets.get(name, values.env)
     chosen = {each: values[each].value for each in fields if values[each].value is not None}
-    config = {**{field.name: field.default for field in dataclasses.fields(module.Config)}, **preset, **chosen}
+    config = {
+        **{field.name: field.default for field in dataclasses.fields(module.Config)},
+        **preset,
+        **chosen,
+    }
     return {
         "algorithm": name,
         "env": values.env,
@@ -241,7 +285,8 @@ def _new(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, A
 
 
 def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: str):
-    """The description of an earlier run, which its last checkpoint belongs to, with what the flags replace.
+    """The description of an earlier run, which its last checkpoint belongs to, with what the flags
+    replace.
 
     Returns:
       (the description, the config before, iterations done).
@@ -250,7 +295,9 @@ def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: s
     run = run_folder.read(folder)
     if run["algorithm"] != name:
         raise UsageError(f"resume={folder}: is a run of {run['algorithm']}, not of {name}")
-    run_folder.require_known_fields(folder, run, [field.name for field in dataclasses.fields(module.Config)])
+    run_folder.require_known_fields(
+        folder, run, [field.name for field in dataclasses.fields(module.Config)]
+    )
     before = module.Config(**run["config"])
     known = run_folder.read_metadata(run_folder.last_checkpoint(folder / "checkpoints"))
     run_folder.require_same_run(folder, run, known)
@@ -263,7 +310,10 @@ def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: s
         elif each in _OF_THE_HOST:
             run[each] = new
         elif each == "out" or new != run[each]:
-            raise UsageError(f"{each}={new}: cannot be changed when a run is resumed, it was {run.get(each, folder)}")
+            raise UsageError(
+                f"{each}={new}: cannot be changed when a run is resumed, it was"
+                f" {run.get(each, folder)}"
+            )
     after = before.replace(**changed)
     after.require_same_static_fields(before)
     if changed:
@@ -272,7 +322,9 @@ def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: s
     return run, before, known["iteration"]
 
 
-def _train(algorithm, run: dict[str, Any], name: str, argv: list[str], folder: Any, console: Console) -> int:
+def _train(
+    algorithm, run: dict[str, Any], name: str, argv: list[str], folder: Any, console: Console
+) -> int:
     resuming = isinstance(folder, Path)
     run["commands"].append(shlex.join(argv))
     run["versions"] = runner.versions()
@@ -286,38 +338,56 @@ def _train(algorithm, run: dict[str, Any], name: str, argv: list[str], folder: A
     preset = presets.get(name, run["env"])
     if preset and not resuming:
         shown = ", ".join(f"{each}={value}" for each, value in preset.items())
-        console.print(f"preset for {run['env']}, where no flag says otherwise: {shown}", markup=False)
+        console.print(
+            f"preset for {run['env']}, where no flag says otherwise: {shown}", markup=False
+        )
     try:
-        result = runner.run(algorithm, settings, total_iterations=total_iterations, resume=resuming, console=console)
+        result = runner.run(
+            algorithm, settings, total_iterations=total_iterations, resume=resuming, console=console
+        )
     except runner.Interrupted as interrupted:
         command = _resume_command(argv, interrupted.folder)
         console.print(f"stopped by {interrupted}; to continue:\n  {command}", markup=False)
         return 128 + interrupted.signal_number
     steps = algorithm.steps_after(total_iterations) * run["num_seeds"]
-    speed = f", {steps / result.run_seconds:,.0f} steps/s" if result.run_seconds and not resuming else ""
+    speed = (
+        f", {steps / result.run_seconds:,.0f} steps/s"
+        if result.run_seconds and not resuming
+        else ""
+    )
     console.print(
-        f"compiled in {result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s{speed}; "
-        f"evaluated return {result.eval_returns.mean():.1f}"
+        f"compiled in {result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s{speed};"
+        f" evaluated return {result.eval_returns.mean():.1f}"
     )
     for problem in result.problems:
         console.print(problem, markup=False)
-    console.print(f"the run is in {result.folder}: " + ", ".join(path.name for path in result.files), markup=False)
-    total_steps = run["config"]["total_steps"]
-    longer = _jumps(algorithm.config, algorithm.config.replace(total_steps=2 * total_steps), total_steps)
     console.print(
-        f"next: {_python()} -m tensorboard.main --logdir={shlex.quote(str(result.folder.parent))}, or train longer:\n"
-        f"  {_resume_command(argv, result.folder)} --total_steps={2 * total_steps}"
-        + "".join(f"\n  where {jump}" for jump in longer),
+        f"the run is in {result.folder}: " + ", ".join(path.name for path in result.files),
+        markup=False,
+    )
+    total_steps = run["config"]["total_steps"]
+    longer = _jumps(
+        algorithm.config, algorithm.config.replace(total_steps=2 * total_steps), total_steps
+    )
+    console.print(
+        f"next: {_python()} -m tensorboard.main --logdir={shlex.quote(str(result.folder.parent))},"
+        f" or train longer:\n  {_resume_command(argv, result.folder)}"
+        f" --total_steps={2 * total_steps}" + "".join(f"\n  where {jump}" for jump in longer),
         markup=False,
     )
     return 0
 
 
 def _jumps(before: BaseConfig, after: BaseConfig, steps: int) -> list[str]:
-    """What other total_steps do to the schedules after so many steps, a sentence for each that goes on elsewhere."""
-    was, becomes = (config.schedules(min(1.0, steps / config.total_steps)) for config in (before, after))
+    """What other total_steps do to the schedules after so many steps, a sentence for each that goes
+    on elsewhere.
+    """
+    was, becomes = (
+        config.schedules(min(1.0, steps / config.total_steps)) for config in (before, after)
+    )
     return [
-        f"{name}, which runs over total_steps, goes on at {becomes[name]:.3g} and not at {was[name]:.3g}"
+        f"{name}, which runs over total_steps, goes on at {becomes[name]:.3g} and not at"
+        f" {was[name]:.3g}"
         for name in was
         if not math.isclose(was[name], becomes[name], rel_tol=1e-3, abs_tol=1e-12)
     ]
@@ -358,14 +428,30 @@ def _shown(default: Any) -> str:
 def _help(module: ModuleType, name: str, values: flags.FlagValues) -> str:
     hyperparameters = {field.name for field in dataclasses.fields(module.Config)}
     tuned = ", ".join(presets.PRESETS.get(name, {})) or "none yet"
-    lines = [module.__doc__.strip(), "", f"Tuned hyperparameters are taken for: {tuned}.", "", "The run:"]
+    lines = [
+        module.__doc__.strip(),
+        "",
+        f"Tuned hyperparameters are taken for: {tuned}.",
+        "",
+        "The run:",
+    ]
     names = sorted(each for each in values if len(each) > 1)
     run_flags = [each for each in names if each not in hyperparameters]
-    for title, group in ((None, run_flags), ("The algorithm:", [f.name for f in dataclasses.fields(module.Config)])):
+    for title, group in (
+        (None, run_flags),
+        ("The algorithm:", [f.name for f in dataclasses.fields(module.Config)]),
+    ):
         lines += ["", title] if title else []
         for each in group:
-            default = "" if each in hyperparameters or each == "help" else f" Default: {_shown(values[each].default)}."
+            default = (
+                ""
+                if each in hyperparameters or each == "help"
+                else f" Default: {_shown(values[each].default)}."
+            )
             lines += textwrap.wrap(
-                f"--{each}: {values[each].help}{default}", 100, initial_indent="  ", subsequent_indent="      "
+                f"--{each}: {values[each].help}{default}",
+                100,
+                initial_indent="  ",
+                subsequent_indent="      ",
             )
     return "\n".join(lines)

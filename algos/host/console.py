@@ -1,4 +1,6 @@
-"""Output that never stops a run: a closed pipe, a full disk or a terminal without Unicode lose text, nothing else."""
+"""Output that never stops a run: a closed pipe, a full disk or a terminal without Unicode lose
+text, nothing else.
+"""
 
 import contextlib
 import os
@@ -49,7 +51,9 @@ def make_console(*, errors: bool = False) -> Console:
 
 
 @contextlib.contextmanager
-def progress(console: Console, title: str) -> Iterator[Callable[[float, int, dict[str, Any]], None]]:
+def progress(
+    console: Console, title: str
+) -> Iterator[Callable[[float, int, dict[str, Any]], None]]:
     """A progress bar on a terminal, or a line per evaluation elsewhere."""
     columns = (
         TextColumn("{task.description}"),
@@ -73,6 +77,8 @@ def progress(console: Console, title: str) -> Iterator[Callable[[float, int, dic
             progress.update(task, completed=fraction, **shown)
             if "eval/episodic_return" in metrics:
                 score = np.mean(metrics["eval/episodic_return"])
-                console.print(f"{steps:>12,} steps  {shown['sps']:>18}  evaluated return {score:.1f}")
+                console.print(
+                    f"{steps:>12,} steps  {shown['sps']:>18}  evaluated return {score:.1f}"
+                )
 
         yield report

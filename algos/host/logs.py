@@ -1,6 +1,7 @@
 """The log of a run: `metrics.jsonl`, one row per line, and TensorBoard events with the same names.
 
-A log that cannot be written, on a full disk say, never stops a run: what could not be written waits for another try.
+A log that cannot be written, on a full disk say, never stops a run: what could not be written waits
+for another try.
 """
 
 import contextlib
@@ -20,11 +21,13 @@ _numbers = itertools.count()  # of event files, which are named by the second
 
 
 class RunLog:
-    """Writes rows of metrics; a row is {"step": environment steps, name: number or list of one number per seed}.
+    """Writes rows of metrics; a row is {"step": environment steps, name: number or list of one
+    number per seed}.
 
     Args:
       folder: the run folder.
-      resume_step: rows after this step are dropped, so that a resumed run continues its log without a break.
+      resume_step: rows after this step are dropped, so that a resumed run continues its log without
+        a break.
       waiting: rows that an earlier process could not write.
 
     Attributes:
@@ -46,7 +49,8 @@ class RunLog:
         self.waiting += [row for row in waiting if row["step"] not in there]
 
     def write(self, step: int, metrics: dict[str, Any], *, retry: bool = True) -> None:
-        """Appends a row; TensorBoard gets the mean over seeds. Numbers that are not finite become null.
+        """Appends a row; TensorBoard gets the mean over seeds. Numbers that are not finite become
+        null.
 
         Args:
           step: environment steps.
@@ -54,16 +58,28 @@ class RunLog:
           retry: whether to try again where something could not be written before.
         """
         arrays = {name: np.asarray(value) for name, value in metrics.items()}
-        self.waiting.append({"step": step, **{name: _jsonable(value) for name, value in arrays.items()}})
-        means = {name: float(value[np.isfinite(value)].mean()) for name, value in arrays.items() if _any_finite(value)}
+        self.waiting.append(
+            {"step": step, **{name: _jsonable(value) for name, value in arrays.items()}}
+        )
+        means = {
+            name: float(value[np.isfinite(value)].mean())
+            for name, value in arrays.items()
+            if _any_finite(value)
+        }
         self._events.waiting.append((step, means))
         if retry or not self.problem:
             self.flush()
 
     def flush(self, *, sync: bool = False) -> None:
-        """Writes what is waiting, as far as that is possible; with `sync` it is on the disk then."""
+        """Writes what is waiting, as far as that is possible; with `sync` it is on the disk
+        then.
+        """
         try:
-            _append(self._path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.waiting), sync)
+            _append(
+                self._path,
+                "".join(json.dumps(row, allow_nan=False) + "\n" for row in self.waiting),
+                sync,
+            )
             self.waiting = []
         except OSError as error:
             self._report(FILE, error)
@@ -79,13 +95,18 @@ class RunLog:
 
     def _report(self, what: str, error: OSError) -> None:
         reason = error.strerror or str(error)
-        self.problem = self.problem or f"{what} cannot be written ({reason}); what is missing is tried again later"
+        self.problem = (
+            self.problem
+            or f"{what} cannot be written ({reason}); what is missing is tried again later"
+        )
 
 
 class _Events:
-    """TensorBoard events, written where they are made: `SummaryWriter`'s thread hangs a run when its file is full.
+    """TensorBoard events, written where they are made: `SummaryWriter`'s thread hangs a run when
+    its file is full.
 
-    After an error the file is cut off behind what was whole, and what is waiting goes into another one beside it.
+    After an error the file is cut off behind what was whole, and what is waiting goes into another
+    one beside it.
     """
 
     def __init__(self, folder: Path, resume_step: int):
@@ -126,7 +147,9 @@ class _Events:
         self._path, self._size = None, 0
         self._writer = EventsWriter(str(self._folder / "events"), suffix)
         [self._path] = self._folder.glob(f"*{suffix}")
-        if self._purge_step is not None:  # TensorBoard forgets what an earlier process wrote beyond it
+        if (
+            self._purge_step is not None
+        ):  # TensorBoard forgets what an earlier process wrote beyond it
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._writer.write_event(event_pb2.Event(session_log=start, step=self._purge_step))
 
@@ -135,7 +158,9 @@ class _Events:
         from tensorboardX.proto import event_pb2
 
         event = event_pb2.Event(step=step, wall_time=time.time())
-        event.summary.value.extend(value for name, mean in means.items() for value in summary.scalar(name, mean).value)
+        event.summary.value.extend(
+            value for name, mean in means.items() for value in summary.scalar(name, mean).value
+        )
         self._writer.write_event(event)
 
 
@@ -170,7 +195,9 @@ def _drop_rows_after(path: Path, step: int) -> None:
     """Cuts the file off behind the last row up to a step; what stands before is not touched."""
     if not path.exists():
         return
-    keep = max((end for end, row in _lines(path) if row is not None and row["step"] <= step), default=0)
+    keep = max(
+        (end for end, row in _lines(path) if row is not None and row["step"] <= step), default=0
+    )
     if keep < path.stat().st_size:
         os.truncate(path, keep)
 

@@ -12,7 +12,9 @@ _SERIES = {
 }
 
 
-def interval_of_mean(values: np.ndarray, *, level: float = 0.95, samples: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+def interval_of_mean(
+    values: np.ndarray, *, level: float = 0.95, samples: int = 2000
+) -> tuple[np.ndarray, np.ndarray]:
     """Percentile bootstrap interval of the mean over seeds.
 
     Args:
@@ -73,13 +75,15 @@ def plot_curve(folder: Path, title: str) -> Path:
 
 
 def plot_certificates(path: Path, cells: list[dict], title: str) -> None:
-    """Draws certified lower bounds and attacked returns against the adversary's budget, a colour for each sigma.
+    """Draws certified lower bounds and attacked returns against the adversary's budget, a colour
+    for each sigma.
 
     Args:
       path: of the picture.
-      cells: a dict for each sigma: "sigma"; "certified", at the budgets "experiment" → "budgets", where there is a
-        certificate; "attacked" and its standard error "attacked_sem", at the budgets "experiment" → "attack_budgets";
-        "experiment" → "success_threshold", if these are probabilities.
+      cells: a dict for each sigma: "sigma"; "certified", at the budgets "experiment" → "budgets",
+        where there is a certificate; "attacked" and its standard error "attacked_sem", at the
+        budgets "experiment" → "attack_budgets"; "experiment" → "success_threshold", if these are
+        probabilities.
       title: of the figure.
     """
     from matplotlib.figure import Figure

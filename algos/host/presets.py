@@ -1,7 +1,9 @@
-"""Hyperparameters per algorithm and environment, as data; the scripts take them unless a flag says otherwise.
+"""Hyperparameters per algorithm and environment, as data; the scripts take them unless a flag says
+otherwise.
 
-`scripts/evidence/learning_curves.py` runs them; `results/learning/` holds what came out of those that it has run. Those
-of `playground/`, but for CartpoleBalance, are the published ones, for an accelerator, and have not been run here.
+`scripts/evidence/learning_curves.py` runs them; `results/learning/` holds what came out of those
+that it has run. Those of `playground/`, but for CartpoleBalance, are the published ones, for an
+accelerator, and have not been run here.
 """
 
 from typing import Any
@@ -33,10 +35,22 @@ _PPO_MINATAR = {
 _PENDULUM = {"learning_rate": 1e-3, "gamma": 0.98, "buffer_size": 20_000, "total_steps": 20_000}
 
 # Many environments on a CPU: the published recipe with smaller networks and minibatches.
-_FAST_PENDULUM = {"gamma": 0.98, "v_min": -600.0, "v_max": 0.0, "total_steps": 100_000, "buffer_size": 100_000}
-_FAST_ROBOT = {"gamma": 0.97, "total_steps": 500_000, "buffer_size": 500_000, "learning_starts": 2_000}
+_FAST_PENDULUM = {
+    "gamma": 0.98,
+    "v_min": -600.0,
+    "v_max": 0.0,
+    "total_steps": 100_000,
+    "buffer_size": 100_000,
+}
+_FAST_ROBOT = {
+    "gamma": 0.97,
+    "total_steps": 500_000,
+    "buffer_size": 500_000,
+    "learning_starts": 2_000,
+}
 
-# As released for MuJoCo Playground (FastTD3's hyperparams.py, 2026-05); vector steps and replay times environments.
+# As released for MuJoCo Playground (FastTD3's hyperparams.py, 2026-05); vector steps and replay
+# times environments.
 _FAST_TD3_PUBLISHED = {
     "gamma": 0.97,
     "num_envs": 1024,
@@ -59,7 +73,8 @@ _GO1 = {
 _LEAP = {**_FAST_TD3_PUBLISHED, "gamma": 0.99, "policy_noise": 0.2, "clipped_double_q": False}
 _JOYSTICK = {**_FAST_TD3_PUBLISHED, "total_steps": 100_000 * 1024}
 
-# As released (2026): 1000 iterations of 5000 steps; classic control, and MinAtar (arXiv 2506.13862).
+# As released (2026): 1000 iterations of 5000 steps; classic control, and MinAtar (arXiv
+# 2506.13862).
 _STAQ_PUBLISHED = {
     "learning_rate": 1e-4,
     "memory": 300,
@@ -140,10 +155,17 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "total_steps": 1_000_000,
         },
     },
-    "spo": {"gymnax/CartPole-v1": _CARTPOLE, "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000}},
+    "spo": {
+        "gymnax/CartPole-v1": _CARTPOLE,
+        "brax/halfcheetah": {**_PPO_ROBOT, "total_steps": 1_500_000},
+    },
     "mdpo": {
         "gymnax/CartPole-v1": _CARTPOLE,
-        "brax/halfcheetah": {"normalize_obs": True, "normalize_reward": True, "total_steps": 1_500_000},
+        "brax/halfcheetah": {
+            "normalize_obs": True,
+            "normalize_reward": True,
+            "total_steps": 1_500_000,
+        },
     },
     "td3": {"gymnax/Pendulum-v1": _PENDULUM},
     "sac": {"gymnax/Pendulum-v1": _PENDULUM},
@@ -160,8 +182,18 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "fast_td3": {
         "gymnax/Pendulum-v1": _FAST_PENDULUM,
         "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
-        "mjx/InvertedPendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 40.0, "total_steps": 200_000},
-        "mjx/InvertedDoublePendulum-v5": {**_FAST_ROBOT, "v_min": 0.0, "v_max": 350.0, "total_steps": 200_000},
+        "mjx/InvertedPendulum-v5": {
+            **_FAST_ROBOT,
+            "v_min": 0.0,
+            "v_max": 40.0,
+            "total_steps": 200_000,
+        },
+        "mjx/InvertedDoublePendulum-v5": {
+            **_FAST_ROBOT,
+            "v_min": 0.0,
+            "v_max": 350.0,
+            "total_steps": 200_000,
+        },
         "playground/CartpoleBalance": {
             **_FAST_ROBOT,
             "gamma": 0.99,

@@ -20,7 +20,11 @@ _STEPS_AT_ONCE = 100
 
 
 def record_episode(
-    env: Environment, act: Callable[[Any, chex.PRNGKey], chex.Array], key: chex.PRNGKey, *, max_steps: int = 1000
+    env: Environment,
+    act: Callable[[Any, chex.PRNGKey], chex.Array],
+    key: chex.PRNGKey,
+    *,
+    max_steps: int = 1000,
 ) -> list[Any]:
     """The environment's states in one episode, on the host, from the first to the last.
 
@@ -42,7 +46,8 @@ def record_episode(
         following, result = env.step(step_key, env_state, act(obs, action_key))
         return (following, result.obs), (following, result.terminated | result.truncated)
 
-    # In pieces, so that no more is computed and kept on the device than an episode of this length needs.
+    # In pieces, so that no more is computed and kept on the device than an episode of this length
+    # needs.
     piece = min(max_steps, _STEPS_AT_ONCE)
     run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
     carry = jax.jit(env.reset)(reset_key)
@@ -57,7 +62,9 @@ def record_episode(
     return states[: max_steps + 1]
 
 
-def save_recording(folder: Path, env: Environment, states: list[Any]) -> tuple[list[Path], list[str]]:
+def save_recording(
+    folder: Path, env: Environment, states: list[Any]
+) -> tuple[list[Path], list[str]]:
     """Writes what can be drawn of an episode: `episode.html` for robots, and `episode.gif`.
 
     Args:
@@ -90,10 +97,15 @@ def read_gif(path: Path) -> tuple[np.ndarray, float]:
     from PIL import Image, ImageSequence
 
     with Image.open(path) as pictures:
-        shown = [(each.info["duration"], np.asarray(each.convert("RGB"))) for each in ImageSequence.Iterator(pictures)]
+        shown = [
+            (each.info["duration"], np.asarray(each.convert("RGB")))
+            for each in ImageSequence.Iterator(pictures)
+        ]
     # Pictures that were alike became one that is shown for longer.
     shortest = min(duration for duration, _ in shown)
-    return np.stack([each for duration, each in shown for _ in range(round(duration / shortest))]), 1000.0 / shortest
+    return np.stack(
+        [each for duration, each in shown for _ in range(round(duration / shortest))]
+    ), 1000.0 / shortest
 
 
 def gif_to_mp4(path: Path) -> Path:
@@ -102,7 +114,9 @@ def gif_to_mp4(path: Path) -> Path:
     Raises:
       RenderError: imageio or its ffmpeg is missing, or the file cannot be written.
     """
-    missing = [name for name in ("imageio", "imageio_ffmpeg") if importlib.util.find_spec(name) is None]
+    missing = [
+        name for name in ("imageio", "imageio_ffmpeg") if importlib.util.find_spec(name) is None
+    ]
     if missing:
         raise RenderError(f"an MP4 needs the package {missing[0]}: pip install 'onejit[video]'")
     import imageio.v3 as imageio

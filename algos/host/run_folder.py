@@ -1,4 +1,5 @@
-"""A run's folder: its description `config.json`, its lock, and whether the two belong to its checkpoints.
+"""A run's folder: its description `config.json`, its lock, and whether the two belong to its
+checkpoints.
 
 config.json     what runs: algorithm, environment, seeds, hyperparameters, commands, versions
 metrics.jsonl   the log, and tensorboard/ with the same numbers
@@ -42,7 +43,13 @@ _KINDS = {
     "changes": list,
     "commands": list,
 }
-_WORDS = {str: "a string", dict: "an object", int: "an integer", bool: "true or false", list: "a list"}
+_WORDS = {
+    str: "a string",
+    dict: "an object",
+    int: "an integer",
+    bool: "true or false",
+    list: "a list",
+}
 
 
 class RunFolderError(ValueError):
@@ -73,7 +80,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _require_plain(path: Path) -> None:
-    """Refuses paths that Orbax takes for patterns: it writes checkpoints there, and cannot read them back."""
+    """Refuses paths that Orbax takes for patterns: it writes checkpoints there, and cannot read
+    them back.
+    """
     if set(str(path.absolute())) & set("[]*?"):
         raise RunFolderError(f"{path}: the path of a run folder must not have [, ], * or ?")
 
@@ -94,7 +103,9 @@ def make(out: str, stem: str) -> Path:
             if not folder.exists():  # a part of the path is a file
                 break
         except OSError as error:
-            raise RunFolderError(f"out={out}: cannot make a folder there ({error.strerror})") from error
+            raise RunFolderError(
+                f"out={out}: cannot make a folder there ({error.strerror})"
+            ) from error
     raise RunFolderError(f"out={out}: cannot make {stem} there")
 
 
@@ -141,18 +152,25 @@ def write(folder: Path, description: dict[str, Any]) -> None:
     Raises:
       RunFolderError: it cannot be written.
     """
-    body = {**description, "config": {name: _to_json(value) for name, value in description["config"].items()}}
+    body = {
+        **description,
+        "config": {name: _to_json(value) for name, value in description["config"].items()},
+    }
     try:
         write_json(folder / CONFIG_FILE, body, indent=1, allow_nan=False)
     except OSError as error:
-        raise RunFolderError(f"{folder / CONFIG_FILE}: cannot be written ({error.strerror})") from error
+        raise RunFolderError(
+            f"{folder / CONFIG_FILE}: cannot be written ({error.strerror})"
+        ) from error
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What a run folder's config.json says: "algorithm", "env", "env_options", "config", "num_seeds", ...
+    """What a run folder's config.json says: "algorithm", "env", "env_options", "config",
+    "num_seeds", ...
 
     Raises:
-      RunFolderError: it is not there, cannot be read, or is not the description of a run; the message names the entry.
+      RunFolderError: it is not there, cannot be read, or is not the description of a run; the
+        message names the entry.
     """
     path = Path(folder) / CONFIG_FILE
     try:
@@ -181,7 +199,11 @@ def require_known_fields(folder: Path, run: dict[str, Any], names: list[str]) ->
     """
     for name in [*names, *run["config"]]:
         if name not in run["config"] or name not in names:
-            what = f"has no config.{name}" if name in names else f"config.{name} is unknown to {run['algorithm']}"
+            what = (
+                f"has no config.{name}"
+                if name in names
+                else f"config.{name} is unknown to {run['algorithm']}"
+            )
             raise RunFolderError(f"{folder / CONFIG_FILE}: {what}")
 
 
@@ -195,7 +217,8 @@ def identity(run: dict[str, Any]) -> dict[str, Any]:
 def require_same_run(folder: Path, run: dict[str, Any], metadata: dict[str, Any]) -> None:
     """Checks that config.json describes the run that a checkpoint is of.
 
-    Hyperparameters that flags have changed since the checkpoint was made are in config.json's "changes".
+    Hyperparameters that flags have changed since the checkpoint was made are in config.json's
+    "changes".
 
     Raises:
       CheckpointError: names every entry that differs.
@@ -209,12 +232,17 @@ def require_same_run(folder: Path, run: dict[str, Any], metadata: dict[str, Any]
             raise RunFolderError(f'{folder / CONFIG_FILE}: "changes" is damaged') from error
     now = _flat(identity(run))
     absent = object()
-    differing = [name for name in {**saved, **now} if saved.get(name, absent) != now.get(name, absent)]
+    differing = [
+        name for name in {**saved, **now} if saved.get(name, absent) != now.get(name, absent)
+    ]
     if differing:
-        words = ", ".join(f"{name} is {now.get(name)!r} and was {saved.get(name)!r}" for name in differing)
+        words = ", ".join(
+            f"{name} is {now.get(name)!r} and was {saved.get(name)!r}" for name in differing
+        )
         raise CheckpointError(
-            f"{folder / CONFIG_FILE} does not belong to the checkpoint of iteration {metadata['iteration']}: {words}; "
-            "put it back, and give hyperparameters that are to change as flags"
+            f"{folder / CONFIG_FILE} does not belong to the checkpoint of iteration"
+            f" {metadata['iteration']}: {words}; put it back, and give hyperparameters that are to"
+            " change as flags"
         )
 
 
@@ -222,7 +250,8 @@ def last_checkpoint(saves: Path) -> Path:
     """The checkpoint to go on from, once it is whole.
 
     Raises:
-      CheckpointError: there is none, or it is damaged; the message names the ones beside it that are whole.
+      CheckpointError: there is none, or it is damaged; the message names the ones beside it that
+        are whole.
     """
     existing = checkpoint.checkpoints(saves)
     if not existing:
@@ -234,7 +263,9 @@ def last_checkpoint(saves: Path) -> Path:
         whole = [path for path in earlier if _is_whole(path)]
         if not whole:
             raise
-        raise CheckpointError(f"{error}; {whole[-1]} is whole: to go on from there, move {last} away") from error
+        raise CheckpointError(
+            f"{error}; {whole[-1]} is whole: to go on from there, move {last} away"
+        ) from error
     return last
 
 
@@ -247,7 +278,8 @@ def _is_whole(path: Path) -> bool:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What a checkpoint of a run knows: "iteration", "eval_return", "run", and rows that are "waiting" to be logged.
+    """What a checkpoint of a run knows: "iteration", "eval_return", "run", and rows that are
+    "waiting" to be logged.
 
     Raises:
       CheckpointError: its manifest is damaged, or it is not of a run.
@@ -260,7 +292,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def best_checkpoint(saves: Path) -> Path:
-    """The checkpoint with the highest evaluated return in a run's folder of checkpoints, the latest of equals.
+    """The checkpoint with the highest evaluated return in a run's folder of checkpoints, the latest
+    of equals.
 
     Raises:
       CheckpointError: there is none, or none is whole.
@@ -278,7 +311,9 @@ def best_checkpoint(saves: Path) -> Path:
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        flat |= (
+            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
     return flat
 
 

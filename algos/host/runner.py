@@ -1,4 +1,6 @@
-"""The host side of a run: compiled chunks, and between them progress, log, evaluation and checkpoints."""
+"""The host side of a run: compiled chunks, and between them progress, log, evaluation and
+checkpoints.
+"""
 
 import contextlib
 import dataclasses
@@ -26,7 +28,9 @@ from .logs import RunLog
 
 
 class NonFiniteError(RuntimeError):
-    """A run stopped at a NaN or an infinity; the message says where it was met and what the last good checkpoint is."""
+    """A run stopped at a NaN or an infinity; the message says where it was met and what the last
+    good checkpoint is.
+    """
 
 
 class Interrupted(Exception):
@@ -47,7 +51,8 @@ class Settings:
     """What concerns the run and not the algorithm.
 
     Attributes:
-      folder: the run folder; or a function that makes it, which is called when everything has compiled.
+      folder: the run folder; or a function that makes it, which is called when everything has
+        compiled.
       title: of the curve and of the progress bar.
       seed: of the whole run.
       num_seeds: seeds trained side by side in one program; with 1 the State has no seed axis.
@@ -55,9 +60,10 @@ class Settings:
       num_evals: evaluations and checkpoints, at evenly spaced rows.
       eval_episodes: episodes in one evaluation, per seed.
       record: whether to record an episode at the end, where the environment can be drawn.
-      save_replay: whether checkpoints hold the replay. Without it they are small, and a resumed run begins with a
-        replay of random actions: it is not the run that never stopped.
-      description: what `config.json` is to say of the run, see `run_folder`; written once a resume has succeeded.
+      save_replay: whether checkpoints hold the replay. Without it they are small, and a resumed run
+        begins with a replay of random actions: it is not the run that never stopped.
+      description: what `config.json` is to say of the run, see `run_folder`; written once a resume
+        has succeeded.
     """
 
     folder: Path | Callable[[], Path]
@@ -97,7 +103,11 @@ def versions() -> dict[str, str]:
     """The versions that a result depends on, and the device."""
     packages = ("jax", "jaxlib", "flax", "optax", "brax", "mujoco-mjx", "gymnax")
     found = {"onejit": metadata.version("onejit"), "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in packages} | {"device": jax.devices()[0].device_kind}
+    return (
+        found
+        | {name: metadata.version(name) for name in packages}
+        | {"device": jax.devices()[0].device_kind}
+    )
 
 
 class _Programs:
@@ -128,7 +138,9 @@ class _Programs:
         count = jax.ShapeDtypeStruct((), jnp.int32)
         self.chunk = jax.jit(chunk, donate_argnums=0).lower(self.state_shape, count).compile()
         self.evaluate = jax.jit(evaluate).lower(self.state_shape, self.eval_keys).compile()
-        _require_room(settings, {"start": self.init, "train": self.chunk, "evaluate": self.evaluate})
+        _require_room(
+            settings, {"start": self.init, "train": self.chunk, "evaluate": self.evaluate}
+        )
         self.compile_seconds = time.perf_counter() - start
 
 
@@ -144,7 +156,9 @@ def _require_memory(algorithm: Algorithm, settings: Settings, state_shape: State
     what = f"an evaluation of {episodes:,} episodes for each of {seeds:,} seeds"
     memory.require(
         settings,
-        memory.Part(("num_seeds",), memory.tree_bytes(state_shape), f"the State of {seeds:,} seeds"),
+        memory.Part(
+            ("num_seeds",), memory.tree_bytes(state_shape), f"the State of {seeds:,} seeds"
+        ),
         memory.Part(("eval_episodes", "num_seeds"), each * episodes * seeds, what),
     )
 
@@ -158,9 +172,15 @@ def _require_room(settings: Settings, programs: dict[str, Any]) -> None:
     for verb, program in programs.items():
         analysis = program.memory_analysis()
         if analysis is not None:
-            needed = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+            needed = (
+                analysis.temp_size_in_bytes
+                + analysis.argument_size_in_bytes
+                + analysis.output_size_in_bytes
+            )
             fields = ("num_seeds", "eval_episodes") if verb == "evaluate" else ("num_seeds",)
-            part = memory.Part(fields, needed - analysis.alias_size_in_bytes, f"the program to {verb}")
+            part = memory.Part(
+                fields, needed - analysis.alias_size_in_bytes, f"the program to {verb}"
+            )
             memory.require(settings, part)
 
 
@@ -172,17 +192,20 @@ def run(
     resume: bool = False,
     console: Console | None = None,
 ) -> Result:
-    """Trains, and leaves a run folder behind: log, curve, checkpoints (the last and the best) and a recording.
+    """Trains, and leaves a run folder behind: log, curve, checkpoints (the last and the best) and a
+    recording.
 
     Args:
       algorithm: as `algos.<name>.make` returns it; its config is the run's.
       settings: what concerns the run.
       total_iterations: calls of `algorithm.step` in the whole run.
-      resume: continue from the last checkpoint in the folder. Traced hyperparameters are taken from algorithm.config.
+      resume: continue from the last checkpoint in the folder. Traced hyperparameters are taken from
+        algorithm.config.
       console: where progress goes.
 
     Raises:
-      Interrupted: on SIGHUP, SIGINT or SIGTERM, after a checkpoint was saved at the next border of a chunk.
+      Interrupted: on SIGHUP, SIGINT or SIGTERM, after a checkpoint was saved at the next border of
+        a chunk.
       NonFiniteError: a NaN or infinity was met; the last good checkpoint stands.
       checkpoint.CheckpointError: the checkpoint to resume from is damaged or of another run.
       checkpoint.CheckpointWriteError: a checkpoint could not be written; those before it stand.
@@ -206,19 +229,36 @@ def run(
         if resume:
             _describe(folder, settings)
         stop.can_save = True
-        log = stack.enter_context(contextlib.closing(RunLog(folder, algorithm.steps_after(iteration), waiting)))
+        log = stack.enter_context(
+            contextlib.closing(RunLog(folder, algorithm.steps_after(iteration), waiting))
+        )
         state, eval_returns, run_seconds = _train(
-            algorithm, programs, settings, state, iteration, total_iterations, folder, log, stop, console
+            algorithm,
+            programs,
+            settings,
+            state,
+            iteration,
+            total_iterations,
+            folder,
+            log,
+            stop,
+            console,
         )
     files, problems = _finish(algorithm, settings, folder, programs, state, eval_returns)
     return Result(folder, eval_returns, programs.compile_seconds, run_seconds, files, problems)
 
 
-def _train(algorithm, programs, settings, state, iteration, total_iterations, folder, log, stop, console):
-    """The chunks; returns the State, the last evaluation's returns `[num_seeds]`, and the seconds of training."""
+def _train(
+    algorithm, programs, settings, state, iteration, total_iterations, folder, log, stop, console
+):
+    """The chunks; returns the State, the last evaluation's returns `[num_seeds]`, and the seconds
+    of training.
+    """
     saves = folder / "checkpoints"
     chunk = max(1, math.ceil(total_iterations / settings.num_logs))
-    eval_every = chunk * max(1, math.ceil(math.ceil(total_iterations / chunk) / max(1, settings.num_evals)))
+    eval_every = chunk * max(
+        1, math.ceil(math.ceil(total_iterations / chunk) / max(1, settings.num_evals))
+    )
     run_seconds, eval_returns, told = 0.0, None, False
 
     def evaluate():
@@ -242,9 +282,18 @@ def _train(algorithm, programs, settings, state, iteration, total_iterations, fo
                 eval_returns = np.atleast_1d(metrics["eval/episodic_return"])
             log.write(algorithm.steps_after(iteration), metrics, retry=saving)
             if saving:
-                # First the row: a kill before the checkpoint leaves one too many, which a resume takes away again.
+                # First the row: a kill before the checkpoint leaves one too many, which a resume
+                # takes away again.
                 log.flush(sync=True)
-                _save(saves, iteration, state, algorithm, settings, float(eval_returns.mean()), log.waiting)
+                _save(
+                    saves,
+                    iteration,
+                    state,
+                    algorithm,
+                    settings,
+                    float(eval_returns.mean()),
+                    log.waiting,
+                )
             report(iteration / total_iterations, algorithm.steps_after(iteration), metrics)
             if log.problem and not told:
                 console.print(log.problem, markup=False)
@@ -289,10 +338,14 @@ def _stop_if_not_finite(state: State, saves: Path) -> None:
     if found:
         good = checkpoint.checkpoints(saves)
         kept = f"the last good checkpoint is {good[-1]}" if good else "there was no checkpoint yet"
-        raise NonFiniteError(f"{found}; parameters and statistics were kept as they were before it, {kept}")
+        raise NonFiniteError(
+            f"{found}; parameters and statistics were kept as they were before it, {kept}"
+        )
 
 
-def _finish(algorithm, settings, folder, programs, state, eval_returns) -> tuple[list[Path], list[str]]:
+def _finish(
+    algorithm, settings, folder, programs, state, eval_returns
+) -> tuple[list[Path], list[str]]:
     files, problems = [], []
     try:
         files.append(plotting.plot_curve(folder, settings.title))
@@ -309,5 +362,7 @@ def _finish(algorithm, settings, folder, programs, state, eval_returns) -> tuple
             drawn, problems = recording.save_recording(folder, algorithm.env, states)
             files += drawn
     except OSError as error:
-        problems.append(f"not all could be drawn: {error.filename or folder}: {error.strerror or error}")
+        problems.append(
+            f"not all could be drawn: {error.filename or folder}: {error.strerror or error}"
+        )
     return files, problems

@@ -1,8 +1,10 @@
-"""Signals that ask a run to stop: the first is noted, for the run to save and stop; the second ends it at once.
+"""Signals that ask a run to stop: the first is noted, for the run to save and stop; the second ends
+it at once.
 
-A signal's handler in Python runs when the call into compiled code that it interrupts has returned, and compiling or a
-long chunk can take minutes. So a thread watches too: it sees the second signal, or the first one while there is nothing
-to save, at once, and ends the process without what an exception would tear down beside running threads.
+A signal's handler in Python runs when the call into compiled code that it interrupts has returned,
+and compiling or a long chunk can take minutes. So a thread watches too: it sees the second signal,
+or the first one while there is nothing to save, at once, and ends the process without what an
+exception would tear down beside running threads.
 """
 
 import contextlib
@@ -13,7 +15,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-STOPPING = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name))
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name)
+)
 
 
 class Stop:
@@ -34,7 +38,8 @@ class Stop:
 
 @contextlib.contextmanager
 def watched() -> Iterator[Stop]:
-    """Inside, SIGHUP, SIGINT and SIGTERM are collected instead of served; ignored ones, as under nohup, stay ignored.
+    """Inside, SIGHUP, SIGINT and SIGTERM are collected instead of served; ignored ones, as under
+    nohup, stay ignored.
 
     Outside of the main thread, where no handlers can be set, nothing is collected.
     """
@@ -69,9 +74,13 @@ def _watch(reading: int, stop: Stop) -> None:
             continue
         seen += 1
         if seen > 1 or not stop.can_save:
-            what = "the last checkpoint stands" if stop.can_save else "there was nothing to save yet"
+            what = (
+                "the last checkpoint stands" if stop.can_save else "there was nothing to save yet"
+            )
             with contextlib.suppress(OSError):
                 os.write(2, f"\n{Path(sys.argv[0]).name}: stopped at once, {what}\n".encode())
             os._exit(128 + data[0])
         with contextlib.suppress(OSError):
-            os.write(2, b"\nstopping at the next border of a chunk; a second signal stops at once\n")
+            os.write(
+                2, b"\nstopping at the next border of a chunk; a second signal stops at once\n"
+            )

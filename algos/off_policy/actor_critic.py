@@ -1,4 +1,6 @@
-"""What the off-policy actor-critic algorithms update, and how: a critic and an actor update, put into blocks."""
+"""What the off-policy actor-critic algorithms update, and how: a critic and an actor update, put
+into blocks.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,12 +27,20 @@ class OffPolicyConfig(ReplayConfig):
     num_updates: int = static(1, "Critic updates per vector step.", low=1)
     policy_delay: int = static(1, "Critic updates per actor update.", low=1)
     n_step: int = static(1, "Rewards that are summed before bootstrapping.", low=1)
-    normalize_obs: bool = static(False, "Whether observations are normalised by running statistics.")
-    actor_hidden_sizes: tuple[int, ...] = static((256, 256), "Widths of the actor's hidden layers.", low=1)
-    critic_hidden_sizes: tuple[int, ...] = static((256, 256), "Widths of the critics' hidden layers.", low=1)
+    normalize_obs: bool = static(
+        False, "Whether observations are normalised by running statistics."
+    )
+    actor_hidden_sizes: tuple[int, ...] = static(
+        (256, 256), "Widths of the actor's hidden layers.", low=1
+    )
+    critic_hidden_sizes: tuple[int, ...] = static(
+        (256, 256), "Widths of the critics' hidden layers.", low=1
+    )
     activation: str = static("relu", "Activation of all networks.", choices=tuple(ACTIVATIONS))
     layer_norm: bool = static(False, "Whether the hidden layers are normalised.")
-    initialiser: str = static("uniform", "Initialisation of all networks.", choices=tuple(INITIALISERS))
+    initialiser: str = static(
+        "uniform", "Initialisation of all networks.", choices=tuple(INITIALISERS)
+    )
     dtype: str = static("float32", "What the networks compute in.", choices=tuple(DTYPES))
 
     def validate(self, env: Environment) -> None:
@@ -56,9 +66,13 @@ class OffPolicyConfig(ReplayConfig):
 
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""
-        obs, action = memory.space_bytes(env.observation_space), memory.space_bytes(env.action_space)
+        obs, action = (
+            memory.space_bytes(env.observation_space),
+            memory.space_bytes(env.action_space),
+        )
         rows = float(self.rows_per_step * self.num_updates * self.batch_size)
-        # obs and next_obs, action, reward, discount; place, reward and flags of each step of a window
+        # obs and next_obs, action, reward, discount; place, reward and flags of each step of a
+        # window
         needed = rows * (2 * obs + action + 8 + self.n_step * (8 + 4 + 2))
         sizes = ("batch_size", "num_updates", "policy_delay", "n_step")
         return [*super().memory_parts(env), Part(sizes, needed, "the minibatches of a step")]
@@ -90,12 +104,15 @@ class Learner(NamedTuple):
     """What an update changes.
 
     Attributes:
-      params: parameters by name: "actor", "critic" (an ensemble, leaves `[2, ...]`), and what else is learned.
+      params: parameters by name: "actor", "critic" (an ensemble, leaves `[2, ...]`), and what else
+        is learned.
       targets: the slowly following copies, of those that have one.
       opt_state: the optimisers' states, under the names of params.
-      obs_statistics: running moments of the observations, or () without normalize_obs, or if none may be normalised.
+      obs_statistics: running moments of the observations, or () without normalize_obs, or if none
+        may be normalised.
       iteration: updates so far, int32.
-      fault: the first non-finite number that was met, or a parameter that has diverged, see `guard`.
+      fault: the first non-finite number that was met, or a parameter that has diverged, see
+        `guard`.
     """
 
     params: dict[str, Any]
@@ -130,14 +147,18 @@ def normalize_obs(learner: Learner, obs: Any) -> Any:
     return normalize.apply(learner.obs_statistics, obs) if learner.obs_statistics else obs
 
 
-def descend(learner: Learner, name: str, loss: Callable, config: OffPolicyConfig) -> tuple[Learner, Metrics]:
+def descend(
+    learner: Learner, name: str, loss: Callable, config: OffPolicyConfig
+) -> tuple[Learner, Metrics]:
     """One gradient step on params[name]; loss: params[name] -> (scalar, metrics)."""
     params = learner.params[name]
     grads, metrics = jax.grad(loss, has_aux=True)(params)
     updates, opt_state = config.optimiser().update(grads, learner.opt_state[name], params)
     params = optax.apply_updates(params, updates)
     metrics[f"losses/{name}_grad_norm"] = optax.tree.norm(grads)
-    learner = learner._replace(params=learner.params | {name: params}, opt_state=learner.opt_state | {name: opt_state})
+    learner = learner._replace(
+        params=learner.params | {name: params}, opt_state=learner.opt_state | {name: opt_state}
+    )
     return learner, metrics
 
 
@@ -157,10 +178,12 @@ def update(
     critic_update: PartUpdate,
     actor_update: PartUpdate,
 ) -> tuple[Learner, Metrics]:
-    """Takes a critic update on each of K minibatches, and an actor update after every policy_delay of them.
+    """Takes a critic update on each of K minibatches, and an actor update after every policy_delay
+    of them.
 
-    If a number in the losses, the gradients or what would be written is not finite, or a parameter or target has
-    diverged, nothing changes but `learner.fault` and the count of iterations, and so it stays.
+    If a number in the losses, the gradients or what would be written is not finite, or a parameter
+    or target has diverged, nothing changes but `learner.fault` and the count of iterations, and so
+    it stays.
 
     Args:
       learner: what is to be updated.
@@ -192,7 +215,9 @@ def update(
 
     def block(learner, inputs):
         minibatches, key_data = inputs
-        learner, critic_metrics = jax.lax.scan(part(critic_update), learner, (minibatches, key_data[:delay]))
+        learner, critic_metrics = jax.lax.scan(
+            part(critic_update), learner, (minibatches, key_data[:delay])
+        )
         last = jax.tree.map(lambda x: x[-1], minibatches)
         learner, actor_metrics = part(actor_update)(learner, (last, key_data[delay]))
         return learner, jax.tree.map(jnp.mean, critic_metrics) | actor_metrics

@@ -21,17 +21,25 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @configclass
 class ReplayConfig(BaseConfig):
-    """What the algorithms that learn from a replay have in common; each says its rows_per_step, an int."""
+    """What the algorithms that learn from a replay have in common; each says its rows_per_step, an
+    int.
+    """
 
     learning_rate: float = traced(3e-4, "Step size of Adam.", above=0)
     gamma: float = traced(0.99, "Discount per environment step.", low=0, high=1)
-    tau: float = traced(0.005, "Weight of the new parameters in the target networks.", above=0, high=1)
+    tau: float = traced(
+        0.005, "Weight of the new parameters in the target networks.", above=0, high=1
+    )
     reward_scale: float = traced(1.0, "Rewards are multiplied by it before anything else.", above=0)
     total_steps: int = traced(1_000_000, "Environment steps of the run.", low=1, high=2**31 - 1)
     num_envs: int = static(1, "Environments that are stepped together.", low=1)
     batch_size: int = static(256, "Transitions in a minibatch.", low=1)
-    buffer_size: int = static(1_000_000, "Transitions that the replay holds, of all environments together.", low=1)
-    learning_starts: int = static(1_000, "Environment steps of random actions before the first update.", low=1)
+    buffer_size: int = static(
+        1_000_000, "Transitions that the replay holds, of all environments together.", low=1
+    )
+    learning_starts: int = static(
+        1_000, "Environment steps of random actions before the first update.", low=1
+    )
     replay_dtype: str = static("float32", "What observations are stored in.", choices=tuple(DTYPES))
     reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
 
@@ -54,13 +62,22 @@ class ReplayConfig(BaseConfig):
 
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""
-        obs, action = memory.space_bytes(env.observation_space), memory.space_bytes(env.action_space)
+        obs, action = (
+            memory.space_bytes(env.observation_space),
+            memory.space_bytes(env.action_space),
+        )
         stored = 2 * obs * DTYPES[self.replay_dtype].dtype.itemsize // 4 + action + 4 + 2
         rows = float(max(self.prefill_rows, self.rows_per_step) * self.num_envs)
         return [
-            Part(("buffer_size",), self.buffer_size * stored, f"a replay of {self.buffer_size:,} transitions"),
+            Part(
+                ("buffer_size",),
+                self.buffer_size * stored,
+                f"a replay of {self.buffer_size:,} transitions",
+            ),
             # whether an episode ended, its return and its length
-            Part(("learning_starts", "num_envs"), 9 * rows, "the episodes that end before an update"),
+            Part(
+                ("learning_starts", "num_envs"), 9 * rows, "the episodes that end before an update"
+            ),
         ]
 
     @property
@@ -95,9 +112,11 @@ class Transition(NamedTuple):
 
 
 def write(ring: replay.Replay, row: Transition) -> replay.Replay:
-    """Adds a row; where it is not finite, that environment's previous transition stands again instead.
+    """Adds a row; where it is not finite, that environment's previous transition stands again
+    instead.
 
-    The previous transition and its copy are flagged as truncated, so that no n-step window counts them twice.
+    The previous transition and its copy are flagged as truncated, so that no n-step window counts
+    them twice.
     """
     last = replay.newest(ring)
     row = jax.tree.map(lambda new, old: new.astype(old.dtype), row, last)
@@ -145,11 +164,11 @@ class Collector(NamedTuple):
     """Collection in N copies of an environment.
 
     Attributes:
-      start: (key, config, statistics) -> (carry, seen): resets, and fills the replay with config.prefill_rows of random
-        actions; statistics are those of an empty stream, or ().
-      collect: (select_action, config, carry, seen, iteration, key, num_rows) -> (carry, seen, episodes); select_action
-        is (key, exploration, obs) -> actions in their stored form, `[N, ...]`. `episodes` is (done, episode_return,
-        episode_length), each `[num_rows, N]`.
+      start: (key, config, statistics) -> (carry, seen): resets, and fills the replay with
+        config.prefill_rows of random actions; statistics are those of an empty stream, or ().
+      collect: (select_action, config, carry, seen, iteration, key, num_rows) -> (carry, seen,
+        episodes); select_action is (key, exploration, obs) -> actions in their stored form, `[N,
+        ...]`. `episodes` is (done, episode_return, episode_length), each `[num_rows, N]`.
       to_env: stored actions -> elements of the environment's action space.
     """
 
@@ -172,10 +191,14 @@ def make_collector(
     Args:
       env: the single environment.
       config: the hyperparameters; its static fields hold for every run.
-      exploration: (key, num_envs, config) -> what the policy carries for each environment; drawn anew for an
-        environment when its episode ends.
+      exploration: (key, num_envs, config) -> what the policy carries for each environment; drawn
+        anew for an environment when its episode ends.
     """
-    envs, num_envs, static_config = VectorEnv(env, config.num_envs, reset=config.reset), config.num_envs, config
+    envs, num_envs, static_config = (
+        VectorEnv(env, config.num_envs, reset=config.reset),
+        config.num_envs,
+        config,
+    )
     discrete = isinstance(env.action_space, Discrete)
 
     def to_env(action):
@@ -192,10 +215,14 @@ def make_collector(
         action_key, env_key, exploration_key = collect.unpack_keys(key_data, like)
         action = select_action(action_key, carry.exploration, carry.obs)
         env_state, result = envs.step(env_key, carry.env_state, to_env(action))
-        row = Transition(carry.obs, action, result.reward, result.terminated, result.truncated, result.next_obs)
+        row = Transition(
+            carry.obs, action, result.reward, result.terminated, result.truncated, result.next_obs
+        )
         done = result.terminated | result.truncated
         renewed = single(exploration(exploration_key, num_envs, config))
-        kept = jax.tree.map(lambda new, old: jnp.where(_like(done, new), new, old), renewed, carry.exploration)
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(_like(done, new), new, old), renewed, carry.exploration
+        )
         return Carry(write(carry.replay, row), env_state, result.obs, kept), result
 
     def collect(select_action, config, carry, seen, iteration, key, num_rows):
@@ -210,11 +237,17 @@ def make_collector(
             )
             statistics = normalize.update(seen.statistics, carry.obs) if seen.statistics else ()
             done = result.terminated | result.truncated
-            return (after, Seen(fault, statistics)), (done, result.episode_return, result.episode_length)
+            return (after, Seen(fault, statistics)), (
+                done,
+                result.episode_return,
+                result.episode_length,
+            )
 
         inputs = (jnp.arange(num_rows, dtype=jnp.int32), collect.split_for_scan(key, num_rows, 3))
         (carry, seen), episodes = jax.lax.scan(step, (carry, seen), inputs)
-        in_statistics = guard.in_update({"statistics of the observations": seen.statistics}, iteration)
+        in_statistics = guard.in_update(
+            {"statistics of the observations": seen.statistics}, iteration
+        )
         return carry, seen._replace(fault=guard.first(seen.fault, in_statistics)), episodes
 
     def empty_replay(obs):
@@ -227,7 +260,12 @@ def make_collector(
     def start(key, config, statistics):
         env_key, exploration_key, prefill_key = jax.random.split(key, 3)
         env_state, obs = envs.reset(env_key)
-        carry = Carry(empty_replay(obs), env_state, obs, single(exploration(exploration_key, num_envs, config)))
+        carry = Carry(
+            empty_replay(obs),
+            env_state,
+            obs,
+            single(exploration(exploration_key, num_envs, config)),
+        )
         iteration = jnp.int32(0)
         seen = Seen(guard.in_reset(obs, iteration), statistics)
         rows = static_config.prefill_rows

@@ -1,11 +1,14 @@
-"""The off-policy loop: act, write to the replay, and update on minibatches of n-step transitions drawn from it.
+"""The off-policy loop: act, write to the replay, and update on minibatches of n-step transitions
+drawn from it.
 
-TD3, FastTD3, SAC, FastSAC and off-policy MDPO are this loop with a critic update, an actor update and a way to explore.
+TD3, FastTD3, SAC, FastSAC and off-policy MDPO are this loop with a critic update, an actor update
+and a way to explore.
 
-One `step` is max(1, policy_delay/num_updates) vector steps of num_envs environments, then num_updates critic updates
-for each of them, every policy_delay of which are followed by one actor update. So the delay is part of the program's
-structure: nothing is computed and thrown away, also under vmap. `init` fills the replay with learning_starts
-environment steps of uniformly random actions.
+One `step` is max(1, policy_delay/num_updates) vector steps of num_envs environments, then
+num_updates critic updates for each of them, every policy_delay of which are followed by one actor
+update. So the delay is part of the program's structure: nothing is computed and thrown away, also
+under vmap. `init` fills the replay with learning_starts environment steps of uniformly random
+actions.
 """
 
 import math
@@ -37,13 +40,21 @@ class State(NamedTuple):
 
 
 def sample(
-    ring: replay.Replay, learner: Learner, key: chex.PRNGKey, num_batches: int, config: OffPolicyConfig
+    ring: replay.Replay,
+    learner: Learner,
+    key: chex.PRNGKey,
+    num_batches: int,
+    config: OffPolicyConfig,
 ) -> Batch:
-    """Minibatches of n-step transitions from the replay, every leaf `[num_batches, batch_size, ...]`."""
+    """Minibatches of n-step transitions from the replay, every leaf `[num_batches, batch_size,
+    ...]`.
+    """
     shape = (num_batches, config.batch_size)
     rows = ring.rows
     row, env = replay.sample_places(ring, key, shape, window=config.n_step)
-    reward, terminated, truncated = replay.take((rows.reward, rows.terminated, rows.truncated), row, env[None])
+    reward, terminated, truncated = replay.take(
+        (rows.reward, rows.terminated, rows.truncated), row, env[None]
+    )
     reward, discount, index = losses.n_step_return(
         reward * config.reward_scale, terminated, truncated, gamma=config.gamma
     )
@@ -58,8 +69,12 @@ def sample(
     )
 
 
-def _require_memory(env: Environment, config: OffPolicyConfig, networks: Any, learner: Learner, discrete: bool) -> None:
-    """Refuses what cannot fit into the device: the config's own parts, the networks, and what their passes keep."""
+def _require_memory(
+    env: Environment, config: OffPolicyConfig, networks: Any, learner: Learner, discrete: bool
+) -> None:
+    """Refuses what cannot fit into the device: the config's own parts, the networks, and what their
+    passes keep.
+    """
     obs = rows(env.observation_space, config.batch_size)
     action = [] if discrete else [rows(env.action_space, config.batch_size)]
     params = learner.params
@@ -70,7 +85,9 @@ def _require_memory(env: Environment, config: OffPolicyConfig, networks: Any, le
     memory.require(
         config,
         *config.memory_parts(env),
-        Part(("critic_hidden_sizes",), memory.tree_bytes(learner), "the networks and their optimiser"),
+        Part(
+            ("critic_hidden_sizes",), memory.tree_bytes(learner), "the networks and their optimiser"
+        ),
         Part(("batch_size",), kept, "the networks' activations on a minibatch"),
     )
 
@@ -81,8 +98,8 @@ class Policy(NamedTuple):
     Attributes:
       explore: (params, exploration, obs, key) -> actions `[N, ...]`.
       mode: (params, obs) -> actions `[..., *shape]` without exploring.
-      exploration: (key, num_envs, config) -> what exploration carries for each environment, leaves `[N, ...]`; drawn
-        anew for an environment when its episode ends.
+      exploration: (key, num_envs, config) -> what exploration carries for each environment, leaves
+        `[N, ...]`; drawn anew for an environment when its episode ends.
       logits: (params, obs) -> logits, for discrete actions.
     """
 
@@ -114,7 +131,8 @@ def make(
       update: (learner, batches, key, *, networks, config) -> (learner, metrics).
 
     Raises:
-      ConfigError: the config is not valid for the environment, or what it describes cannot fit into the device.
+      ConfigError: the config is not valid for the environment, or what it describes cannot fit into
+        the device.
     """
     config.validate(env)
     own, discrete = networks is not None, isinstance(env.action_space, Discrete)
@@ -128,7 +146,9 @@ def make(
 
     def with_statistics(learner, statistics):
         """New statistics of the observations, unless there was a fault."""
-        return learner._replace(obs_statistics=guard.keep(guard.ok(learner.fault), statistics, learner.obs_statistics))
+        return learner._replace(
+            obs_statistics=guard.keep(guard.ok(learner.fault), statistics, learner.obs_statistics)
+        )
 
     def init(key: chex.PRNGKey, config: OffPolicyConfig | None = None) -> State:
         config = default_config.for_state(config, env)
@@ -148,7 +168,13 @@ def make(
         # Collect.
         seen = Seen(learner.fault, learner.obs_statistics)
         carry, seen, episodes = collector.collect(
-            select_action, config, state.collection, seen, learner.iteration, collect_key, config.rows_per_step
+            select_action,
+            config,
+            state.collection,
+            seen,
+            learner.iteration,
+            collect_key,
+            config.rows_per_step,
         )
         learner = learner._replace(fault=seen.fault)
         # Update.

@@ -1,4 +1,6 @@
-"""Networks of the off-policy algorithms: actors that see observations, ensembles of critics that see actions too."""
+"""Networks of the off-policy algorithms: actors that see observations, ensembles of critics that
+see actions too.
+"""
 
 from typing import Any, NamedTuple
 
@@ -27,7 +29,8 @@ class DeterministicActor(nn.Module):
 
 
 class SquashedGaussianActor(nn.Module):
-    """A torso, and a layer that puts out a `Gaussian` over what goes into a tanh, both parts `[..., d]`.
+    """A torso, and a layer that puts out a `Gaussian` over what goes into a tanh, both parts `[...,
+    d]`.
 
     log_std runs smoothly between its bounds: min + ½·(max − min)·(1 + tanh(output)).
     """
@@ -55,11 +58,14 @@ class CategoricalActor(nn.Module):
 
     @nn.compact
     def __call__(self, obs: Any) -> chex.Array:
-        return dense(self.size, self.initialiser, 0.01)(self.torso(actor_obs(obs)).astype(jnp.float32))
+        return dense(self.size, self.initialiser, 0.01)(
+            self.torso(actor_obs(obs)).astype(jnp.float32)
+        )
 
 
 class ActionCritic(nn.Module):
-    """Q(s, a) for actions in [−1, 1]^d: `[...]`, or the logits of a categorical Q, `[..., size]`, if size is above 1.
+    """Q(s, a) for actions in [−1, 1]^d: `[...]`, or the logits of a categorical Q, `[..., size]`,
+    if size is above 1.
 
     Sees the privileged part of a dict observation; flattens observations.
     """
@@ -77,7 +83,9 @@ class ActionCritic(nn.Module):
 
 
 class DiscreteCritic(nn.Module):
-    """Q(s, ·) of all n actions, `[..., n]`. Sees the privileged part of a dict observation, unless told otherwise."""
+    """Q(s, ·) of all n actions, `[..., n]`. Sees the privileged part of a dict observation, unless
+    told otherwise.
+    """
 
     torso: nn.Module
     size: int
@@ -95,7 +103,8 @@ class Networks(NamedTuple):
 
     Attributes:
       actor: a module, observations to actions or to the parameters of a distribution.
-      critic: a module, (observations, actions) or observations to Q-values; algorithms use an ensemble of it.
+      critic: a module, (observations, actions) or observations to Q-values; algorithms use an
+        ensemble of it.
     """
 
     actor: nn.Module
@@ -112,7 +121,9 @@ def action_critic(config: Any, size: int = 1) -> ActionCritic:
     """A critic of observations and actions, as an off-policy config says."""
     options = {"layer_norm": config.layer_norm, "dtype": DTYPES[config.dtype]}
     return ActionCritic(
-        MLP(config.critic_hidden_sizes, config.activation, config.initialiser, **options), size, config.initialiser
+        MLP(config.critic_hidden_sizes, config.activation, config.initialiser, **options),
+        size,
+        config.initialiser,
     )
 
 

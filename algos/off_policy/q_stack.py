@@ -11,8 +11,11 @@ import jax.numpy as jnp
 from ... import losses
 from .networks import apply_ensemble
 
-_CHUNK = 32_768  # observations times networks that are evaluated at once: bounds the memory of the activations
-_BLOCK = 32  # Q-functions that are evaluated at once: the stack is not evaluated beyond the block that is being filled
+# observations times networks that are evaluated at once: bounds the memory of the activations
+_CHUNK = 32_768
+# Q-functions that are evaluated at once: the stack is not evaluated beyond the block that is being
+# filled
+_BLOCK = 32
 
 
 class Stack(NamedTuple):
@@ -53,7 +56,9 @@ def block_size(stack: Stack) -> int:
 
 
 def push(stack: Stack, params: Any, ok: chex.Array | bool = True) -> Stack:
-    """Puts an ensemble in the place of the oldest; where not `ok`, leaves the stack as it is, without copying it."""
+    """Puts an ensemble in the place of the oldest; where not `ok`, leaves the stack as it is,
+    without copying it.
+    """
     place = stack.pushed % size(stack)
     oldest = jax.tree.map(lambda pool: pool[place], stack.params)
     entry = jax.tree.map(lambda new, old: jnp.where(ok, new, old), params, oldest)
@@ -69,7 +74,9 @@ def mean_q(networks: nn.Module, params: Any, obs: Any) -> chex.Array:
 def logits(stack: Stack, weights: Weights, obs: Any, networks: nn.Module) -> chex.Array:
     """The policy's logits by the whole stack: observations `[..., *shape]` to `[..., n]`."""
     memory, block = size(stack), block_size(stack)
-    by_age = losses.staq_coefficients(stack.pushed, memory=memory, eta=weights.eta, beta=weights.beta)
+    by_age = losses.staq_coefficients(
+        stack.pushed, memory=memory, eta=weights.eta, beta=weights.beta
+    )
     coefficients = by_age[(stack.pushed - 1 - jnp.arange(memory)) % memory]
 
     filled = _largest(jnp.minimum(stack.pushed, memory))
@@ -91,8 +98,11 @@ def logits(stack: Stack, weights: Weights, obs: Any, networks: nn.Module) -> che
     return jax.lax.scan(step, jnp.zeros(out.shape, dtype), jnp.arange(-(-memory // block)))[0]
 
 
-def advanced(stack: Stack, weights: Weights, old_logits: chex.Array, obs: Any, networks: nn.Module) -> chex.Array:
-    """The policy's logits from those before the last push, with the same weights: `[..., n]` to `[..., n]`.
+def advanced(
+    stack: Stack, weights: Weights, old_logits: chex.Array, obs: Any, networks: nn.Module
+) -> chex.Array:
+    """The policy's logits from those before the last push, with the same weights: `[..., n]` to
+    `[..., n]`.
 
     ξ' = β·ξ + η·Q_k + η·β^M/(1 − β^M)·(Q_k − Q_{k−M}), the last term being what has left the stack.
     """
@@ -100,12 +110,16 @@ def advanced(stack: Stack, weights: Weights, old_logits: chex.Array, obs: Any, n
     newest = jax.tree.map(lambda pool: pool[(stack.pushed - 1) % memory], stack.params)
     new_q, old_q = mean_q(networks, newest, obs), mean_q(networks, stack.outgoing, obs)
     old_q = jnp.where(stack.pushed > memory, old_q, 0.0)
-    first = losses.staq_coefficients(1, memory=memory, eta=weights.eta, beta=weights.beta)[0]  # η/(1 − β^M)
+    first = losses.staq_coefficients(1, memory=memory, eta=weights.eta, beta=weights.beta)[
+        0
+    ]  # η/(1 − β^M)
     return weights.beta * old_logits + first * new_q - (first - weights.eta) * old_q
 
 
 class Cache(NamedTuple):
-    """The logits at the successors in a replay, `[capacity, N, n]`, and the weights that they were made with."""
+    """The logits at the successors in a replay, `[capacity, N, n]`, and the weights that they were
+    made with.
+    """
 
     logits: chex.Array
     weights: Weights
@@ -118,11 +132,18 @@ def empty_cache(capacity: int, num_envs: int, num_actions: int) -> Cache:
 
 
 def refresh(
-    cache: Cache, stack: Stack, weights: Weights, next_obs: Any, num_rows: chex.Array, networks: nn.Module
+    cache: Cache,
+    stack: Stack,
+    weights: Weights,
+    next_obs: Any,
+    num_rows: chex.Array,
+    networks: nn.Module,
 ) -> Cache:
-    """The cache after a push: by the recursion if the weights are still the same, else with the whole stack.
+    """The cache after a push: by the recursion if the weights are still the same, else with the
+    whole stack.
 
-    Only the first `num_rows` rows are computed, those that have been written; under vmap, as many as in any.
+    Only the first `num_rows` rows are computed, those that have been written; under vmap, as many
+    as in any.
     """
     ensemble = _ensemble_size(stack)
     num_rows = _largest(num_rows)
@@ -143,7 +164,9 @@ def refresh(
     return Cache(jax.lax.cond(_in_all(same), recursion, anew), weights)
 
 
-def add_rows(cache: Cache, stack: Stack, rows: chex.Array, next_obs: Any, networks: nn.Module) -> Cache:
+def add_rows(
+    cache: Cache, stack: Stack, rows: chex.Array, next_obs: Any, networks: nn.Module
+) -> Cache:
     """Fills in the rows `[R]` of the replay that were written since."""
 
     def whole(obs):
@@ -157,7 +180,8 @@ def add_rows(cache: Cache, stack: Stack, rows: chex.Array, next_obs: Any, networ
 def over_rows(
     function: Callable[..., chex.Array], num_networks: int, num_rows: chex.Array | int, *rows: Any
 ) -> chex.Array:
-    """A function of `[B, ...]` arrays applied to `[R, N, ...]` ones, in chunks that suit so many networks.
+    """A function of `[B, ...]` arrays applied to `[R, N, ...]` ones, in chunks that suit so many
+    networks.
 
     Rows from `num_rows` on are not computed (but for the rest of a chunk), and are 0.
     """
@@ -178,7 +202,9 @@ def over_rows(
 
 
 def _shared(reduce):
-    """A scalar as it is; under vmap `reduce` over all, one scalar, so that a `cond` or a loop's bound stays one."""
+    """A scalar as it is; under vmap `reduce` over all, one scalar, so that a `cond` or a loop's
+    bound stays one.
+    """
 
     @jax.custom_batching.custom_vmap
     def shared(x):

@@ -1,8 +1,9 @@
-"""Experience replay for environments that are stepped together: a ring of rows, each one step of all of them.
+"""Experience replay for environments that are stepped together: a ring of rows, each one step of
+all of them.
 
-Rows are time-leading, `[capacity, N, ...]` with N environments, in any pytree; every leaf keeps its dtype. A row is
-written in place, so in a scan or a loop it must be the carry, and in a jitted function donated; it must never go
-through `cond` or `where`, which copy all of it.
+Rows are time-leading, `[capacity, N, ...]` with N environments, in any pytree; every leaf keeps its
+dtype. A row is written in place, so in a scan or a loop it must be the carry, and in a jitted
+function donated; it must never go through `cond` or `where`, which copy all of it.
 """
 
 from typing import Any, NamedTuple
@@ -55,11 +56,16 @@ def add(replay: Replay, row: Any) -> Replay:
 def newest(replay: Replay) -> Any:
     """The row that was written last, leaves `[N, ...]`; zeros if there is none."""
     last = (replay.cursor - 1) % _capacity(replay)
-    return jax.tree.map(lambda rows: jax.lax.dynamic_index_in_dim(rows, last, keepdims=False), replay.rows)
+    return jax.tree.map(
+        lambda rows: jax.lax.dynamic_index_in_dim(rows, last, keepdims=False), replay.rows
+    )
 
 
-def sample_places(replay: Replay, key: chex.PRNGKey, shape: tuple[int, ...], *, window: int = 1) -> tuple[Any, Any]:
-    """Where to read: windows of consecutive steps of one environment, drawn uniformly with replacement.
+def sample_places(
+    replay: Replay, key: chex.PRNGKey, shape: tuple[int, ...], *, window: int = 1
+) -> tuple[Any, Any]:
+    """Where to read: windows of consecutive steps of one environment, drawn uniformly with
+    replacement.
 
     No window crosses the head of the ring. Costs O(number of samples), whatever the capacity.
 
@@ -70,7 +76,8 @@ def sample_places(replay: Replay, key: chex.PRNGKey, shape: tuple[int, ...], *, 
       window: rows in a window.
 
     Returns:
-      (row, env): int32 `[window, ...]`, the places of the rows in the ring, oldest first; and int32 `[...]`.
+      (row, env): int32 `[window, ...]`, the places of the rows in the ring, oldest first; and int32
+      `[...]`.
     """
     capacity = _capacity(replay)
     num_envs = jax.tree.leaves(replay.rows)[0].shape[1]

@@ -1,7 +1,7 @@
 """The on-policy loop: collect a rollout, estimate advantages, take passes of minibatch steps on it.
 
-PPO, SPO and MDPO are this loop with a loss of their own. One `step` takes num_envs·num_steps environment steps, and
-then what `policy_gradient.update` says.
+PPO, SPO and MDPO are this loop with a loss of their own. One `step` takes num_envs·num_steps
+environment steps, and then what `policy_gradient.update` says.
 """
 
 from collections.abc import Callable
@@ -28,15 +28,22 @@ class State(NamedTuple):
     key: chex.PRNGKey
 
 
-def _require_memory(env: Environment, config: OnPolicyConfig, networks: Networks, learner: Learner) -> None:
-    """Refuses what cannot fit into the device: the config's own parts, the networks, and what their passes keep."""
+def _require_memory(
+    env: Environment, config: OnPolicyConfig, networks: Networks, learner: Learner
+) -> None:
+    """Refuses what cannot fit into the device: the config's own parts, the networks, and what their
+    passes keep.
+    """
     size, sizes = config.num_envs * config.num_steps, ("num_envs", "num_steps")
     # One series of passes is over both networks, two are over one each.
     trained = [("policy", "value")] if len(config.passes) == 1 else [("policy",), ("value",)]
     activations = []
     for names, (_, num_minibatches) in zip(trained, config.passes, strict=True):
         obs = rows(env.observation_space, size // num_minibatches)
-        kept = sum(memory.backward_bytes(getattr(networks, name), learner.params[name], obs) for name in names)
+        kept = sum(
+            memory.backward_bytes(getattr(networks, name), learner.params[name], obs)
+            for name in names
+        )
         what = f"the activations on a minibatch of {size // num_minibatches:,}"
         activations.append(Part(sizes, kept, what))
     memory.require(
@@ -47,7 +54,9 @@ def _require_memory(env: Environment, config: OnPolicyConfig, networks: Networks
     )
 
 
-def make(env: Environment, config: OnPolicyConfig, networks: Networks | None, update: Callable) -> Algorithm:
+def make(
+    env: Environment, config: OnPolicyConfig, networks: Networks | None, update: Callable
+) -> Algorithm:
     """Builds an on-policy algorithm from its update.
 
     Args:
@@ -89,20 +98,32 @@ def make(env: Environment, config: OnPolicyConfig, networks: Networks | None, up
             return action, head.log_prob(action, distribution)
 
         env_state, obs, batch, episodes = collect.collect(
-            envs, select_action, head.to_env, state.env_state, state.obs, rollout_key, config.num_steps
+            envs,
+            select_action,
+            head.to_env,
+            state.env_state,
+            state.obs,
+            rollout_key,
+            config.num_steps,
         )
         stepped = jax.tree.map(lambda x: x[-1], batch.next_obs)
         at_reset = guard.in_reset(obs, learner.iteration, config.num_steps - 1, stepped)
         learner = learner._replace(fault=guard.first(learner.fault, at_reset))
-        learner, metrics = update(learner, batch, update_key, networks=networks, config=state.config)
-        return State(state.config, learner, env_state, obs, key), episodes | metrics | guard.metrics(learner.fault)
+        learner, metrics = update(
+            learner, batch, update_key, networks=networks, config=state.config
+        )
+        return State(
+            state.config, learner, env_state, obs, key
+        ), episodes | metrics | guard.metrics(learner.fault)
 
     def policy(learner: Learner, obs: Any) -> Any:
         return networks.policy.apply(learner.params["policy"], normalize_obs(learner, obs))
 
     def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:
         distribution = policy(state.learner, obs)
-        return head.to_env(head.mode(distribution) if deterministic else head.sample(key, distribution))
+        return head.to_env(
+            head.mode(distribution) if deterministic else head.sample(key, distribution)
+        )
 
     def logits(state: State, obs: Any) -> chex.Array:
         return policy(state.learner, obs)

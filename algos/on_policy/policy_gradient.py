@@ -1,4 +1,6 @@
-"""What the on-policy algorithms update, and how: advantages of a rollout, then passes of minibatch steps over it."""
+"""What the on-policy algorithms update, and how: advantages of a rollout, then passes of minibatch
+steps over it.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,29 +33,46 @@ class OnPolicyConfig(BaseConfig):
     vf_coef: float = traced(0.5, "Weight of the value loss.", low=0)
     vf_clip_eps: float = traced(
         float("inf"),
-        "Half-width of the interval of values that are not clipped, in units of return; inf does not clip.",
+        "Half-width of the interval of values that are not clipped, in units of return; inf does"
+        " not clip.",
         above=0,
         high=float("inf"),
     )
     ent_coef: float = traced(0.0, "Weight of the entropy bonus.", low=0)
-    max_grad_norm: float = traced(0.5, "Largest global norm of the gradient.", above=0, high=float("inf"))
+    max_grad_norm: float = traced(
+        0.5, "Largest global norm of the gradient.", above=0, high=float("inf")
+    )
     adam_eps: float = traced(1e-5, "ε of Adam.", above=0)
     reward_scale: float = traced(1.0, "Rewards are multiplied by it before anything else.", above=0)
-    total_steps: int = traced(500_000, "Environment steps of the run; schedules run over them.", low=1, high=2**31 - 1)
+    total_steps: int = traced(
+        500_000, "Environment steps of the run; schedules run over them.", low=1, high=2**31 - 1
+    )
     num_envs: int = static(64, "Environments that are stepped together.", low=1)
     num_steps: int = static(32, "Steps of each environment in a rollout.", low=1)
     num_minibatches: int = static(4, "Minibatches that a rollout is cut into.", low=1)
     update_epochs: int = static(4, "Passes over a rollout.", low=1)
-    anneal_lr: bool = static(True, "Whether the learning rate falls linearly to 0 over total_steps.")
-    normalize_advantage: bool = static(True, "Whether advantages get mean 0 and std 1 in each minibatch.")
-    normalize_obs: bool = static(False, "Whether observations are normalised by running statistics.")
+    anneal_lr: bool = static(
+        True, "Whether the learning rate falls linearly to 0 over total_steps."
+    )
+    normalize_advantage: bool = static(
+        True, "Whether advantages get mean 0 and std 1 in each minibatch."
+    )
+    normalize_obs: bool = static(
+        False, "Whether observations are normalised by running statistics."
+    )
     normalize_reward: bool = static(
         False, "Whether rewards are divided by the running std of the return, and clipped to ±10."
     )
-    policy: str = static("gaussian", "Policy for continuous actions.", choices=tuple(CONTINUOUS_HEADS))
-    hidden_sizes: tuple[int, ...] = static((64, 64), "Widths of the hidden layers of both networks.", low=1)
+    policy: str = static(
+        "gaussian", "Policy for continuous actions.", choices=tuple(CONTINUOUS_HEADS)
+    )
+    hidden_sizes: tuple[int, ...] = static(
+        (64, 64), "Widths of the hidden layers of both networks.", low=1
+    )
     activation: str = static("tanh", "Activation of both networks.", choices=tuple(ACTIVATIONS))
-    initialiser: str = static("orthogonal", "Initialisation of both networks.", choices=tuple(INITIALISERS))
+    initialiser: str = static(
+        "orthogonal", "Initialisation of both networks.", choices=tuple(INITIALISERS)
+    )
     reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
 
     PASSES = ("update_epochs",)  # the fields that say how many passes there are in each of `passes`
@@ -67,14 +86,20 @@ class OnPolicyConfig(BaseConfig):
         super().validate(env)
         batch, policy_minibatches = self.num_envs * self.num_steps, self.passes[0][1]
         if batch % self.num_minibatches:
-            raise ConfigError("num_minibatches", self.num_minibatches, f"must divide num_envs·num_steps = {batch}")
+            raise ConfigError(
+                "num_minibatches", self.num_minibatches, f"must divide num_envs·num_steps = {batch}"
+            )
         if self.normalize_advantage and batch // policy_minibatches < 2:
             raise ConfigError(
-                "num_minibatches", self.num_minibatches, "normalize_advantage needs at least 2 samples in a minibatch"
+                "num_minibatches",
+                self.num_minibatches,
+                "normalize_advantage needs at least 2 samples in a minibatch",
             )
         if not isinstance(self.total_steps, jax.core.Tracer) and np.min(self.total_steps) < batch:
             raise ConfigError(
-                "total_steps", self.total_steps, f"must be at least one rollout, num_envs·num_steps = {batch}"
+                "total_steps",
+                self.total_steps,
+                f"must be at least one rollout, num_envs·num_steps = {batch}",
             )
         memory.require(self, *self.memory_parts(env))
 
@@ -93,14 +118,23 @@ class OnPolicyConfig(BaseConfig):
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""
         sizes, rows = ("num_envs", "num_steps"), float(self.num_envs * self.num_steps)
-        # obs and next_obs, the action; log_prob, reward, value, next value, advantage, target; two flags
-        row = 2 * memory.space_bytes(env.observation_space) + memory.space_bytes(env.action_space) + 6 * 4 + 2
+        # obs and next_obs, the action; log_prob, reward, value, next value, advantage, target; two
+        # flags
+        row = (
+            2 * memory.space_bytes(env.observation_space)
+            + memory.space_bytes(env.action_space)
+            + 6 * 4
+            + 2
+        )
         parts = [Part(sizes, rows * row, f"a rollout of {self.num_envs} × {self.num_steps} steps")]
         for field, (num_passes, num_minibatches) in zip(self.PASSES, self.passes, strict=True):
-            # The order of the rows, and what sorting takes; a key and a row of metrics for each gradient step.
+            # The order of the rows, and what sorting takes; a key and a row of metrics for each
+            # gradient step.
             order = 16 * rows if num_minibatches > 1 else 0.0
             needed = num_passes * (order + 64.0 * num_minibatches)
-            parts.append(Part((field, *sizes), needed, f"the order of the rows in {num_passes} passes"))
+            parts.append(
+                Part((field, *sizes), needed, f"the order of the rows in {num_passes} passes")
+            )
         return parts
 
 
@@ -109,12 +143,15 @@ class Learner(NamedTuple):
 
     Attributes:
       params: {"policy": ..., "value": ...}, the networks' parameters.
-      opt_state: a state of the optimiser for each of config.passes, for the parameters as one flat vector.
-      obs_statistics: running moments of the observations, or () without normalize_obs, or if none may be normalised.
+      opt_state: a state of the optimiser for each of config.passes, for the parameters as one flat
+        vector.
+      obs_statistics: running moments of the observations, or () without normalize_obs, or if none
+        may be normalised.
       return_statistics: running moments of the discounted return, or () without normalize_reward.
       discounted_return: of the running episodes, `[N]`, or () without normalize_reward.
       iteration: updates so far, int32.
-      fault: the first non-finite number that was met, or a parameter that has diverged, see `guard`.
+      fault: the first non-finite number that was met, or a parameter that has diverged, see
+        `guard`.
     """
 
     params: Any
@@ -155,25 +192,39 @@ DRIFT = ("losses/approx_kl", "losses/clip_fraction", "losses/kl", "losses/ratio_
 Loss = Callable[..., tuple[chex.Array, Metrics]]
 
 
-def init_learner(key: chex.PRNGKey, *, env: Environment, networks: Networks, config: OnPolicyConfig) -> Learner:
+def init_learner(
+    key: chex.PRNGKey, *, env: Environment, networks: Networks, config: OnPolicyConfig
+) -> Learner:
     """Fresh parameters, optimiser and statistics for an environment."""
     obs = sample_obs(env)
     policy_key, value_key = jax.random.split(key)
-    params = {"policy": networks.policy.init(policy_key, obs), "value": networks.value.init(value_key, obs)}
+    params = {
+        "policy": networks.policy.init(policy_key, obs),
+        "value": networks.value.init(value_key, obs),
+    }
     params = single(params)
     return Learner(
         params=params,
-        opt_state=tuple(_optimiser(config, 0.0).init(ravel_pytree(params)[0]) for _ in config.passes),
+        opt_state=tuple(
+            _optimiser(config, 0.0).init(ravel_pytree(params)[0]) for _ in config.passes
+        ),
         obs_statistics=normalize.of_space(env.observation_space) if config.normalize_obs else (),
         return_statistics=normalize.init(jnp.float32(0.0)) if config.normalize_reward else (),
-        discounted_return=jnp.zeros(config.num_envs, jnp.float32) if config.normalize_reward else (),
+        discounted_return=(
+            jnp.zeros(config.num_envs, jnp.float32) if config.normalize_reward else ()
+        ),
         iteration=jnp.int32(0),
         fault=guard.init(),
     )
 
 
-def _optimiser(config: OnPolicyConfig, learning_rate: chex.Array | float) -> optax.GradientTransformation:
-    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(learning_rate, eps=config.adam_eps))
+def _optimiser(
+    config: OnPolicyConfig, learning_rate: chex.Array | float
+) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.adam(learning_rate, eps=config.adam_eps),
+    )
 
 
 def normalize_obs(learner: Learner, obs: Any) -> Any:
@@ -184,8 +235,9 @@ def normalize_obs(learner: Learner, obs: Any) -> Any:
 def _scale_rewards(learner, batch, config):
     """Rewards as the losses see them, and the return statistics with them.
 
-    Rewards are scaled by statistics that include them: with those from before, the first rollout would be learned from
-    unscaled. For all advantages of an update the scale is one, so that it does not touch the ratio.
+    Rewards are scaled by statistics that include them: with those from before, the first rollout
+    would be learned from unscaled. For all advantages of an update the scale is one, so that it
+    does not touch the ratio.
     """
     reward = batch.reward * config.reward_scale
     if not config.normalize_reward:
@@ -220,13 +272,17 @@ def _estimate(learner, batch, networks, config):
     distribution = networks.policy.apply(learner.params["policy"], obs)
     data = Minibatch(obs, batch.action, batch.log_prob, distribution, values, advantages, targets)
     flat = jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), data)
-    obs_statistics = normalize.update(learner.obs_statistics, batch.obs) if learner.obs_statistics else ()
+    obs_statistics = (
+        normalize.update(learner.obs_statistics, batch.obs) if learner.obs_statistics else ()
+    )
     return flat, (obs_statistics, return_statistics, discounted_return)
 
 
 def progress(learner: Learner, batch: Transition, config: OnPolicyConfig) -> chex.Array:
     """The part of total_steps that was done before this rollout, in [0, 1]."""
-    return jnp.minimum(learner.iteration * (batch.reward.size / jnp.float32(config.total_steps)), 1.0)
+    return jnp.minimum(
+        learner.iteration * (batch.reward.size / jnp.float32(config.total_steps)), 1.0
+    )
 
 
 def update(
@@ -240,22 +296,24 @@ def update(
 ) -> tuple[Learner, Metrics]:
     """Estimates advantages on a rollout and takes the gradient steps of config.passes.
 
-    The statistics of the observations change after the gradient steps, so that the ratio in the first minibatch is 1.
-    If a number in the batch, the losses, the gradients or what would be written is not finite, or a parameter has
-    diverged, nothing changes but `learner.fault` and the count of iterations, and so it stays.
+    The statistics of the observations change after the gradient steps, so that the ratio in the
+    first minibatch is 1. If a number in the batch, the losses, the gradients or what would be
+    written is not finite, or a parameter has diverged, nothing changes but `learner.fault` and the
+    count of iterations, and so it stays.
 
     Args:
       learner: what is to be updated.
-      batch: a rollout, every leaf `[T, N, ...]`; T·N must be divisible by config.num_minibatches, and with
-        normalize_reward N must be config.num_envs.
+      batch: a rollout, every leaf `[T, N, ...]`; T·N must be divisible by config.num_minibatches,
+        and with normalize_reward N must be config.num_envs.
       key: a typed key, for shuffling and for losses that sample.
       networks: the networks that belong to learner.params.
       config: the hyperparameters.
-      objectives: the loss of each of config.passes, by the name of the metric of its gradient's norm.
+      objectives: the loss of each of config.passes, by the name of the metric of its gradient's
+        norm.
 
     Returns:
-      (learner, metrics). Metrics are averaged over the gradient steps; those in `DRIFT`, which start from zero in each
-      iteration, over the last pass alone.
+      (learner, metrics). Metrics are averaged over the gradient steps; those in `DRIFT`, which
+      start from zero in each iteration, over the last pass alone.
 
     Raises:
       ConfigError: the shapes of the batch do not fit each other, the networks or the config.
@@ -264,7 +322,8 @@ def update(
     data, statistics = _estimate(learner, batch, networks, config)
     schedules = config.schedules(progress(learner, batch, config))
     learning_rate = schedules.get("learning_rate", config.learning_rate)
-    # The parameters as one flat vector instead of a dozen arrays: fewer kernels to compile and to start.
+    # The parameters as one flat vector instead of a dozen arrays: fewer kernels to compile and to
+    # start.
     old_params, unravel = ravel_pytree(learner.params)
     params, opt_states, metrics = old_params, [], {}
     pass_keys = [key] if len(objectives) == 1 else jax.random.split(key, len(objectives))
@@ -276,7 +335,9 @@ def update(
             return objective(unravel(params), minibatch, key, networks=networks, config=config)
 
         optimiser = _optimiser(config, learning_rate)
-        params, opt_state, new, norms = _descend(params, opt_state, optimiser, loss, data, pass_key, *counts)
+        params, opt_state, new, norms = _descend(
+            params, opt_state, optimiser, loss, data, pass_key, *counts
+        )
         opt_states.append(opt_state)
         metrics |= new | {norm_name: norms}
     new = (params, tuple(opt_states), *statistics)
@@ -303,7 +364,9 @@ def update(
 
 
 def _descend(params, opt_state, optimiser, loss, data, key, num_epochs, num_minibatches):
-    """num_epochs·num_minibatches gradient steps; the metrics and the norms of the gradients are `[steps]`."""
+    """num_epochs·num_minibatches gradient steps; the metrics and the norms of the gradients are
+    `[steps]`.
+    """
     names = []  # of the metrics, which travel as one vector for the same reason as the parameters
 
     def gradient_step(carry, inputs):
@@ -319,9 +382,13 @@ def _descend(params, opt_state, optimiser, loss, data, key, num_epochs, num_mini
 
     num_steps = num_epochs * num_minibatches
     shuffle_key, loss_key = jax.random.split(key)
-    indices = collect.shuffled_indices(shuffle_key, num_epochs, data.advantage.size).reshape(num_steps, -1)
+    indices = collect.shuffled_indices(shuffle_key, num_epochs, data.advantage.size).reshape(
+        num_steps, -1
+    )
     key_data = collect.split_for_scan(loss_key, num_steps, 1)
-    (params, opt_state), metrics = jax.lax.scan(gradient_step, (params, opt_state), (indices, key_data))
+    (params, opt_state), metrics = jax.lax.scan(
+        gradient_step, (params, opt_state), (indices, key_data)
+    )
     *columns, norms = metrics.T
     metrics = dict(zip(names, columns, strict=True))
     metrics = {name: x[-num_minibatches:] if name in DRIFT else x for name, x in metrics.items()}
@@ -331,7 +398,9 @@ def _descend(params, opt_state, optimiser, loss, data, key, num_epochs, num_mini
 def evaluate(
     params: Any, minibatch: Minibatch, *, networks: Networks, config: OnPolicyConfig
 ) -> tuple[Any, chex.Array, chex.Array]:
-    """The policy on a minibatch: its distribution, log π(a|s) `[B]`, and the advantages as losses see them, `[B]`."""
+    """The policy on a minibatch: its distribution, log π(a|s) `[B]`, and the advantages as losses
+    see them, `[B]`.
+    """
     distribution = networks.policy.apply(params["policy"], minibatch.obs)
     log_prob = networks.head.log_prob(minibatch.action, distribution)
     advantage = minibatch.advantage
@@ -340,10 +409,14 @@ def evaluate(
     return distribution, log_prob, advantage
 
 
-def value_loss(params: Any, minibatch: Minibatch, *, networks: Networks, config: OnPolicyConfig) -> chex.Array:
+def value_loss(
+    params: Any, minibatch: Minibatch, *, networks: Networks, config: OnPolicyConfig
+) -> chex.Array:
     """The loss of the value network, `[B]`."""
     value = networks.value.apply(params["value"], minibatch.obs)
-    return losses.clipped_value_loss(value, minibatch.value, minibatch.target, clip_eps=config.vf_clip_eps)
+    return losses.clipped_value_loss(
+        value, minibatch.value, minibatch.target, clip_eps=config.vf_clip_eps
+    )
 
 
 def drift_metrics(log_prob: chex.Array, old_log_prob: chex.Array) -> Metrics:

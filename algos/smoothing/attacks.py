@@ -1,8 +1,10 @@
-"""Adversaries of smoothed policies: at each step, what to add to the observation, by gradients of the policy.
+"""Adversaries of smoothed policies: at each step, what to add to the observation, by gradients of
+the policy.
 
-The targeted one is that of Kumar et al. 2022 (arXiv 2106.11420). It differs from the code released with the paper in
-the length of a gradient step, which is the remaining budget times 2/num_steps instead of a constant, so that num_steps
-steps always reach twice the budget, as many as there; and in that noise is drawn anew at each time step.
+The targeted one is that of Kumar et al. 2022 (arXiv 2106.11420). It differs from the code released
+with the paper in the length of a gradient step, which is the remaining budget times 2/num_steps
+instead of a constant, so that num_steps steps always reach twice the budget, as many as there; and
+in that noise is drawn anew at each time step.
 """
 
 from collections.abc import Callable
@@ -19,17 +21,26 @@ Policy = Callable[[chex.Array], chex.Array]
 
 
 def targeted_adversary(
-    logits: Policy, sigma: chex.Array, gap: chex.Array, *, num_frames: int = 1, num_draws: int = 16, num_steps: int = 40
+    logits: Policy,
+    sigma: chex.Array,
+    gap: chex.Array,
+    *,
+    num_frames: int = 1,
+    num_draws: int = 16,
+    num_steps: int = 40,
 ) -> Adversary:
-    """The paper's attack on discrete actions: make the agent take the action that it finds worst, as cheaply as it can.
+    """The paper's attack on discrete actions: make the agent take the action that it finds worst,
+    as cheaply as it can.
 
-    For each action whose logit lies more than `gap` below the best one, normalised gradient steps on the cross entropy
-    to that action, within the remaining budget, until the agent would take it. Of the actions that were reached, the
-    one with the lowest logit counts. Where none was, nothing is spent. Logits are means over draws of the noise; what
-    an action is worth is judged by the clean frames, what the agent will do by those that it has seen.
+    For each action whose logit lies more than `gap` below the best one, normalised gradient steps
+    on the cross entropy to that action, within the remaining budget, until the agent would take it.
+    Of the actions that were reached, the one with the lowest logit counts. Where none was, nothing
+    is spent. Logits are means over draws of the noise; what an action is worth is judged by the
+    clean frames, what the agent will do by those that it has seen.
 
     Args:
-      logits: observations `[..., *obs_shape]`, stacked if num_frames is above 1, to logits or Q-values `[..., n]`.
+      logits: observations `[..., *obs_shape]`, stacked if num_frames is above 1, to logits or
+        Q-values `[..., n]`.
       sigma: of the agent's noise; 0 for an agent without it.
       gap: how much worse an action must be to be worth attacking for, in units of the logits.
       num_frames: observations that the policy sees at once.
@@ -81,14 +92,16 @@ def deviation_adversary(
     num_draws: int = 16,
     num_steps: int = 40,
 ) -> Adversary:
-    """An attack on continuous actions: at each step, move the mean action as far as a perturbation of `norm` can.
+    """An attack on continuous actions: at each step, move the mean action as far as a perturbation
+    of `norm` can.
 
-    Normalised gradient ascent on the squared distance between the mean action with and without the perturbation
-    (the maximal action difference of Zhang et al. 2020, arXiv 2003.08938), over draws of the noise. It spends `norm`
-    at each step until the budget is gone.
+    Normalised gradient ascent on the squared distance between the mean action with and without the
+    perturbation (the maximal action difference of Zhang et al. 2020, arXiv 2003.08938), over draws
+    of the noise. It spends `norm` at each step until the budget is gone.
 
     Args:
-      action: observations `[..., *obs_shape]`, stacked if num_frames is above 1, to actions `[..., d]`.
+      action: observations `[..., *obs_shape]`, stacked if num_frames is above 1, to actions `[...,
+        d]`.
       sigma: of the agent's noise; 0 for an agent without it.
       norm: L2 norm of the perturbation of a step.
       num_frames: observations that the policy sees at once.
@@ -120,7 +133,9 @@ def deviation_adversary(
 
 def _shown(history, obs, noise):
     """What the policy sees after frames `[k, *shape]`, for each draw of noise `[draws, *shape]`."""
-    return jax.vmap(lambda draw: stack_frames(jnp.concatenate([history, (obs + draw)[None]])))(noise)
+    return jax.vmap(lambda draw: stack_frames(jnp.concatenate([history, (obs + draw)[None]])))(
+        noise
+    )
 
 
 def _unit(x: Any) -> chex.Array:

@@ -1,10 +1,12 @@
-"""Smoothed policies (Kumar et al. 2022, arXiv 2106.11420): training under noise, certified returns, adaptive attacks.
+"""Smoothed policies (Kumar et al. 2022, arXiv 2106.11420): training under noise, certified returns,
+adaptive attacks.
 
-Any algorithm becomes a smoothed one by training in `smoothed(env, sigma)`, where each observation gets one draw of
-Gaussian noise. `certify` plays many episodes of what was learned and bounds from below the expected return under every
-adversary of a given budget; `attack` plays against one and shows how low it can push it. Between the two lies the
-truth. Both add the noise themselves: give them the environment without it. Budgets and sigma are in the units of the
-raw observation; running statistics of an algorithm normalise after the noise, and do not touch the certificate.
+Any algorithm becomes a smoothed one by training in `smoothed(env, sigma)`, where each observation
+gets one draw of Gaussian noise. `certify` plays many episodes of what was learned and bounds from
+below the expected return under every adversary of a given budget; `attack` plays against one and
+shows how low it can push it. Between the two lies the truth. Both add the noise themselves: give
+them the environment without it. Budgets and sigma are in the units of the raw observation; running
+statistics of an algorithm normalise after the noise, and do not touch the certificate.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +32,8 @@ class Certificate(NamedTuple):
     Attributes:
       sigma: standard deviation of the noise.
       budgets: of the adversary, `[n]`.
-      lower: bounds that hold for the expected return under attack, together with probability 1 − alpha, `[n]`.
+      lower: bounds that hold for the expected return under attack, together with probability 1 −
+        alpha, `[n]`.
       returns: of the episodes without attack, `[num_episodes]`; 1 and 0 with a success_threshold.
       alpha: probability with which the bounds may fail.
       bound: "clopper_pearson" or "dkw".
@@ -50,7 +53,8 @@ class Attack(NamedTuple):
     Attributes:
       sigma: standard deviation of the policy's noise.
       budgets: of the adversary, `[n]`.
-      returns: `[n, num_episodes]`, under the strength with the lowest mean; 1 and 0 with a success_threshold.
+      returns: `[n, num_episodes]`, under the strength with the lowest mean; 1 and 0 with a
+        success_threshold.
       strengths: that strength, `[n]`.
     """
 
@@ -68,7 +72,8 @@ def smoothed(
     adversary: Adversary | None = None,
     budget: float | chex.Array = 0.0,
 ) -> Environment:
-    """The environment of a smoothed policy: one draw of noise per observation, then the last frames side by side.
+    """The environment of a smoothed policy: one draw of noise per observation, then the last frames
+    side by side.
 
     Args:
       env: a single environment with a Box of observations.
@@ -82,7 +87,9 @@ def smoothed(
 
 
 def policy_of(algorithm: Algorithm, state: State) -> Policy:
-    """What `attack` works on: observations to logits for discrete actions, to the deterministic action else."""
+    """What `attack` works on: observations to logits for discrete actions, to the deterministic
+    action else.
+    """
     if algorithm.logits:
         return partial(algorithm.logits, state)
     key = jax.random.key(0)  # of a deterministic action
@@ -103,11 +110,14 @@ def certifier(
     """Checks what `certify` is asked for; returns the function of the returns that it then applies.
 
     Raises:
-      ValueError: what `losses.certified_return` refuses whatever the returns are, or what does not go together.
+      ValueError: what `losses.certified_return` refuses whatever the returns are, or what does not
+        go together.
     """
     if success_threshold is not None:
         if thresholds is not None or bound == "dkw" or minimum:
-            raise ValueError("success_threshold: goes with none of thresholds, bound='dkw' and minimum")
+            raise ValueError(
+                "success_threshold: goes with none of thresholds, bound='dkw' and minimum"
+            )
         thresholds = (1.0,)
     chosen = bound or ("dkw" if thresholds is None else "clopper_pearson")
     budgets = np.asarray(budgets, np.float64)
@@ -143,24 +153,30 @@ def certify(
 
     Args:
       env: a single environment, without noise.
-      act: (obs `[B, ...]`, key) -> actions `[B, ...]`; it sees noisy observations, stacked if num_frames is above 1.
+      act: (obs `[B, ...]`, key) -> actions `[B, ...]`; it sees noisy observations, stacked if
+        num_frames is above 1.
       sigma: standard deviation of the noise, above 0.
       budgets: L2 norms of the adversary over an episode.
       num_episodes: how many.
       num_frames: observations that the policy sees at once.
       max_steps: steps of an episode, if it has no earlier end; the return is of these.
       batch_size: episodes that run together.
-      seed: of the episodes, which have nothing in common with a training from the same seed; at least 0, below 2^32.
+      seed: of the episodes, which have nothing in common with a training from the same seed; at
+        least 0, below 2^32.
       **options: of the certificate:
         alpha: probability with which the bounds may fail, for all budgets together; 0.05.
-        bound: see `losses.certified_return`; by default "clopper_pearson" if there are thresholds, else "dkw".
-        thresholds: of the return, fixed beforehand; CartPole's with its 200 steps are `range(1, 201)`.
-        success_threshold: certify the probability of a return of at least this much, instead of the return.
+        bound: see `losses.certified_return`; by default "clopper_pearson" if there are thresholds,
+          else "dkw".
+        thresholds: of the return, fixed beforehand; CartPole's with its 200 steps are `range(1,
+          201)`.
+        success_threshold: certify the probability of a return of at least this much, instead of the
+          return.
         minimum: a return below which no episode can fall; 0.
 
     Raises:
-      ValueError: what `losses.certified_return` refuses, before any episode where that can be known; a number is below
-        1; the seed is no seed; or act's actions are not of the environment's action space.
+      ValueError: what `losses.certified_return` refuses, before any episode where that can be
+        known; a number is below 1; the seed is no seed; or act's actions are not of the
+        environment's action space.
     """
     certificate, key = certifier(sigma, budgets, num_episodes, **options), _key(seed, 0)
     _require_positive(batch_size=batch_size, max_steps=max_steps)
@@ -201,14 +217,14 @@ def attack(
 
     Args:
       env: a single environment, without noise.
-      policy: observations `[..., *obs_shape]` to logits `[..., n]`, of which the agent takes the largest, or to
-        continuous actions; see `policy_of`.
+      policy: observations `[..., *obs_shape]` to logits `[..., n]`, of which the agent takes the
+        largest, or to continuous actions; see `policy_of`.
       sigma: standard deviation of the agent's noise; 0 attacks one without it.
       budgets: L2 norms over an episode.
       num_episodes: of each budget and strength.
-      strengths: discrete actions: gaps of `attacks.targeted_adversary`, by default 1, 6 and 20, which suits the logits
-        of a policy gradient; continuous ones: fractions of the budget that `attacks.deviation_adversary` spends at a
-        step, by default 0.1, 0.3 and 1.
+      strengths: discrete actions: gaps of `attacks.targeted_adversary`, by default 1, 6 and 20,
+        which suits the logits of a policy gradient; continuous ones: fractions of the budget that
+        `attacks.deviation_adversary` spends at a step, by default 0.1, 0.3 and 1.
       success_threshold: count returns of at least this much as 1 and others as 0.
       num_frames: observations that the policy sees at once.
       num_draws: of the noise, which the adversary averages over.
@@ -217,13 +233,19 @@ def attack(
       seed: of the episodes; the same for all budgets; at least 0, below 2^32.
 
     Raises:
-      ValueError: sigma or a budget is negative, a number is below 1, the seed is no seed, there are no strengths, or
-        the policy's actions are not of the environment's action space.
+      ValueError: sigma or a budget is negative, a number is below 1, the seed is no seed, there are
+        no strengths, or the policy's actions are not of the environment's action space.
     """
     discrete, key = isinstance(env.action_space, Discrete), _key(seed, 1)
-    strengths = ((1.0, 6.0, 20.0) if discrete else (0.1, 0.3, 1.0)) if strengths is None else tuple(strengths)
+    strengths = (
+        ((1.0, 6.0, 20.0) if discrete else (0.1, 0.3, 1.0))
+        if strengths is None
+        else tuple(strengths)
+    )
     require_attack(sigma, budgets, strengths)
-    _require_positive(num_episodes=num_episodes, num_draws=num_draws, num_steps=num_steps, max_steps=max_steps)
+    _require_positive(
+        num_episodes=num_episodes, num_draws=num_draws, num_steps=num_steps, max_steps=max_steps
+    )
 
     def act(obs, key):
         del key
@@ -232,7 +254,11 @@ def attack(
 
     _require_actions(smoothed(env, sigma, num_frames=num_frames), act)
     # Without noise all draws are the same.
-    options = {"num_frames": num_frames, "num_draws": num_draws if sigma else 1, "num_steps": num_steps}
+    options = {
+        "num_frames": num_frames,
+        "num_draws": num_draws if sigma else 1,
+        "num_steps": num_steps,
+    }
 
     @jax.jit
     def play(budget, strength, key):
@@ -256,7 +282,9 @@ def attack(
     return Attack(float(sigma), np.asarray(budgets, np.float64), returns, chosen)
 
 
-def require_attack(sigma: float, budgets: Sequence[float], strengths: Sequence[float] | None) -> None:
+def require_attack(
+    sigma: float, budgets: Sequence[float], strengths: Sequence[float] | None
+) -> None:
     """Raises ValueError for what `attack` refuses of these."""
     if strengths is not None and not len(strengths):
         raise ValueError("strengths: must not be empty")
@@ -279,10 +307,13 @@ def _require_actions(env, act):
         return act(env.reset(key)[1][None], key)
 
     action, space = jax.eval_shape(first_action, jax.random.key(0)), env.action_space
-    if action.shape != (1, *space.shape) or jnp.issubdtype(action.dtype, jnp.integer) != isinstance(space, Discrete):
+    if action.shape != (1, *space.shape) or jnp.issubdtype(action.dtype, jnp.integer) != isinstance(
+        space, Discrete
+    ):
         raise ValueError(
-            f"the policy's actions are {action.dtype}{list(action.shape[1:])}, the environment's {space}; for an "
-            "algorithm that cuts actions into a grid give envs.Discretized(env, bins)"
+            f"the policy's actions are {action.dtype}{list(action.shape[1:])}, the environment's"
+            f" {space}; for an algorithm that cuts actions into a grid give envs.Discretized(env,"
+            " bins)"
         )
 
 

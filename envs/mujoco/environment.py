@@ -1,7 +1,8 @@
-"""From a MuJoCo model to an environment: `MujocoEnvironment`, which runs it on the accelerator with MJX.
+"""From a MuJoCo model to an environment: `MujocoEnvironment`, which runs it on the accelerator with
+MJX.
 
-A subclass says how an episode begins, what is observed, what is rewarded and when it is over. The tasks of
-`suites/mjx.py` are examples, and this is a whole one:
+A subclass says how an episode begins, what is observed, what is rewarded and when it is over. The
+tasks of `suites/mjx.py` are examples, and this is a whole one:
 
     class Upright(MujocoEnvironment):
         def start(self, key):
@@ -68,24 +69,26 @@ class MujocoState(NamedTuple):
 
 
 class MujocoEnvironment:
-    """A MuJoCo model behind the contract, with a time limit that is a truncation. A subclass makes a task of it.
+    """A MuJoCo model behind the contract, with a time limit that is a truncation. A subclass makes
+    a task of it.
 
-    Actions are the controls, within the actuators' ranges, and are kept for `frame_skip` steps of the physics.
-    `data`, an `mjx.Data`, holds what MuJoCo's would after as many `mj_step`: qpos and qvel of the present moment, and
-    all else (xpos, sensors, forces) of the last evaluation of the dynamics, a step of the physics or, with the
-    Runge-Kutta integrator, less before it.
+    Actions are the controls, within the actuators' ranges, and are kept for `frame_skip` steps of
+    the physics. `data`, an `mjx.Data`, holds what MuJoCo's would after as many `mj_step`: qpos and
+    qvel of the present moment, and all else (xpos, sensors, forces) of the last evaluation of the
+    dynamics, a step of the physics or, with the Runge-Kutta integrator, less before it.
 
     Args:
       model: the model. What MJX does not know is refused by it, with NotImplementedError.
       frame_skip: steps of the physics in a step of the environment.
       episode_length: steps after which an episode is truncated.
       impl: of MJX: "jax", or "warp" (CUDA and CPU, needs the package warp-lang).
-      naconmax: with "warp", the contacts that all copies together can have; it prints a warning and drops what is more.
+      naconmax: with "warp", the contacts that all copies together can have; it prints a warning and
+        drops what is more.
       njmax: with "warp", the rows of constraints that one copy can have, likewise.
 
     Raises:
-      ValueError: frame_skip, episode_length, naconmax or njmax is below 1, impl is unknown, an actuator has no limits,
-        or the model has mocap bodies.
+      ValueError: frame_skip, episode_length, naconmax or njmax is below 1, impl is unknown, an
+        actuator has no limits, or the model has mocap bodies.
     """
 
     def __init__(
@@ -105,13 +108,17 @@ class MujocoEnvironment:
         if impl not in IMPLEMENTATIONS:
             raise ValueError(f"impl={impl!r}: must be one of {', '.join(IMPLEMENTATIONS)}")
         if model.nmocap:
-            raise ValueError(f"the model has {model.nmocap} mocap bodies, whose poses are not part of the state")
+            raise ValueError(
+                f"the model has {model.nmocap} mocap bodies, whose poses are not part of the state"
+            )
         self.mj_model, self.impl = model, impl
         self.frame_skip, self.episode_length = frame_skip, episode_length
         self.step_seconds = frame_skip * float(model.opt.timestep)
         self.model = mjx.put_model(model, impl=impl)
         for i in np.flatnonzero(~model.actuator_ctrllimited.astype(bool)):
-            raise ValueError(f"actuator {model.actuator(i).name or i}: must have limits, ctrlrange in the model")
+            raise ValueError(
+                f"actuator {model.actuator(i).name or i}: must have limits, ctrlrange in the model"
+            )
         self.action_space = Box(*model.actuator_ctrlrange.T)
         _, obs = jax.eval_shape(self.reset, jax.random.key(0))
         self.observation_space = jax.tree.map(lambda x: Box(-np.inf, np.inf, x.shape), obs)
@@ -139,7 +146,9 @@ class MujocoEnvironment:
         return jnp.bool_(False)
 
     def derive(self, data: mjx.Data) -> mjx.Data:
-        """What is computed once after the physics of a step, such as `mjx.rne_postconstraint`; by default nothing."""
+        """What is computed once after the physics of a step, such as `mjx.rne_postconstraint`; by
+        default nothing.
+        """
         return data
 
     def reset(self, key: chex.PRNGKey):
@@ -158,7 +167,9 @@ class MujocoEnvironment:
         with third_party(), bodies_once(), contacts_as_in_mujoco():
             data = self._data(state).replace(ctrl=action)
             advance = self._advance()
-            data = self.derive(jax.lax.fori_loop(0, self.frame_skip, lambda _, data: advance(data), data))
+            data = self.derive(
+                jax.lax.fori_loop(0, self.frame_skip, lambda _, data: advance(data), data)
+            )
             time = state.time + 1
             step = Step(
                 obs=self.observe(data),
@@ -167,7 +178,9 @@ class MujocoEnvironment:
                 truncated=time >= self.episode_length,
                 info={},
             )
-            following = MujocoState(data.qpos, data.qvel, data.act, data.qacc_warmstart, time, self.remember(data))
+            following = MujocoState(
+                data.qpos, data.qvel, data.act, data.qacc_warmstart, time, self.remember(data)
+            )
             return strong((following, step))
 
     def state(self, qpos: chex.Array, qvel: chex.Array) -> MujocoState:
@@ -208,7 +221,8 @@ class MujocoEnvironment:
 
 
 def _runge_kutta(model: mjx.Model, mj_model: mujoco.MjModel, data: mjx.Data) -> mjx.Data:
-    """`mjx.step` with the classical Runge-Kutta integrator, which unrolls its four stages: here they are a loop.
+    """`mjx.step` with the classical Runge-Kutta integrator, which unrolls its four stages: here
+    they are a loop.
 
     The dynamics are compiled once instead of four times, which takes half the time.
     """
@@ -224,7 +238,9 @@ def _runge_kutta(model: mjx.Model, mj_model: mujoco.MjModel, data: mjx.Data) -> 
 
     start, zeros = data, jnp.zeros_like(data.qvel)
     weights = jnp.array([[0.0, 1 / 6], [0.5, 1 / 3], [0.5, 1 / 3], [1.0, 1 / 6]], zeros.dtype)
-    (data, qvel, qacc), _ = jax.lax.scan(stage, (data, zeros, zeros), (weights[:, 0], weights[:, 1]))
+    (data, qvel, qacc), _ = jax.lax.scan(
+        stage, (data, zeros, zeros), (weights[:, 0], weights[:, 1])
+    )
     return data.replace(
         qpos=_integrate(mj_model, start.qpos, qvel, timestep),
         qvel=start.qvel + timestep * qacc,
@@ -239,9 +255,13 @@ def _typed(tree, like):
 
 
 def _integrate(mj_model, qpos, qvel, timestep):
-    """Positions `[nq]` after moving with velocities `[nv]` for a timestep; quaternions are turned."""
+    """Positions `[nq]` after moving with velocities `[nv]` for a timestep; quaternions are
+    turned.
+    """
     parts = []
-    for kind, q, v in zip(mj_model.jnt_type, mj_model.jnt_qposadr, mj_model.jnt_dofadr, strict=True):
+    for kind, q, v in zip(
+        mj_model.jnt_type, mj_model.jnt_qposadr, mj_model.jnt_dofadr, strict=True
+    ):
         if kind == _FREE:
             parts += [qpos[q : q + 3] + timestep * qvel[v : v + 3]]
             q, v = q + 3, v + 3

@@ -21,7 +21,8 @@ _VISIBLE_GROUPS = 3  # MuJoCo's own viewer shows the groups 0 to 2
 
 
 def render_html(model: Any, qpos: np.ndarray, step_seconds: float) -> str:
-    """The page: play, pause, speed, a slider over time, and a camera that follows and can be turned.
+    """The page: play, pause, speed, a slider over time, and a camera that follows and can be
+    turned.
 
     Args:
       model: a `mujoco.MjModel`. Height fields, tendons and textures are not drawn.
@@ -61,7 +62,9 @@ def _geoms(model):
     for i in range(model.ngeom):
         material = model.geom_matid[i]
         own = model.geom_rgba[i]
-        rgba = model.mat_rgba[material] if material >= 0 and np.allclose(own, _DEFAULT_RGBA) else own
+        rgba = (
+            model.mat_rgba[material] if material >= 0 and np.allclose(own, _DEFAULT_RGBA) else own
+        )
         name = names.get(int(model.geom_type[i]))
         if name is None or model.geom_group[i] >= _VISIBLE_GROUPS or rgba[3] == 0:
             continue
@@ -76,18 +79,27 @@ def _geoms(model):
             mesh = model.mesh(model.geom_dataid[i])
             vertices = model.mesh_vert[mesh.vertadr[0] : mesh.vertadr[0] + mesh.vertnum[0]]
             faces = model.mesh_face[mesh.faceadr[0] : mesh.faceadr[0] + mesh.facenum[0]]
-            geom |= {"vertices": vertices.round(5).ravel().tolist(), "faces": faces.ravel().tolist()}
+            geom |= {
+                "vertices": vertices.round(5).ravel().tolist(),
+                "faces": faces.ravel().tolist(),
+            }
         geoms.append(geom)
     return geoms
 
 
 def _three():
-    """three.js with its TrackballControls: the scripts of trimesh's own page, without what it does with them."""
+    """three.js with its TrackballControls: the scripts of trimesh's own page, without what it does
+    with them.
+    """
     import trimesh
 
     archive = Path(trimesh.__file__).parent / "resources" / "templates" / "viewer.zip"
     try:
         page = zipfile.ZipFile(archive).read("viewer.html.template").decode()
-        return page[page.index("<script>") + len("<script>") : page.index("var camera,controls,scene")]
+        return page[
+            page.index("<script>") + len("<script>") : page.index("var camera,controls,scene")
+        ]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise RenderError(f"the page needs the three.js of trimesh 4 or 5, {archive} has none ({error})") from error
+        raise RenderError(
+            f"the page needs the three.js of trimesh 4 or 5, {archive} has none ({error})"
+        ) from error

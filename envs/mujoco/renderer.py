@@ -1,7 +1,7 @@
 """Draws a trajectory of a MuJoCo model into a GIF, in a process of its own.
 
-`render_gif` starts this file as a program, because MuJoCo chooses how to reach OpenGL when it is first imported, and
-because a driver that crashes must not take a training run with it.
+`render_gif` starts this file as a program, because MuJoCo chooses how to reach OpenGL when it is
+first imported, and because a driver that crashes must not take a training run with it.
 """
 
 import math
@@ -24,7 +24,13 @@ class RenderError(RuntimeError):
 
 
 def render_gif(
-    path: Path, model: Any, qpos: np.ndarray, step_seconds: float, *, height: int = 240, width: int = 320
+    path: Path,
+    model: Any,
+    qpos: np.ndarray,
+    step_seconds: float,
+    *,
+    height: int = 240,
+    width: int = 320,
 ) -> None:
     """Writes a GIF that plays in real time: at most 25 pictures a second, of the first 12 seconds.
 
@@ -37,7 +43,8 @@ def render_gif(
       width: of the picture, in pixels.
 
     Raises:
-      RenderError: OpenGL does not work here. Without a screen it needs EGL (on Debian: libegl1 and libegl-mesa0).
+      RenderError: OpenGL does not work here. Without a screen it needs EGL (on Debian: libegl1 and
+        libegl-mesa0).
     """
     import mujoco
 
@@ -93,4 +100,12 @@ def _main(arguments: Mapping[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    _main(dict(zip(("model", "qpos", "path", "milliseconds", "height", "width"), sys.argv[1:], strict=True)))
+    _main(
+        dict(
+            zip(
+                ("model", "qpos", "path", "milliseconds", "height", "width"),
+                sys.argv[1:],
+                strict=True,
+            )
+        )
+    )

@@ -1,8 +1,10 @@
-"""How other libraries' physics is traced: ranks, precision, and linear systems that do not hang on a CPU.
+"""How other libraries' physics is traced: ranks, precision, and linear systems that do not hang on
+a CPU.
 
-On CPUs jax hands Cholesky factorisations to LAPACK, a batch at a time, and a batch waits for threads of the pool that
-it runs on. Two of them side by side, such as of a step and of a reset, take all threads of a small pool and wait for
-ever. Here they are loops of array operations on CPUs, and what they were elsewhere.
+On CPUs jax hands Cholesky factorisations to LAPACK, a batch at a time, and a batch waits for
+threads of the pool that it runs on. Two of them side by side, such as of a step and of a reset,
+take all threads of a small pool and wait for ever. Here they are loops of array operations on CPUs,
+and what they were elsewhere.
 """
 
 import contextlib
@@ -17,7 +19,9 @@ import jax.scipy.linalg
 
 @contextlib.contextmanager
 def third_party() -> Iterator[None]:
-    """What is traced inside may broadcast ranks, multiplies matrices exactly, and solves without LAPACK on a CPU."""
+    """What is traced inside may broadcast ranks, multiplies matrices exactly, and solves without
+    LAPACK on a CPU.
+    """
     solvers = {"cho_factor": _cho_factor, "cho_solve": _cho_solve, "solve": _solve}
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.numpy_rank_promotion("allow"))
@@ -39,7 +43,9 @@ def replaced(table: dict, key: Any, value: Any) -> Iterator[None]:
 
 
 def cholesky(matrix: chex.Array) -> chex.Array:
-    """The upper triangular `[n, n]` U of a symmetric positive definite matrix `[n, n]`, which is UᵀU."""
+    """The upper triangular `[n, n]` U of a symmetric positive definite matrix `[n, n]`, which is
+    UᵀU.
+    """
     n = len(matrix)
     rows = jnp.arange(n)
 
@@ -67,14 +73,17 @@ def cholesky_solve(factor: chex.Array, vector: chex.Array) -> chex.Array:
     return jax.lax.fori_loop(0, n, backward, y) / diagonal
 
 
-# jax's own, for other platforms, and for what physics does not ask for: batches, lower factors, general matrices.
+# jax's own, for other platforms, and for what physics does not ask for: batches, lower factors,
+# general matrices.
 _JAX = {name: getattr(jax.scipy.linalg, name) for name in ("cho_factor", "cho_solve", "solve")}
 
 
 def _cho_factor(a, lower=False, **options):
     if lower or options or a.ndim != 2:
         return _JAX["cho_factor"](a, lower, **options)
-    return jax.lax.platform_dependent(a, cpu=cholesky, default=lambda a: _JAX["cho_factor"](a)[0]), False
+    return jax.lax.platform_dependent(
+        a, cpu=cholesky, default=lambda a: _JAX["cho_factor"](a)[0]
+    ), False
 
 
 def _cho_solve(c_and_lower, b, **options):
@@ -82,7 +91,9 @@ def _cho_solve(c_and_lower, b, **options):
     if lower or options or factor.ndim != 2:
         return _JAX["cho_solve"](c_and_lower, b, **options)
     solve = cholesky_solve if b.ndim == 1 else jax.vmap(cholesky_solve, (None, 1), 1)
-    return jax.lax.platform_dependent(factor, b, cpu=solve, default=lambda u, b: _JAX["cho_solve"]((u, False), b))
+    return jax.lax.platform_dependent(
+        factor, b, cpu=solve, default=lambda u, b: _JAX["cho_solve"]((u, False), b)
+    )
 
 
 def _solve(a, b, *args, **options):

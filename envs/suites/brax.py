@@ -24,7 +24,9 @@ from ..spaces import Box
 
 BACKENDS = ("spring", "generalized", "positional", "mjx")
 # Do not work upstream, with any backend.
-_REFUSED = {"swimmer": "Brax 0.14 calls jax.numpy.clip(a_min=...) in its fluid model, which jax has removed"}
+_REFUSED = {
+    "swimmer": "Brax 0.14 calls jax.numpy.clip(a_min=...) in its fluid model, which jax has removed"
+}
 # What the options of the solver are called in its model.
 _SOLVER = {"solver_iterations": "opt.iterations", "ls_iterations": "opt.ls_iterations"}
 # Have no physics engine, hence no backend.
@@ -32,7 +34,9 @@ _WITHOUT_BACKEND = ("fast",)
 
 
 def names() -> list[str]:
-    """The names of the environments of this suite, those that are refused with a reason included."""
+    """The names of the environments of this suite, those that are refused with a reason
+    included.
+    """
     return sorted(brax.envs._envs)
 
 
@@ -49,17 +53,18 @@ def make(
 
     Args:
       name: Brax's own name, such as "halfcheetah".
-      backend: physics engine: "spring" (the default and the fastest on a CPU), "generalized" (Brax's own default),
-        "positional" or "mjx". Returns are not comparable across backends.
+      backend: physics engine: "spring" (the default and the fastest on a CPU), "generalized"
+        (Brax's own default), "positional" or "mjx". Returns are not comparable across backends.
       episode_length: steps after which an episode is truncated.
       solver_iterations: iterations of MuJoCo's constraint solver, for backend="mjx".
-      ls_iterations: iterations of its line search, for backend="mjx". The models leave it at 50 for halfcheetah,
-        walker2d and hopper; 8 gives the same rewards at several times the speed on a CPU.
+      ls_iterations: iterations of its line search, for backend="mjx". The models leave it at 50 for
+        halfcheetah, walker2d and hopper; 8 gives the same rewards at several times the speed on a
+        CPU.
       **options: passed to Brax's environment, such as reset_noise_scale=0.1.
 
     Raises:
-      ValueError: the environment does not work upstream, an option is not one of its own, or has a value that is not
-        allowed.
+      ValueError: the environment does not work upstream, an option is not one of its own, or has a
+        value that is not allowed.
     """
     if name in _REFUSED:
         raise ValueError(f"brax/{name} is not offered: {_REFUSED[name]}")
@@ -79,12 +84,16 @@ def make(
     solver = {field: given[option] for option, field in _SOLVER.items() if option in given}
     if solver and (backend != "mjx" or name in _WITHOUT_BACKEND):
         engine = "no physics engine" if name in _WITHOUT_BACKEND else f"backend={backend!r}"
-        raise ValueError(f"solver_iterations and ls_iterations need backend='mjx', brax/{name} has {engine}")
+        raise ValueError(
+            f"solver_iterations and ls_iterations need backend='mjx', brax/{name} has {engine}"
+        )
     own = {option: given[option] for option in options}
     if name not in _WITHOUT_BACKEND:
         own["backend"] = backend
     with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
-        warnings.simplefilter("ignore")  # that Brax's environments are in maintenance, at every construction
+        warnings.simplefilter(
+            "ignore"
+        )  # that Brax's environments are in maintenance, at every construction
         try:
             env = brax.envs.get_environment(name, **own)
         except (ArithmeticError, TypeError, ValueError) as error:
@@ -97,7 +106,11 @@ def make(
 def _own_defaults(name: str) -> dict[str, Any]:
     """The options of Brax's environment itself, with their defaults."""
     parameters = inspect.signature(brax.envs._envs[name]).parameters.values()
-    own = {each.name: each.default for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD}
+    own = {
+        each.name: each.default
+        for each in parameters
+        if each.kind is not inspect.Parameter.VAR_KEYWORD
+    }
     if name not in _WITHOUT_BACKEND:
         own |= {"n_frames": 1, "debug": False}
     return own
@@ -116,7 +129,9 @@ class Brax:
     Actions are in [−1, 1]; Brax scales them to the actuators.
     """
 
-    def __init__(self, env: brax.envs.Env, episode_length: int, options: dict[str, Any] | None = None):
+    def __init__(
+        self, env: brax.envs.Env, episode_length: int, options: dict[str, Any] | None = None
+    ):
         self._env = env
         self.options = options or {}  # what `make` was called with, defaults included
         self._episode_length = episode_length
@@ -139,7 +154,9 @@ class Brax:
         with third_party(), bodies_once():
             following = self._env.step(previous, action)
         time = state.time + 1
-        terminated = jnp.asarray(following.done > 0)  # where nothing ends an episode, Brax has a Python number
+        terminated = jnp.asarray(
+            following.done > 0
+        )  # where nothing ends an episode, Brax has a Python number
         step = Step(
             obs=following.obs,
             reward=jnp.asarray(following.reward, jnp.float32),
@@ -156,7 +173,9 @@ class Brax:
 
     @property
     def mj_model(self) -> Any:
-        """The `mujoco.MjModel` behind the environment, None where there is none; what draws it needs."""
+        """The `mujoco.MjModel` behind the environment, None where there is none; what draws it
+        needs.
+        """
         return getattr(getattr(self._env, "sys", None), "mj_model", None)
 
     def qpos(self, state: BraxState) -> chex.Array:

@@ -19,12 +19,18 @@ from ..options import checked, unfit
 from ..spaces import Box, Discrete
 
 # Does not work upstream: it downloads its data set when it is made.
-_REFUSED = {"MNISTBandit-bsuite": "it downloads the MNIST data set from the internet when it is made"}
+_REFUSED = {
+    "MNISTBandit-bsuite": "it downloads the MNIST data set from the internet when it is made"
+}
 # Their observations leave the bounds that they declare.
 _WRONG_BOUNDS = ("GaussianBandit-misc", "MemoryChain-bsuite", "MetaMaze-misc")
-# What gymnax itself draws with the packages that it brings; for classic control it would need pygame.
+# What gymnax itself draws with the packages that it brings; for classic control it would need
+# pygame.
 _DRAWN = (
-    *(f"{game}-MinAtar" for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")),
+    *(
+        f"{game}-MinAtar"
+        for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+    ),
     *("Catch-bsuite", "Pong-misc", "PointRobot-misc", "MetaMaze-misc", "FourRooms-misc"),
 )
 _MAX_PICTURES = 1000  # all are in memory before the GIF is written, of a megabyte each
@@ -43,8 +49,8 @@ def make(name: str, **options) -> "Gymnax":
       **options: fields of gymnax's `EnvParams`, such as max_steps_in_episode=200.
 
     Raises:
-      ValueError: the environment does not work upstream, an option is not one of its parameters, or its value is not of
-        the kind of the default.
+      ValueError: the environment does not work upstream, an option is not one of its parameters, or
+        its value is not of the kind of the default.
     """
     if name in _REFUSED:
         raise ValueError(f"gymnax/{name} is not offered: {_REFUSED[name]}")
@@ -68,12 +74,13 @@ def make(name: str, **options) -> "Gymnax":
 class Gymnax:
     """A gymnax environment behind the contract, without gymnax's own auto-reset.
 
-    Observations are float32; a discrete observation becomes one-hot. Rewards are float32. What gymnax's `is_truncated`
-    says is a truncation: by default a time limit, `params.max_steps_in_episode`. Parameters without that field have
-    no time limit.
+    Observations are float32; a discrete observation becomes one-hot. Rewards are float32. What
+    gymnax's `is_truncated` says is a truncation: by default a time limit,
+    `params.max_steps_in_episode`. Parameters without that field have no time limit.
 
     Args:
-      env: a gymnax environment, of gymnax >= 1.0: its `step_env` says whether the task is over, without a time limit.
+      env: a gymnax environment, of gymnax >= 1.0: its `step_env` says whether the task is over,
+        without a time limit.
       params: its parameters, by default its `default_params`.
 
     Raises:
@@ -84,14 +91,18 @@ class Gymnax:
     def __init__(self, env: Environment, params: Any = None):
         if not isinstance(env, Environment):
             given = env.__name__ if isinstance(env, type) else type(env).__name__
-            raise ContractError(f"env={given}: must be a gymnax environment, an instance of gymnax's Environment")
+            raise ContractError(
+                f"env={given}: must be a gymnax environment, an instance of gymnax's Environment"
+            )
         self._env, self._params = env, env.default_params if params is None else params
         # The field is asked for by the method of gymnax's own base class alone.
         self._has_time_limit = type(env).is_truncated is not Environment.is_truncated or hasattr(
             self._params, "max_steps_in_episode"
         )
         space = env.observation_space(self._params)
-        self._num_observations = int(space.n) if isinstance(space, gymnax.environments.spaces.Discrete) else None
+        self._num_observations = (
+            int(space.n) if isinstance(space, gymnax.environments.spaces.Discrete) else None
+        )
         if self._num_observations:
             self.observation_space = Box(0.0, 1.0, (self._num_observations,))
         elif env.name in _WRONG_BOUNDS:
@@ -111,7 +122,9 @@ class Gymnax:
     def step(self, key: chex.PRNGKey, state, action: chex.Array):
         """Advances by one step; the action is an element of `action_space`."""
         with jax.numpy_rank_promotion("allow"):
-            obs, state, reward, terminated, info = self._env.step_env(key, state, action, self._params)
+            obs, state, reward, terminated, info = self._env.step_env(
+                key, state, action, self._params
+            )
             truncated = self._has_time_limit and self._env.is_truncated(state, self._params)
         step = Step(
             obs=self._observation(obs),
@@ -158,5 +171,7 @@ class Gymnax:
 
 def _box(env, what, space):
     if not isinstance(space, gymnax.environments.spaces.Box):
-        raise ValueError(f"{env.name}: the {what} space must be gymnax's Box or Discrete, got {space!r}")
+        raise ValueError(
+            f"{env.name}: the {what} space must be gymnax's Box or Discrete, got {space!r}"
+        )
     return Box(np.asarray(space.low), np.asarray(space.high), tuple(space.shape))

@@ -1,9 +1,10 @@
-"""Gymnasium's MuJoCo tasks (v5) on MJX: its model files, frame skips, observations, rewards, terminations and resets.
+"""Gymnasium's MuJoCo tasks (v5) on MJX: its model files, frame skips, observations, rewards,
+terminations and resets.
 
-Returns are comparable with those on Gymnasium's v5 tasks. The models come from the installed `gymnasium`. MJX has no
-PGS solver: Humanoid and HumanoidStandup have Newton's instead, also with solver="exact". Gymnasium's options xml_file,
-frame_skip, main_body and those of what is observed are not offered; HumanoidStandup's uph_cost_weight counts, which
-Gymnasium takes and does not use.
+Returns are comparable with those on Gymnasium's v5 tasks. The models come from the installed
+`gymnasium`. MJX has no PGS solver: Humanoid and HumanoidStandup have Newton's instead, also with
+solver="exact". Gymnasium's options xml_file, frame_skip, main_body and those of what is observed
+are not offered; HumanoidStandup's uph_cost_weight counts, which Gymnasium takes and does not use.
 
 Source: Gymnasium 1.x, `gymnasium/envs/mujoco/*_v5.py` (Farama Foundation).
 """
@@ -25,12 +26,15 @@ SOLVERS = {"exact": {}, "fast": {"ls_iterations": 8}}
 
 
 class Task(MujocoEnvironment):
-    """What the tasks have in common. What a subclass names in `defaults` can be changed when it is made.
+    """What the tasks have in common. What a subclass names in `defaults` can be changed when it is
+    made.
 
-    An episode begins in the model's own pose with noise in all positions, uniform, and velocities, uniform or normal.
+    An episode begins in the model's own pose with noise in all positions, uniform, and velocities,
+    uniform or normal.
 
     Args:
-      solver: "exact", Gymnasium's own settings, or "fast", with fewer iterations of the line search.
+      solver: "exact", Gymnasium's own settings, or "fast", with fewer iterations of the line
+        search.
       episode_length: steps after which an episode is truncated; by default Gymnasium's.
       impl: see `MujocoEnvironment`.
       **options: weights and ranges, by the names that Gymnasium gives them.
@@ -46,7 +50,14 @@ class Task(MujocoEnvironment):
     contact_forces = False
     defaults: dict[str, Any] = {"reset_noise_scale": 0.01}
 
-    def __init__(self, *, solver: str = "exact", episode_length: int | None = None, impl: str = "jax", **options: Any):
+    def __init__(
+        self,
+        *,
+        solver: str = "exact",
+        episode_length: int | None = None,
+        impl: str = "jax",
+        **options: Any,
+    ):
         length = self.time_limit if episode_length is None else episode_length
         given = {"solver": solver, "episode_length": length, "impl": impl, **options}
         # What it was made with.
@@ -58,7 +69,10 @@ class Task(MujocoEnvironment):
             choices={"solver": tuple(SOLVERS), "impl": IMPLEMENTATIONS},
         )
         if self.contact_forces and impl != "jax":
-            raise ValueError(f"impl={impl!r}: mjx/{type(self).__name__}-v5 needs contact forces, which only jax has")
+            raise ValueError(
+                f"impl={impl!r}: mjx/{type(self).__name__}-v5 needs contact forces, which only"
+                " jax has"
+            )
         for name, default in self.defaults.items():
             setattr(self, name, self.options.get(name, default))
         model = load(self.xml_file)
@@ -157,7 +171,9 @@ class Hopper(Legged):
 
     def upright(self, data: mjx.Data) -> chex.Array:
         """Whether it stands."""
-        return _between(data.qpos[1], self.healthy_z_range) & _between(data.qpos[2], self.healthy_angle_range)
+        return _between(data.qpos[1], self.healthy_z_range) & _between(
+            data.qpos[2], self.healthy_angle_range
+        )
 
     def healthy(self, data: mjx.Data) -> chex.Array:
         """Whether it stands and nothing is out of bounds."""
@@ -183,7 +199,9 @@ class Walker2d(Hopper):
 
 
 class Ant(Legged):
-    """A torso with four legs. The torso's position is of the last evaluation of the dynamics, as in Gymnasium."""
+    """A torso with four legs. The torso's position is of the last evaluation of the dynamics, as in
+    Gymnasium.
+    """
 
     xml_file, frame_skip, normal_velocities, num_hidden = "ant.xml", 5, True, 2
     contact_forces = True
@@ -224,9 +242,17 @@ class HumanBody(Task):
     contact_forces = True
 
     def observe(self, data: mjx.Data) -> chex.Array:
-        """Positions without x and y, velocities, and of the bodies and joints inertias, velocities and forces."""
+        """Positions without x and y, velocities, and of the bodies and joints inertias, velocities
+        and forces.
+        """
         bodies, joints = (data._impl.cinert, data.cvel), data.qfrc_actuator[6:]
-        parts = [data.qpos[2:], data.qvel, *(x[1:].ravel() for x in bodies), joints, data._impl.cfrc_ext[1:].ravel()]
+        parts = [
+            data.qpos[2:],
+            data.qvel,
+            *(x[1:].ravel() for x in bodies),
+            joints,
+            data._impl.cfrc_ext[1:].ravel(),
+        ]
         return jnp.concatenate(parts)
 
     def impact(self, data: mjx.Data, weight: float, bounds: tuple[float, float]) -> chex.Array:
@@ -296,15 +322,25 @@ class InvertedPendulum(Task):
 
 
 class InvertedDoublePendulum(Task):
-    """Two poles on a cart. The tip's position is of the last evaluation of the dynamics, as in Gymnasium."""
+    """Two poles on a cart. The tip's position is of the last evaluation of the dynamics, as in
+    Gymnasium.
+    """
 
     xml_file, frame_skip, normal_velocities = "inverted_double_pendulum.xml", 5, True
     defaults = Task.defaults | {"healthy_reward": 10.0, "reset_noise_scale": 0.1}
 
     def observe(self, data: mjx.Data) -> chex.Array:
-        """The cart's position, sines and cosines of the angles, velocities and the rail's force, clipped."""
+        """The cart's position, sines and cosines of the angles, velocities and the rail's force,
+        clipped.
+        """
         angles, force = data.qpos[1:], jnp.clip(data.qfrc_constraint[:1], -10.0, 10.0)
-        parts = [data.qpos[:1], jnp.sin(angles), jnp.cos(angles), jnp.clip(data.qvel, -10.0, 10.0), force]
+        parts = [
+            data.qpos[:1],
+            jnp.sin(angles),
+            jnp.cos(angles),
+            jnp.clip(data.qvel, -10.0, 10.0),
+            force,
+        ]
         return jnp.concatenate(parts)
 
     def reward(self, data: mjx.Data, remembered: Any, action: chex.Array) -> chex.Array:
@@ -336,9 +372,17 @@ class Reacher(Task):
         return self._around(qpos_key, 0.1).at[2:].set(target), jnp.concatenate([qvel, jnp.zeros(2)])
 
     def observe(self, data: mjx.Data) -> chex.Array:
-        """Cosines and sines of the angles, the target, velocities, and from the target to the fingertip."""
+        """Cosines and sines of the angles, the target, velocities, and from the target to the
+        fingertip.
+        """
         angles = data.qpos[:2]
-        parts = [jnp.cos(angles), jnp.sin(angles), data.qpos[2:], data.qvel[:2], self._miss(data)[:2]]
+        parts = [
+            jnp.cos(angles),
+            jnp.sin(angles),
+            data.qpos[2:],
+            data.qvel[:2],
+            self._miss(data)[:2],
+        ]
         return jnp.concatenate(parts)
 
     def reward(self, data: mjx.Data, remembered: Any, action: chex.Array) -> chex.Array:
@@ -366,8 +410,14 @@ class Pusher(Task):
             key, next_key = jax.random.split(carry[0])
             return next_key, jax.random.uniform(key, (2,), minval=low, maxval=high)
 
-        _, place = jax.lax.while_loop(lambda carry: _norm(carry[1]) <= 0.17, again, (place_key, jnp.zeros(2)))
-        qpos = jnp.asarray(self.mj_model.qpos0, float).at[-4:].set(jnp.concatenate([place, jnp.zeros(2)]))
+        _, place = jax.lax.while_loop(
+            lambda carry: _norm(carry[1]) <= 0.17, again, (place_key, jnp.zeros(2))
+        )
+        qpos = (
+            jnp.asarray(self.mj_model.qpos0, float)
+            .at[-4:]
+            .set(jnp.concatenate([place, jnp.zeros(2)]))
+        )
         qvel = jax.random.uniform(qvel_key, (self.mj_model.nv,), minval=-5e-3, maxval=5e-3)
         return qpos, qvel.at[-4:].set(0.0)
 
@@ -379,16 +429,31 @@ class Pusher(Task):
     def reward(self, data: mjx.Data, remembered: Any, action: chex.Array) -> chex.Array:
         """Minus the distances from tip to cylinder and from cylinder to goal, and effort."""
         del remembered
-        tip, cylinder, goal = (data.xpos[self._body(name)] for name in ("tips_arm", "object", "goal"))
+        tip, cylinder, goal = (
+            data.xpos[self._body(name)] for name in ("tips_arm", "object", "goal")
+        )
         near, far = _norm(cylinder - tip), _norm(cylinder - goal)
         effort = jnp.sum(action**2)
-        return -self.reward_near_weight * near - self.reward_dist_weight * far - self.reward_control_weight * effort
+        return (
+            -self.reward_near_weight * near
+            - self.reward_dist_weight * far
+            - self.reward_control_weight * effort
+        )
 
 
 _TASKS = {
     f"{task.__name__}-v5": task
     for task in (
-        *(Ant, HalfCheetah, Hopper, Humanoid, HumanoidStandup, InvertedDoublePendulum, InvertedPendulum, Pusher),
+        *(
+            Ant,
+            HalfCheetah,
+            Hopper,
+            Humanoid,
+            HumanoidStandup,
+            InvertedDoublePendulum,
+            InvertedPendulum,
+            Pusher,
+        ),
         *(Reacher, Swimmer, Walker2d),
     )
 }
@@ -404,8 +469,8 @@ def make(name: str, **options: Any) -> Task:
 
     Args:
       name: Gymnasium's own name, such as "HalfCheetah-v5".
-      **options: solver="exact" or "fast", episode_length, impl, and the task's own, by Gymnasium's names, such as
-        ctrl_cost_weight=0.1; see `Task`.
+      **options: solver="exact" or "fast", episode_length, impl, and the task's own, by Gymnasium's
+        names, such as ctrl_cost_weight=0.1; see `Task`.
 
     Raises:
       ValueError: an option is not valid for the task.
@@ -415,9 +480,12 @@ def make(name: str, **options: Any) -> Task:
 
 def load(xml_file: str) -> mujoco.MjModel:
     """One of the model files that come with Gymnasium."""
-    folder = Path(importlib.util.find_spec("gymnasium").origin).parent / "envs" / "mujoco" / "assets"
+    folder = (
+        Path(importlib.util.find_spec("gymnasium").origin).parent / "envs" / "mujoco" / "assets"
+    )
     spec = mujoco.MjSpec.from_file(str(folder / xml_file))
-    # MuJoCo writes a warning into the working directory when it compiles a model with this attribute.
+    # MuJoCo writes a warning into the working directory when it compiles a model with this
+    # attribute.
     mass, spec.compiler.settotalmass = spec.compiler.settotalmass, -1
     model = spec.compile()
     if mass > 0:

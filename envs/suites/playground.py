@@ -1,6 +1,8 @@
-"""MuJoCo Playground's tasks (playground >= 0.2), without Playground's own episode and auto-reset wrappers.
+"""MuJoCo Playground's tasks (playground >= 0.2), without Playground's own episode and auto-reset
+wrappers.
 
-These lose the final observation of an episode, and with full resets the truncation too; `VectorEnv` keeps both.
+These lose the final observation of an episode, and with full resets the truncation too; `VectorEnv`
+keeps both.
 """
 
 import contextlib
@@ -26,7 +28,8 @@ from ..mujoco.third_party import replaced, third_party
 from ..options import checked, unfit
 from ..spaces import Box
 
-# (model of MJX, raw keys [n, 2]) -> (the model with n values of some leaves, a model of their axes).
+# (model of MJX, raw keys [n, 2]) -> (the model with n values of some leaves, a model of their
+# axes).
 Randomizer = Callable[[Any, chex.Array], tuple[Any, Any]]
 
 
@@ -47,16 +50,19 @@ def make(
 
     Args:
       name: Playground's own name, such as "CheetahRun" or "Go1JoystickFlatTerrain".
-      impl: of MJX: "jax", which is also the faster one on a CPU, or "warp", Playground's default, for CUDA.
-      episode_length: environment steps after which an episode is truncated; by default Playground's.
-      randomize: draw the physics anew for each episode: True for Playground's own randomisation of this robot, or a
-        function as Playground has them, (model of MJX, keys `[n, 2]`) -> (model with n values of some of its leaves,
-        model whose leaves are 0 there and None elsewhere).
-      **options: entries of Playground's config for the environment, such as ctrl_dt=0.02; those further down by a
-        dotted name, `**{"reward_config.scales.torques": 0.0}`.
+      impl: of MJX: "jax", which is also the faster one on a CPU, or "warp", Playground's default,
+        for CUDA.
+      episode_length: environment steps after which an episode is truncated; by default
+        Playground's.
+      randomize: draw the physics anew for each episode: True for Playground's own randomisation of
+        this robot, or a function as Playground has them, (model of MJX, keys `[n, 2]`) -> (model
+        with n values of some of its leaves, model whose leaves are 0 there and None elsewhere).
+      **options: entries of Playground's config for the environment, such as ctrl_dt=0.02; those
+        further down by a dotted name, `**{"reward_config.scales.torques": 0.0}`.
 
     Raises:
-      ValueError: an option is not one of the config's, a value is not allowed, or there is no randomisation.
+      ValueError: an option is not one of the config's, a value is not allowed, or there is no
+        randomisation.
       OSError: the robot's model is not there; it is never fetched.
     """
     config = registry.get_default_config(name)
@@ -71,9 +77,13 @@ def make(
     )
     control, physics = ((known | overrides)[each] for each in ("ctrl_dt", "sim_dt"))
     if control < physics:
-        raise ValueError(f"playground/{name}: ctrl_dt={control}: must be at least sim_dt = {physics}")
+        raise ValueError(
+            f"playground/{name}: ctrl_dt={control}: must be at least sim_dt = {physics}"
+        )
     if not (isinstance(randomize, bool) or callable(randomize)):
-        raise ValueError(f"playground/{name}: randomize={randomize!r}: must be True, False or a function")
+        raise ValueError(
+            f"playground/{name}: randomize={randomize!r}: must be True, False or a function"
+        )
     own = registry.get_domain_randomizer(name) if randomize is True else None
     if randomize is True:
         randomize = own
@@ -83,13 +93,17 @@ def make(
     def refuse_to_fetch():
         if not mjx_env.MENAGERIE_PATH.exists():
             raise OSError(
-                f"playground/{name} needs the models of mujoco_menagerie, which are not at {mjx_env.MENAGERIE_PATH}; "
-                "nothing is fetched unasked: git clone https://github.com/google-deepmind/mujoco_menagerie "
-                f"{mjx_env.MENAGERIE_PATH} && git -C {mjx_env.MENAGERIE_PATH} checkout {mjx_env.MENAGERIE_COMMIT_SHA}"
+                f"playground/{name} needs the models of mujoco_menagerie, which are not at"
+                f" {mjx_env.MENAGERIE_PATH}; nothing is fetched unasked: git clone"
+                f" https://github.com/google-deepmind/mujoco_menagerie {mjx_env.MENAGERIE_PATH} &&"
+                f" git -C {mjx_env.MENAGERIE_PATH} checkout {mjx_env.MENAGERIE_COMMIT_SHA}"
             )
 
     # Playground would clone them, with git.
-    with replaced(vars(mjx_env), "ensure_menagerie_exists", refuse_to_fetch), warnings.catch_warnings():
+    with (
+        replaced(vars(mjx_env), "ensure_menagerie_exists", refuse_to_fetch),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         try:
             env = registry.load(name, config=config, config_overrides=overrides)
@@ -97,7 +111,12 @@ def make(
             raise
         except Exception as error:  # whatever Playground makes of options that do not go together
             raise unfit(f"playground/{name}", overrides, error) from error
-    made = Playground(env, overrides["episode_length"], int(env._config.get("action_repeat", 1)), randomize or None)
+    made = Playground(
+        env,
+        overrides["episode_length"],
+        int(env._config.get("action_repeat", 1)),
+        randomize or None,
+    )
     made.options = overrides | ({"randomize": True} if own else {})
     return made
 
@@ -119,11 +138,17 @@ class PlaygroundState(NamedTuple):
 class Playground:
     """A raw Playground environment behind the contract, with a time limit that is a truncation.
 
-    Actions are in [−1, 1]; Playground maps them to the actuators. An episode whose physics diverges is terminated, and
-    its last observation and reward have 0 in place of what is not finite.
+    Actions are in [−1, 1]; Playground maps them to the actuators. An episode whose physics diverges
+    is terminated, and its last observation and reward have 0 in place of what is not finite.
     """
 
-    def __init__(self, env: Any, episode_length: int, action_repeat: int = 1, randomize: Randomizer | None = None):
+    def __init__(
+        self,
+        env: Any,
+        episode_length: int,
+        action_repeat: int = 1,
+        randomize: Randomizer | None = None,
+    ):
         self._env, self._episode_length, self._action_repeat = env, episode_length, action_repeat
         self._randomize = randomize
         self.options: dict[str, Any] = {}  # what `make` was called with
@@ -187,7 +212,9 @@ class Playground:
 
     @contextlib.contextmanager
     def _physics(self, drawn):
-        """Inside, the environment's model has these leaves; Playground's own wrapper replaces it in this way too."""
+        """Inside, the environment's model has these leaves; Playground's own wrapper replaces it in
+        this way too.
+        """
         if not drawn:
             yield
             return

@@ -1,11 +1,13 @@
-"""How fast environments are: `python scripts/evidence/bench_env.py` appends JSON lines to results/env_speed.jsonl.
+"""How fast environments are: `python scripts/evidence/bench_env.py` appends JSON lines to
+results/env_speed.jsonl.
 
-A line is of an environment with its options, a number of copies, and a way to reset; what is there is not run again.
-Keys: env, options, num_envs, reset, device, compile_s (tracing included), steps_per_s (environment steps with uniform
-random actions, resets included; median of three runs of at least --min_seconds each, after WARM_UP steps), versions.
+A line is of an environment with its options, a number of copies, and a way to reset; what is there
+is not run again. Keys: env, options, num_envs, reset, device, compile_s (tracing included),
+steps_per_s (environment steps with uniform random actions, resets included; median of three runs of
+at least --min_seconds each, after WARM_UP steps), versions.
 
-    python scripts/evidence/bench_env.py --envs=mjx/Hopper-v5 --num_envs=1,64,1024 --resets=full,bank \
-        --options=solver=fast
+    python scripts/evidence/bench_env.py --envs=mjx/Hopper-v5 --num_envs=1,64,1024 \
+        --resets=full,bank --options=solver=fast
 """
 
 import json
@@ -24,7 +26,9 @@ from onejit.algos.host import cli, runner
 WARM_UP = 20  # steps after which robots that fall have fallen: contacts cost time
 
 
-def measure(env_id: str, options: dict[str, Any], num_envs: int, reset: str, min_seconds: float) -> dict[str, Any]:
+def measure(
+    env_id: str, options: dict[str, Any], num_envs: int, reset: str, min_seconds: float
+) -> dict[str, Any]:
     """What the line of a cell holds; a run takes at least min_seconds."""
     env = envs.VectorEnv(envs.make(env_id, **options), num_envs, reset)
     space = env.action_space
@@ -32,7 +36,9 @@ def measure(env_id: str, options: dict[str, Any], num_envs: int, reset: str, min
     def actions(key):
         if isinstance(space, envs.Discrete):
             return jax.random.randint(key, (num_envs,), 0, space.n)
-        return jax.random.uniform(key, (num_envs, *space.shape), minval=space.low, maxval=space.high)
+        return jax.random.uniform(
+            key, (num_envs, *space.shape), minval=space.low, maxval=space.high
+        )
 
     def advance(carry, num_steps):
         def step(_, carry):
@@ -58,7 +64,11 @@ def measure(env_id: str, options: dict[str, Any], num_envs: int, reset: str, min
     while seconds(num_steps) < min_seconds:
         num_steps *= 2
     speed = num_envs * num_steps / statistics.median(seconds(num_steps) for _ in range(3))
-    return {"compile_s": round(compile_s, 1), "steps_per_s": round(speed, 1), "versions": runner.versions()}
+    return {
+        "compile_s": round(compile_s, 1),
+        "steps_per_s": round(speed, 1),
+        "versions": runner.versions(),
+    }
 
 
 def main(argv: list[str]) -> None:
@@ -73,9 +83,17 @@ def main(argv: list[str]) -> None:
     for env_id in values.envs or envs.env_ids("mjx"):
         for num_envs in map(int, values.num_envs):
             for reset in values.resets:
-                cell = dict(zip(keys, (env_id, options, num_envs, reset, jax.devices()[0].device_kind), strict=True))
+                cell = dict(
+                    zip(
+                        keys,
+                        (env_id, options, num_envs, reset, jax.devices()[0].device_kind),
+                        strict=True,
+                    )
+                )
                 if cell not in done:
-                    line = json.dumps(cell | measure(env_id, options, num_envs, reset, values.min_seconds))
+                    line = json.dumps(
+                        cell | measure(env_id, options, num_envs, reset, values.min_seconds)
+                    )
                     with path.open("a") as file:
                         file.write(line + "\n")
                     print(line, flush=True)

@@ -1,7 +1,8 @@
 """What the non-finite guard costs: `python scripts/evidence/bench_guard.py`, one JSON line.
 
-Compiles the same training run with the guard and with its checks and selects taken out, and alternates the two. Keys:
-what, case, guarded_s and bare_s (medians of the run), cost (their ratio − 1), repeats, versions.
+Compiles the same training run with the guard and with its checks and selects taken out, and
+alternates the two. Keys: what, case, guarded_s and bare_s (medians of the run), cost (their ratio −
+1), repeats, versions.
 """
 
 import json
@@ -20,10 +21,14 @@ from onejit.algos.host import runner
 
 def compiled(case):
     """The training run of a case, compiled."""
-    algorithm = case.algorithm.make(envs.make(case.env), case.config.replace(total_steps=case.steps))
+    algorithm = case.algorithm.make(
+        envs.make(case.env), case.config.replace(total_steps=case.steps)
+    )
     iterations = algorithm.iterations(case.steps)
     return (
-        jax.jit(lambda key: algos.train(algorithm, key, num_iterations=iterations)).lower(jax.random.key(0)).compile()
+        jax.jit(lambda key: algos.train(algorithm, key, num_iterations=iterations))
+        .lower(jax.random.key(0))
+        .compile()
     )
 
 

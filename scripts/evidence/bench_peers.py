@@ -1,9 +1,11 @@
-"""Training speed beside peers: `python scripts/evidence/bench_peers.py --cases=ppo_cartpole`, one JSON line per run.
+"""Training speed beside peers: `python scripts/evidence/bench_peers.py --cases=ppo_cartpole`, one
+JSON line per run.
 
-Builds rejax 0.1.3 a virtual environment of its own (.venv-rejax; it needs gymnax 0.0.9, current gymnax breaks it), then
-alternates cases and sides, each run a process of its own, so that all meet the same machine. Run it with nothing else
-running. purejaxrl runs in that same environment from a git checkout, which is cloned unless --purejaxrl names one.
-Lines also go to results/peers.jsonl; a table of medians is printed at the end.
+Builds rejax 0.1.3 a virtual environment of its own (.venv-rejax; it needs gymnax 0.0.9, current
+gymnax breaks it), then alternates cases and sides, each run a process of its own, so that all meet
+the same machine. Run it with nothing else running. purejaxrl runs in that same environment from a
+git checkout, which is cloned unless --purejaxrl names one. Lines also go to results/peers.jsonl; a
+table of medians is printed at the end.
 """
 
 import json
@@ -59,7 +61,9 @@ def purejaxrl_checkout() -> Path:
 def timed(command: list) -> dict:
     """Runs a benchmark without a compilation cache and returns its line."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    output = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env=environment
+    ).stdout
     return json.loads(output.splitlines()[-1])
 
 
@@ -73,7 +77,12 @@ def main(argv: list[str]) -> None:
     for seed in range(flags.FLAGS.repeats):
         for case in flags.FLAGS.cases:
             commands = {
-                "onejit": [sys.executable, scripts / "bench_train.py", f"--cases={case}", f"--seed={seed}"],
+                "onejit": [
+                    sys.executable,
+                    scripts / "bench_train.py",
+                    f"--cases={case}",
+                    f"--seed={seed}",
+                ],
                 "rejax": [python, scripts / "bench_rejax.py", case, str(seed)],
                 "purejaxrl": [python, scripts / "bench_purejaxrl.py", case, str(seed), checkout],
             }
@@ -84,7 +93,10 @@ def main(argv: list[str]) -> None:
                 print(json.dumps(lines[-1]), flush=True)
                 with out.open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
-    print(f"{'case':24}{'peer':10}{'steps/s':>10}{'run s':>8}{'cpu s':>8}{'compile s':>11}{'return':>9}   (medians)")
+    print(
+        f"{'case':24}{'peer':10}{'steps/s':>10}{'run s':>8}{'cpu s':>8}{'compile s':>11}"
+        f"{'return':>9}   (medians)"
+    )
     for case in flags.FLAGS.cases:
         for peer in peers:
             rows = [line for line in lines if (line["case"], line["peer"]) == (case, peer)]
@@ -92,13 +104,18 @@ def main(argv: list[str]) -> None:
                 continue
             keys = ("steps_per_s", "run_s", "cpu_s", "compile_s", "final_return")
             speed, run, cpu, compiling, score = (median(row[key] for row in rows) for key in keys)
-            print(f"{case:24}{peer:10}{speed:>10,.0f}{run:>8.2f}{cpu:>8.2f}{compiling:>11.1f}{score:>9.1f}")
+            print(
+                f"{case:24}{peer:10}{speed:>10,.0f}{run:>8.2f}{cpu:>8.2f}{compiling:>11.1f}{score:>9.1f}"
+            )
 
 
 if __name__ == "__main__":
     flags.DEFINE_list("cases", list(CASES), "Which cases to run.")
     flags.DEFINE_multi_enum(
-        "peers", ["onejit", "rejax"], ["onejit", "rejax", "purejaxrl"], "Which sides to run, in this order."
+        "peers",
+        ["onejit", "rejax"],
+        ["onejit", "rejax", "purejaxrl"],
+        "Which sides to run, in this order.",
     )
     flags.DEFINE_string("purejaxrl", None, "Folder of a checkout of purejaxrl.")
     flags.DEFINE_integer("repeats", 5, "Runs of each case and side.")

@@ -2,8 +2,9 @@
 
 Run by `python scripts/evidence/bench_projection.py`.
 
-"scatter" is `losses.categorical_projection`, which adds each atom's mass to its two neighbours; "dense" weighs all K×K
-pairs of atoms with a triangular kernel, without indices. Keys: what, batch, atoms, scatter_ms, dense_ms, versions.
+"scatter" is `losses.categorical_projection`, which adds each atom's mass to its two neighbours;
+"dense" weighs all K×K pairs of atoms with a triangular kernel, without indices. Keys: what, batch,
+atoms, scatter_ms, dense_ms, versions.
 """
 
 import json
@@ -20,7 +21,9 @@ from onejit.algos.host import runner
 
 def dense(probs, reward, discount, *, support):
     """The same projection for `[B, K]`, as a sum over all pairs of atoms."""
-    place = jnp.clip(reward[:, None] + jnp.multiply.outer(discount, support), support[0], support[-1])
+    place = jnp.clip(
+        reward[:, None] + jnp.multiply.outer(discount, support), support[0], support[-1]
+    )
     place = (place - support[0]) / (support[1] - support[0])
     distance = jnp.abs(jnp.subtract.outer(place, jnp.arange(support.size, dtype=place.dtype)))
     return jnp.sum(jnp.maximum(0.0, 1.0 - distance) * probs[..., None], axis=-2)
@@ -45,7 +48,9 @@ def main(argv: list[str]) -> None:
         keys = jax.random.split(jax.random.key(0), 2)
         probs = jax.nn.softmax(jax.random.normal(keys[0], (batch, atoms)))
         reward, discount = jax.random.normal(keys[1], (batch,)), jnp.full(batch, 0.97)
-        scatter = jax.jit(lambda p, r, d, z=support: losses.categorical_projection(p, r, d, support=z))
+        scatter = jax.jit(
+            lambda p, r, d, z=support: losses.categorical_projection(p, r, d, support=z)
+        )
         kernel = jax.jit(lambda p, r, d, z=support: dense(p, r, d, support=z))
         line = {
             "what": "projection of a categorical distribution",

@@ -1,9 +1,11 @@
-"""Times purejaxrl's PPO on a case of bench_train.py; run by bench_peers.py with the Python of rejax's environment.
+"""Times purejaxrl's PPO on a case of bench_train.py; run by bench_peers.py with the Python of
+rejax's environment.
 
-`python scripts/evidence/bench_purejaxrl.py CASE SEED CHECKOUT` prints one JSON line with the keys of bench_train.py.
-The code is that of the checkout, of which three things are changed when it is read: layers of 256 become 64, Brax's
-backend becomes spring, and navix, which it imports and does not need here, is left out. Its return is that of the
-training episodes that ended in the second half of the run.
+`python scripts/evidence/bench_purejaxrl.py CASE SEED CHECKOUT` prints one JSON line with the keys
+of bench_train.py. The code is that of the checkout, of which three things are changed when it is
+read: layers of 256 become 64, Brax's backend becomes spring, and navix, which it imports and does
+not need here, is left out. Its return is that of the training episodes that ended in the second
+half of the run.
 """
 
 import importlib
@@ -43,19 +45,27 @@ CHANGES = {
 }
 CASES = {
     "ppo_cartpole": ("ppo.py", {**COMMON, "ENV_NAME": "CartPole-v1", "TOTAL_TIMESTEPS": 499_712}),
-    "ppo_halfcheetah": ("ppo_continuous_action.py", {**COMMON, "ENV_NAME": "halfcheetah", "TOTAL_TIMESTEPS": 102_400}),
+    "ppo_halfcheetah": (
+        "ppo_continuous_action.py",
+        {**COMMON, "ENV_NAME": "halfcheetah", "TOTAL_TIMESTEPS": 102_400},
+    ),
 }
 
 
 def load(checkout: Path, file: str) -> types.ModuleType:
-    """The module in a file of the checkout, with the changes that the docstring names, made in copies."""
+    """The module in a file of the checkout, with the changes that the docstring names, made in
+    copies.
+    """
     sys.modules["navix"] = types.ModuleType("navix")
     with tempfile.TemporaryDirectory() as folder:
         for name in ("wrappers.py", file):
             source = (checkout / "purejaxrl" / name).read_text()
             for old, new, count in CHANGES.get(name, ()):
                 if source.count(old) != count:
-                    sys.exit(f"{checkout / name}: expected {old!r} {count} times, found {source.count(old)}")
+                    sys.exit(
+                        f"{checkout / name}: expected {old!r} {count} times, found"
+                        f" {source.count(old)}"
+                    )
                 source = source.replace(old, new)
             (Path(folder) / name).write_text(source)
         sys.path.insert(0, folder)
@@ -65,7 +75,9 @@ def load(checkout: Path, file: str) -> types.ModuleType:
 def main(name: str, seed: int, checkout: Path) -> None:
     """Compiles and runs a case, and prints its line."""
     file, config = CASES[name]
-    train = load(checkout, file).make_train(dict(config))  # makes the environment, which is not timed elsewhere either
+    train = load(checkout, file).make_train(
+        dict(config)
+    )  # makes the environment, which is not timed elsewhere either
     start = time.perf_counter()
     compiled = jax.jit(train).lower(jax.random.PRNGKey(seed)).compile()
     compile_s = time.perf_counter() - start
@@ -73,10 +85,14 @@ def main(name: str, seed: int, checkout: Path) -> None:
     info = jax.block_until_ready(compiled(jax.random.PRNGKey(seed)))["metrics"]
     run_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
     last = slice(len(info["returned_episode"]) // 2, None)
-    returns = np.asarray(info["returned_episode_returns"][last])[np.asarray(info["returned_episode"][last])]
+    returns = np.asarray(info["returned_episode_returns"][last])[
+        np.asarray(info["returned_episode"][last])
+    ]
     steps = config["TOTAL_TIMESTEPS"]
     packages = ("jax", "jaxlib", "flax", "optax", "brax", "gymnax", "distrax")
-    commit = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
     versions = {
         "purejaxrl": commit.stdout.strip(),
         "python": platform.python_version(),

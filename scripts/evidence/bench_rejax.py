@@ -1,8 +1,9 @@
-"""Times rejax 0.1.3 on a case of bench_train.py; run by bench_peers.py with the Python of rejax's own environment.
+"""Times rejax 0.1.3 on a case of bench_train.py; run by bench_peers.py with the Python of rejax's
+own environment.
 
-`python scripts/evidence/bench_rejax.py CASE SEED` prints one JSON line with the keys of bench_train.py. rejax's
-evaluation inside the training is switched off; its policies are evaluated afterwards, on as many sampled episodes as
-ours.
+`python scripts/evidence/bench_rejax.py CASE SEED` prints one JSON line with the keys of
+bench_train.py. rejax's evaluation inside the training is switched off; its policies are evaluated
+afterwards, on as many sampled episodes as ours.
 """
 
 import json
@@ -51,7 +52,9 @@ OFF_POLICY = {
     "polyak": 0.995,
 }
 NOISE = {"exploration_noise": 0.1}
-HALFCHEETAH = Case(PPO, "brax/halfcheetah", 102_400, ON_POLICY, eval_episodes=16, env_options={"backend": "spring"})
+HALFCHEETAH = Case(
+    PPO, "brax/halfcheetah", 102_400, ON_POLICY, eval_episodes=16, env_options={"backend": "spring"}
+)
 CASES = {
     "ppo_cartpole": Case(PPO, "CartPole-v1", 499_712, ON_POLICY),
     "ppo_pendulum": Case(PPO, "Pendulum-v1", 499_712, {**ON_POLICY, "normalize_rewards": True}),
@@ -60,8 +63,12 @@ CASES = {
     "ppo_cartpole_16_seeds": Case(PPO, "CartPole-v1", 499_712, ON_POLICY, seeds=16),
     "td3_pendulum": Case(TD3, "Pendulum-v1", 10_000, {**OFF_POLICY, **NOISE}),
     "sac_pendulum": Case(SAC, "Pendulum-v1", 10_000, OFF_POLICY),
-    "td3_pendulum_buffer_1e4": Case(TD3, "Pendulum-v1", 10_000, {**OFF_POLICY, **NOISE, "buffer_size": 10_000}),
-    "td3_pendulum_buffer_1e6": Case(TD3, "Pendulum-v1", 10_000, {**OFF_POLICY, **NOISE, "buffer_size": 1_000_000}),
+    "td3_pendulum_buffer_1e4": Case(
+        TD3, "Pendulum-v1", 10_000, {**OFF_POLICY, **NOISE, "buffer_size": 10_000}
+    ),
+    "td3_pendulum_buffer_1e6": Case(
+        TD3, "Pendulum-v1", 10_000, {**OFF_POLICY, **NOISE, "buffer_size": 1_000_000}
+    ),
     "td3_pendulum_128_envs": Case(
         TD3, "Pendulum-v1", 102_400, {**OFF_POLICY, **NOISE, "num_envs": 128, "num_epochs": 2}
     ),
@@ -103,7 +110,9 @@ def main(name: str, seed: int) -> None:
         return algorithm.train(key)[0]
 
     def keys(seed):
-        return jax.random.split(jax.random.PRNGKey(seed), seeds) if seeds else jax.random.PRNGKey(seed)
+        return (
+            jax.random.split(jax.random.PRNGKey(seed), seeds) if seeds else jax.random.PRNGKey(seed)
+        )
 
     compiled = jax.jit(jax.vmap(train) if seeds else train).lower(keys(seed)).compile()
     compile_s = time.perf_counter() - start
@@ -116,7 +125,10 @@ def main(name: str, seed: int) -> None:
 
     evaluated = np.asarray((jax.jit(jax.vmap(returns)) if seeds else jax.jit(returns))(state))
     packages = ("rejax", "jax", "jaxlib", "flax", "optax", "brax", "gymnax")
-    versions = {"python": platform.python_version(), **{each: metadata.version(each) for each in packages}}
+    versions = {
+        "python": platform.python_version(),
+        **{each: metadata.version(each) for each in packages},
+    }
     result = {
         "peer": "rejax",
         "case": name,
@@ -132,8 +144,13 @@ def main(name: str, seed: int) -> None:
     }
     if case.algorithm is not PPO:
         settings = case.settings
-        updates = (case.steps - settings["fill_buffer"]) // settings["num_envs"] * settings["num_epochs"]
-        result |= {"updates_per_s": round(updates / run_s, 1), "updates_per_cpu_s": round(updates / cpu_s, 1)}
+        updates = (
+            (case.steps - settings["fill_buffer"]) // settings["num_envs"] * settings["num_epochs"]
+        )
+        result |= {
+            "updates_per_s": round(updates / run_s, 1),
+            "updates_per_cpu_s": round(updates / cpu_s, 1),
+        }
     print(json.dumps(result), flush=True)
 
 

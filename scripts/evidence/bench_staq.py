@@ -1,9 +1,11 @@
-"""What StaQ's memory costs: `python scripts/evidence/bench_staq.py`, one JSON line for each length M of the stack.
+"""What StaQ's memory costs: `python scripts/evidence/bench_staq.py`, one JSON line for each length
+M of the stack.
 
-CartPole-v1 with 16 environments, 2×64 networks, ensembles of two and minibatches of 256, on a full stack and a full
-replay with the entropy weight at its end, as in most of a run. The committed lines are results/staq_memory.jsonl.
-Keys: what, memory, ms_per_act (the stack's logits for 16 observations), s_per_iteration (64 vector steps, 1024 gradient
-steps, the cache advanced by one Q-function), both medians; steps_per_s; versions.
+CartPole-v1 with 16 environments, 2×64 networks, ensembles of two and minibatches of 256, on a full
+stack and a full replay with the entropy weight at its end, as in most of a run. The committed lines
+are results/staq_memory.jsonl. Keys: what, memory, ms_per_act (the stack's logits for 16
+observations), s_per_iteration (64 vector steps, 1024 gradient steps, the cache advanced by one
+Q-function), both medians; steps_per_s; versions.
 """
 
 import json
@@ -30,7 +32,9 @@ def full_state(algorithm, key):
     stack = learner.stack._replace(params=filled, pushed=jnp.int32(memory + 1))
     state = state._replace(learner=learner._replace(stack=stack))
     fill = -(-algorithm.config.buffer_size // algorithm.steps_per_iteration)
-    return jax.jit(lambda state: training.advance(algorithm, state, fill)[0], donate_argnums=0)(state)
+    return jax.jit(lambda state: training.advance(algorithm, state, fill)[0], donate_argnums=0)(
+        state
+    )
 
 
 def seconds(function, *inputs) -> float:

@@ -1,9 +1,11 @@
-"""Times whole training runs, one JSON line per run: `python scripts/evidence/bench_train.py --cases=ppo_cartpole`.
+"""Times whole training runs, one JSON line per run: `python scripts/evidence/bench_train.py
+--cases=ppo_cartpole`.
 
-A case is compiled ahead of time, then run. Keys of a line: peer, case, seed, compile_s (wall clock of tracing and
-compiling), run_s (of running), cpu_s (processor seconds of running), steps_per_s (all seeds together), updates_per_s
-and updates_per_cpu_s (critic updates, for off-policy algorithms), final_return (mean return of the trained policies,
-sampled, over whole episodes), versions. Evaluation is not timed.
+A case is compiled ahead of time, then run. Keys of a line: peer, case, seed, compile_s (wall clock
+of tracing and compiling), run_s (of running), cpu_s (processor seconds of running), steps_per_s
+(all seeds together), updates_per_s and updates_per_cpu_s (critic updates, for off-policy
+algorithms), final_return (mean return of the trained policies, sampled, over whole episodes),
+versions. Evaluation is not timed.
 """
 
 import json
@@ -21,7 +23,8 @@ from onejit.algos import ppo, sac, td3
 from onejit.algos.core.config import BaseConfig
 from onejit.algos.host import runner
 
-# 64 environments × 32 steps, 4 minibatches, 4 epochs, two separate 2×64 tanh MLPs, and all else as rejax has it.
+# 64 environments × 32 steps, 4 minibatches, 4 epochs, two separate 2×64 tanh MLPs, and all else as
+# rejax has it.
 COMMON = ppo.Config(
     learning_rate=1e-3,
     anneal_lr=False,
@@ -35,12 +38,20 @@ COMMON = ppo.Config(
     initialiser="lecun",
 )
 
-# One environment, one update per step, minibatches of 256, 2×256: the published sizes of TD3 and SAC.
-OFF_POLICY = {"learning_rate": 1e-3, "gamma": 0.98, "learning_starts": 1_000, "buffer_size": 100_000}
+# One environment, one update per step, minibatches of 256, 2×256: the published sizes of TD3 and
+# SAC.
+OFF_POLICY = {
+    "learning_rate": 1e-3,
+    "gamma": 0.98,
+    "learning_starts": 1_000,
+    "buffer_size": 100_000,
+}
 
 
 class Case(NamedTuple):
-    """A training run of `steps` environment steps for each of `seeds` vmapped seeds (0: one seed, not vmapped)."""
+    """A training run of `steps` environment steps for each of `seeds` vmapped seeds (0: one seed,
+    not vmapped).
+    """
 
     env: str
     steps: int
@@ -57,13 +68,22 @@ def _td3(steps: int, **changes) -> Case:
 
 CASES = {
     "ppo_cartpole": Case("gymnax/CartPole-v1", 499_712),
-    "ppo_pendulum": Case("gymnax/Pendulum-v1", 499_712, config=COMMON.replace(normalize_reward=True)),
-    # Peers reset to one cached state: so does the first of these. The bank starts episodes at random.
-    "ppo_halfcheetah": Case("brax/halfcheetah", 102_400, config=COMMON.replace(reset="first"), eval_episodes=16),
-    "ppo_halfcheetah_bank": Case("brax/halfcheetah", 102_400, config=COMMON.replace(reset="bank"), eval_episodes=16),
+    "ppo_pendulum": Case(
+        "gymnax/Pendulum-v1", 499_712, config=COMMON.replace(normalize_reward=True)
+    ),
+    # Peers reset to one cached state: so does the first of these. The bank starts episodes at
+    # random.
+    "ppo_halfcheetah": Case(
+        "brax/halfcheetah", 102_400, config=COMMON.replace(reset="first"), eval_episodes=16
+    ),
+    "ppo_halfcheetah_bank": Case(
+        "brax/halfcheetah", 102_400, config=COMMON.replace(reset="bank"), eval_episodes=16
+    ),
     "ppo_cartpole_16_seeds": Case("gymnax/CartPole-v1", 499_712, 16),
     "td3_pendulum": _td3(10_000),
-    "sac_pendulum": Case("gymnax/Pendulum-v1", 10_000, algorithm=sac, config=sac.Config(**OFF_POLICY)),
+    "sac_pendulum": Case(
+        "gymnax/Pendulum-v1", 10_000, algorithm=sac, config=sac.Config(**OFF_POLICY)
+    ),
     "td3_pendulum_buffer_1e4": _td3(10_000, buffer_size=10_000),
     "td3_pendulum_buffer_1e6": _td3(10_000, buffer_size=1_000_000),
     "td3_pendulum_128_envs": _td3(102_400, num_envs=128, num_updates=2),
@@ -95,7 +115,9 @@ def bench(name: str, case: Case, repeats: int, first_seed: int):
         state, _ = jax.block_until_ready(compiled(keys(first_seed + repeat)))
         run_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
         returns = np.asarray(evaluate(state, jax.random.key(1_000_000))["eval/episodic_return"])
-        updates = iterations * getattr(config, "rows_per_step", 0) * getattr(config, "num_updates", 0)
+        updates = (
+            iterations * getattr(config, "rows_per_step", 0) * getattr(config, "num_updates", 0)
+        )
         yield {
             "peer": "onejit",
             "case": name,

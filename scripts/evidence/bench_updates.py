@@ -1,8 +1,10 @@
-"""Arithmetic of the off-policy updates: `python scripts/evidence/bench_updates.py`, one JSON line per algorithm.
+"""Arithmetic of the off-policy updates: `python scripts/evidence/bench_updates.py`, one JSON line
+per algorithm.
 
-Times one critic and one actor update on a minibatch of 256 with 2×256 networks, counts the floating-point operations
-of their matrix products, and compares with the rate of a plain matrix product on the same machine. Keys: what,
-gflop_per_update, ms_per_update, cpu_ms_per_update, gflop_per_s, matmul_gflop_per_s, fraction, versions.
+Times one critic and one actor update on a minibatch of 256 with 2×256 networks, counts the
+floating-point operations of their matrix products, and compares with the rate of a plain matrix
+product on the same machine. Keys: what, gflop_per_update, ms_per_update, cpu_ms_per_update,
+gflop_per_s, matmul_gflop_per_s, fraction, versions.
 """
 
 import json
@@ -20,7 +22,9 @@ from onejit.algos.host import runner
 
 
 def dot_flops(jaxpr) -> float:
-    """Twice the multiplications of all matrix products in a program, those in scans as often as they run."""
+    """Twice the multiplications of all matrix products in a program, those in scans as often as
+    they run.
+    """
     total = 0.0
     for equation in jaxpr.eqns:
         repeats = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
@@ -32,7 +36,11 @@ def dot_flops(jaxpr) -> float:
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             inputs = equation.invars[0].aval.shape
-            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(inputs[i] for i in contracted)
+            total += (
+                2.0
+                * math.prod(equation.outvars[0].aval.shape)
+                * math.prod(inputs[i] for i in contracted)
+            )
     return total
 
 
@@ -63,12 +71,17 @@ def main(argv: list[str]) -> None:
         batch = module.Batch(*(jnp.ones((*shape, *rest)) for rest in ((3,), (1,), (), (), (3,))))
 
         def update(learner, batch, module=module, networks=networks, config=config):
-            return module.update(learner, batch, jax.random.key(1), networks=networks, config=config)
+            return module.update(
+                learner, batch, jax.random.key(1), networks=networks, config=config
+            )
 
         flops = dot_flops(jax.make_jaxpr(update)(learner, batch).jaxpr) / count
         wall, cpu = (seconds / count for seconds in timed(jax.jit(update), learner, batch))
         line = {
-            "what": f"{module.__name__.rpartition('.')[2]}: one update of critics and actor, batch 256, 2×256",
+            "what": (
+                f"{module.__name__.rpartition('.')[2]}: one update of critics and actor, batch 256,"
+                " 2×256"
+            ),
             "gflop_per_update": round(flops / 1e9, 3),
             "ms_per_update": round(1e3 * wall, 2),
             "cpu_ms_per_update": round(1e3 * cpu, 2),

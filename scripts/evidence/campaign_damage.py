@@ -1,7 +1,8 @@
 """The part of the fault campaign that damages the files of a run folder and then resumes it.
 
-The run is one of PPO that was stopped half-way, with two checkpoints (the last, and the best, which is another). A
-resume must end in the State in which the undamaged run ends, bit for bit, or be refused in a sentence.
+The run is one of PPO that was stopped half-way, with two checkpoints (the last, and the best, which
+is another). A resume must end in the State in which the undamaged run ends, bit for bit, or be
+refused in a sentence.
 """
 
 import functools
@@ -64,7 +65,9 @@ KINDS: dict[str, Damage] = {
     "zero a block": _zero,
     "empty": lambda path, rng: path.write_bytes(b""),
     "delete": lambda path, rng: path.unlink(),
-    "append": lambda path, rng: path.write_bytes(path.read_bytes() + rng.randbytes(rng.randint(1, 64))),
+    "append": lambda path, rng: path.write_bytes(
+        path.read_bytes() + rng.randbytes(rng.randint(1, 64))
+    ),
     "a folder instead": _folder,
     "unreadable": lambda path, rng: path.chmod(0),
     "rename": lambda path, rng: path.rename(path.with_name(path.name + ".old")),
@@ -73,7 +76,9 @@ _REPEATED = ("truncate", "flip a bit", "zero a block")
 
 
 def _files(run: Path) -> dict[str, Path]:
-    """Every kind of file in a run folder; arrays' files are counted, since their names differ from run to run."""
+    """Every kind of file in a run folder; arrays' files are counted, since their names differ from
+    run to run.
+    """
     best, last = sorted(run.glob("checkpoints/[0-9]*"))
     found = {name: run / name for name in ("config.json", "metrics.jsonl", "curve.png")}
     found["tensorboard"] = next((run / "tensorboard").iterdir())
@@ -92,14 +97,43 @@ _LABELS = {
     **{f"best/arrays {i}": 1 for i in range(4)},
 }
 
-# Hand-made edits of config.json: what is set, "config.x" for the field x of the config; ... removes it.
+# Hand-made edits of config.json: what is set, "config.x" for the field x of the config; ... removes
+# it.
 _EDITS = [
-    *[{key: ...} for key in ("algorithm", "env", "env_options", "seed", "num_seeds", "num_logs", "num_evals")],
-    *[{key: ...} for key in ("eval_episodes", "record", "config", "commands", "versions", "changes", "save_replay")],
+    *[
+        {key: ...}
+        for key in ("algorithm", "env", "env_options", "seed", "num_seeds", "num_logs", "num_evals")
+    ],
+    *[
+        {key: ...}
+        for key in (
+            "eval_episodes",
+            "record",
+            "config",
+            "commands",
+            "versions",
+            "changes",
+            "save_replay",
+        )
+    ],
     *[{f"config.{key}": ...} for key in ("gamma", "hidden_sizes", "total_steps", "normalize_obs")],
     *[{"seed": x} for x in (1, "zero", None, 1.5, -1, 2**32, [0], True)],
-    *[{"env": x} for x in ("probe/all", "gymnax/Pendulum-v1", "gymnax/Cart", "", 5, None, "playground/Go1Getup")],
-    *[{"env_options": x} for x in ({"gravity": 1.0}, {"gravity": "down"}, {"max_steps_in_episode": 30}, {"x": 1})],
+    *[
+        {"env": x}
+        for x in (
+            "probe/all",
+            "gymnax/Pendulum-v1",
+            "gymnax/Cart",
+            "",
+            5,
+            None,
+            "playground/Go1Getup",
+        )
+    ],
+    *[
+        {"env_options": x}
+        for x in ({"gravity": 1.0}, {"gravity": "down"}, {"max_steps_in_episode": 30}, {"x": 1})
+    ],
     *[{"env_options": x} for x in ({}, [], None, "gravity")],
     *[{"algorithm": x} for x in ("spo", "sac", "nonsense", None, 3)],
     *[{"num_seeds": x} for x in (2, 0, "many", None, 1e9)],
@@ -114,7 +148,11 @@ _EDITS = [
     *[{"config.hidden_sizes": x} for x in ([16], 8, [], ["a"], [0], [8.5], None)],
     *[{"config.num_envs": x} for x in (8, 0, 1e30, "4")],
     *[{"config.total_steps": x} for x in (1, 800, "inf", None)],
-    *[{"config.normalize_obs": False}, {"config.activation": "relu"}, {"config.activation": "gelu"}],
+    *[
+        {"config.normalize_obs": False},
+        {"config.activation": "relu"},
+        {"config.activation": "gelu"},
+    ],
 ]
 
 
@@ -123,7 +161,11 @@ def _edited(changes: dict) -> Damage:
         del rng
         description = json.loads((run / "config.json").read_text())
         for name, value in changes.items():
-            place, key = (description["config"], name[7:]) if name.startswith("config.") else (description, name)
+            place, key = (
+                (description["config"], name[7:])
+                if name.startswith("config.")
+                else (description, name)
+            )
             if value is ...:
                 del place[key]
             else:
@@ -219,9 +261,12 @@ _FOLDERS: dict[str, Damage] = {
     "checkpoints is a file": lambda run, rng: _replace(run / "checkpoints"),
     "the last checkpoint is a file": lambda run, rng: _replace(_saves(run)[1]),
     "the last checkpoint is a dangling link": lambda run, rng: _link(_saves(run)[1]),
-    "the last checkpoint renamed .old": lambda run, rng: _saves(run)[1].rename(run / "checkpoints" / "9.old"),
-    "the last checkpoint renamed 999999999": lambda run, rng: _saves(run)[1].rename(run / "checkpoints/999999999"),
-    "the last checkpoint renamed 1000000000": lambda run, rng: _saves(run)[1].rename(run / "checkpoints/1000000000"),
+    "the last checkpoint renamed .old": lambda run,
+        rng: _saves(run)[1].rename(run / "checkpoints" / "9.old"),
+    "the last checkpoint renamed 999999999": lambda run,
+        rng: _saves(run)[1].rename(run / "checkpoints/999999999"),
+    "the last checkpoint renamed 1000000000": lambda run,
+        rng: _saves(run)[1].rename(run / "checkpoints/1000000000"),
     "the last checkpoint copied to 999999999": lambda run, rng: shutil.copytree(
         _saves(run)[1], run / "checkpoints/999999999"
     ),
@@ -247,11 +292,13 @@ _FOLDERS: dict[str, Damage] = {
     "no metadata": _forged(lambda body: body.pop("metadata")),
     "no files": _forged(lambda body: body.pop("files")),
     "an iteration in words": _forged(lambda body: body["metadata"].update(iteration="ten")),
-    "a path out of the folder": _forged(lambda body: body["files"].update({"../../config.json": "0"})),
+    "a path out of the folder": _forged(lambda body: body["files"].update(
+        {"../../config.json": "0"})),
     **{f"manifest {x[:9]}": lambda run, rng, x=x: (_saves(run)[1] / "manifest.json").write_text(x)
        for x in ("null", "[]", "{}", "5", "[" * 100_000)},
     **{f"config {x[:9]!r}": _written("config.json", x)
-       for x in ("null", "[]", "{}", "5", '"text"', "[" * 100_000, "9" * 5000, "\ufeff{}", b"\xff\xfe\x00")},
+       for x in ("null", "[]", "{}", "5", '"text"', "[" * 100_000, "9" * 5000, "\ufeff{}",
+           b"\xff\xfe\x00")},
     "log: null": _lines(lambda lines: ["null", *lines]),
     "log: no step": _lines(lambda lines: ["{}", *lines]),
     "log: a step in words": _lines(lambda lines: ['{"step": "ten"}', *lines]),
@@ -279,20 +326,28 @@ def damage(work: Path) -> Iterator[Trial]:
         for kind in KINDS:
             for number in range(repeats if kind in _REPEATED else 1):
                 name = f"{label}: {kind}" + (f" {number}" if number else "")
-                # Without the rights of the superuser, whom nothing is unreadable to; a sample as true command lines.
+                # Without the rights of the superuser, whom nothing is unreadable to; a sample as
+                # true command lines.
                 options = {
                     "nobody": kind == "unreadable",
                     "true": label == "last/manifest.json" and not number and kind != "unreadable",
                 }
-                yield Trial(name, functools.partial(_damaged, of_file(label, kind), runs, **options))
+                yield Trial(
+                    name, functools.partial(_damaged, of_file(label, kind), runs, **options)
+                )
     for changes in _EDITS:
-        shown = ", ".join(f"{k} removed" if v is ... else f"{k}={json.dumps(v)}" for k, v in changes.items())
+        shown = ", ".join(
+            f"{k} removed" if v is ... else f"{k}={json.dumps(v)}" for k, v in changes.items()
+        )
         yield Trial(f"config.json: {shown}", functools.partial(_damaged, _edited(changes), runs))
     for name, change in _FOLDERS.items():
         options = {"mine": _MINE.get(name), "nobody": "read-only" in name or "no right" in name}
         yield Trial(f"by hand: {name}", functools.partial(_damaged, change, runs, **options))
     for name, way in _WAYS.items():
-        yield Trial(f"by another way: {name}", functools.partial(_damaged, lambda run, rng: None, runs, way=way))
+        yield Trial(
+            f"by another way: {name}",
+            functools.partial(_damaged, lambda run, rng: None, runs, way=way),
+        )
     yield Trial("the State of another seed", functools.partial(_foreign, runs))
     yield Trial("a second process", functools.partial(_second, runs))
 
@@ -308,19 +363,34 @@ _WAYS: dict[str, Callable[[Path], tuple[Path, str]]] = {
     "a link": lambda folder: ((folder / "link").symlink_to("runs/x"), (folder, "link"))[1],
     "a linked parent": lambda folder: ((folder / "link").symlink_to("runs"), (folder, "link/x"))[1],
     "dots": lambda folder: (folder, "runs/../runs/./x"),
-    "spaces": lambda folder: ((folder / "runs/x").rename(folder / "runs/a b"), (folder, "runs/a b"))[1],
-    "letters": lambda folder: ((folder / "runs/x").rename(folder / "runs/λ🤖"), (folder, "runs/λ🤖"))[1],
-    "a bracket": lambda folder: ((folder / "runs/x").rename(folder / "runs/[0-9]*"), (folder, "runs/[0-9]*"))[1],
+    "spaces": lambda folder: (
+        (folder / "runs/x").rename(folder / "runs/a b"),
+        (folder, "runs/a b"),
+    )[1],
+    "letters": lambda folder: (
+        (folder / "runs/x").rename(folder / "runs/λ🤖"),
+        (folder, "runs/λ🤖"),
+    )[1],
+    "a bracket": lambda folder: (
+        (folder / "runs/x").rename(folder / "runs/[0-9]*"),
+        (folder, "runs/[0-9]*"),
+    )[1],
 }
 
 
 def _tree(run: Path) -> dict[str, bytes]:
     """What is in a folder, without names that begin with a dot."""
-    files = [path for path in run.rglob("*") if not any(p.startswith(".") for p in path.relative_to(run).parts)]
+    files = [
+        path
+        for path in run.rglob("*")
+        if not any(p.startswith(".") for p in path.relative_to(run).parts)
+    ]
     return {str(p.relative_to(run)): p.read_bytes() if p.is_file() else b"folder" for p in files}
 
 
-def _damaged(change, runs, folder: Path, seed: int, *, nobody=False, true=False, mine=None, way=None) -> Finding:
+def _damaged(
+    change, runs, folder: Path, seed: int, *, nobody=False, true=False, mine=None, way=None
+) -> Finding:
     base, reference = runs()
     run = copied(base, folder / "runs" / "x")
     change(run, random.Random(seed))
@@ -340,7 +410,9 @@ def _damaged(change, runs, folder: Path, seed: int, *, nobody=False, true=False,
     if finding.outcome == "survived":
         if found := differences(run, reference):
             return Finding("else", f"went on to another State: {'; '.join(found)}", 0)
-        return finding._replace(more={"log": "; ".join(log_differences(run, reference)) or "complete"})
+        return finding._replace(
+            more={"log": "; ".join(log_differences(run, reference)) or "complete"}
+        )
     if finding.outcome == "refused" and ended.code != 4 and _tree(run) != before:
         after = _tree(run)
         names = [n for n in sorted(before.keys() | after.keys()) if before.get(n) != after.get(n)]
@@ -372,7 +444,9 @@ def _second(runs, folder: Path, seed: int) -> Finding:
     base, reference = runs()
     run = copied(base, folder / "runs" / "x")
     total = json.loads((base / "config.json").read_text())["config"]["total_steps"]
-    first = start([SCRIPTS / "ppo.py", "--resume=runs/x", f"--total_steps={10_000 * total}"], folder)
+    first = start(
+        [SCRIPTS / "ppo.py", "--resume=runs/x", f"--total_steps={10_000 * total}"], folder
+    )
     names = {path.name for path in run.glob("checkpoints/[0-9]*")}
     end = time.time() + 60
     while time.time() < end and first.poll() is None and len(names) < 4:
@@ -387,4 +461,8 @@ def _second(runs, folder: Path, seed: int) -> Finding:
     del reference
     if finding.outcome == "survived":
         return Finding("else", "two processes ran in one folder", 0)
-    return finding if alive and first.returncode == 143 else Finding("else", "the first process died", first.returncode)
+    return (
+        finding
+        if alive and first.returncode == 143
+        else Finding("else", "the first process died", first.returncode)
+    )

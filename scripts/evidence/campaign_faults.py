@@ -1,17 +1,24 @@
-"""Tries what breaks in a user's hands: `python scripts/evidence/campaign_faults.py` fills results/faults.jsonl.
+"""Tries what breaks in a user's hands: `python scripts/evidence/campaign_faults.py` fills
+results/faults.jsonl.
 
 The parts, each of which is a list of trials:
 
-* kills: runs of PPO, SAC and StaQ that are killed at random moments and resumed; State and log must be complete.
-* damage: every kind of file in a run folder, damaged, and then resumed: the same State, or a sentence.
-* disk: full disks and files that may not grow; training goes on, or ends in a sentence, and can be resumed.
-* numbers: NaN, infinities and 1e20 in rewards and observations, of every algorithm; named, and kept out.
-* hostile: values that no flag, field, environment or network should have; refused in a sentence, or they work.
+* kills: runs of PPO, SAC and StaQ that are killed at random moments and resumed; State and log must
+  be complete.
+* damage: every kind of file in a run folder, damaged, and then resumed: the same State, or a
+  sentence.
+* disk: full disks and files that may not grow; training goes on, or ends in a sentence, and can be
+  resumed.
+* numbers: NaN, infinities and 1e20 in rewards and observations, of every algorithm; named, and kept
+  out.
+* hostile: values that no flag, field, environment or network should have; refused in a sentence, or
+  they work.
 
-Keys of a line: part, trial, seed, outcome ("survived", "refused" in a sentence with the right exit code, or "else"),
-code (the exit code), sentence (what was said, or what is wrong), seconds, and what the part adds. The first line has
-the versions, the device and the command. Trials that have a line are not run again; --again repeats those that were
-"else". The table at the end counts, and names all that is neither. Linux; a superuser tries full disks, too.
+Keys of a line: part, trial, seed, outcome ("survived", "refused" in a sentence with the right exit
+code, or "else"), code (the exit code), sentence (what was said, or what is wrong), seconds, and
+what the part adds. The first line has the versions, the device and the command. Trials that have a
+line are not run again; --again repeats those that were "else". The table at the end counts, and
+names all that is neither. Linux; a superuser tries full disks, too.
 """
 
 import collections
@@ -42,9 +49,14 @@ PARTS = {
 
 
 def table(lines: list[dict]) -> str:
-    """The counts of each part as Markdown, and below it every trial that was neither survived nor refused."""
+    """The counts of each part as Markdown, and below it every trial that was neither survived nor
+    refused.
+    """
     counts = collections.Counter((line["part"], line["outcome"]) for line in lines)
-    text = ["| part | trials | survived | refused in a sentence | anything else |", "|---|---|---|---|---|"]
+    text = [
+        "| part | trials | survived | refused in a sentence | anything else |",
+        "|---|---|---|---|---|",
+    ]
     for part in PARTS:
         numbers = [counts[part, outcome] for outcome in ("survived", "refused", "else")]
         if sum(numbers):
@@ -53,7 +65,9 @@ def table(lines: list[dict]) -> str:
             text.append(f"| {shown} | {sum(numbers)} | " + " | ".join(map(str, numbers)) + " |")
     for line in lines:
         if line["outcome"] == "else":
-            text.append(f"* {line['part']}, {line['trial']} (exit {line['code']}): {line['sentence']}")
+            text.append(
+                f"* {line['part']}, {line['trial']} (exit {line['code']}): {line['sentence']}"
+            )
     return "\n".join(text)
 
 
@@ -63,8 +77,14 @@ def _read(path: Path) -> list[dict]:
 
 def _header(work: Path) -> dict:
     """Versions and device, found out in a fork: this process is to start no backend."""
-    versions = json.loads(forked(lambda: print(json.dumps(runner.versions())), work, seconds=60).out)
-    return {"what": "the fault campaign", "command": "python scripts/evidence/campaign_faults.py", "versions": versions}
+    versions = json.loads(
+        forked(lambda: print(json.dumps(runner.versions())), work, seconds=60).out
+    )
+    return {
+        "what": "the fault campaign",
+        "command": "python scripts/evidence/campaign_faults.py",
+        "versions": versions,
+    }
 
 
 def _matching(names: list[str], trial: str) -> bool:
@@ -116,12 +136,17 @@ def main() -> None:
                 line = {"part": part, "trial": trial.name, "seed": seed, "outcome": finding.outcome}
                 line |= {"code": finding.code, "sentence": sentence}
                 add(line | {"seconds": round(time.perf_counter() - start, 1)} | finding.more)
-                print(f"{part}, {trial.name}: {finding.outcome} ({finding.code}) {sentence}", flush=True)
+                print(
+                    f"{part}, {trial.name}: {finding.outcome} ({finding.code}) {sentence}",
+                    flush=True,
+                )
     print(table([line for line in lines if "part" in line]))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("out", str(SCRIPTS.parent / "results" / "faults.jsonl"), "The file of results.")
+    flags.DEFINE_string(
+        "out", str(SCRIPTS.parent / "results" / "faults.jsonl"), "The file of results."
+    )
     flags.DEFINE_multi_enum("parts", list(PARTS), list(PARTS), "Which parts; may be repeated.")
     flags.DEFINE_list("only", [], "Trials whose name contains one of these.")
     flags.DEFINE_integer("limit", None, "At most so many trials of a part.", lower_bound=1)

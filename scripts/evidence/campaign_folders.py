@@ -29,7 +29,8 @@ from campaign_trial import (
 
 _ENV = ["--env=probe/all", "--eval_episodes=32", "--norecord"]
 _OFF_POLICY = ["--num_envs=4", "--batch_size=8", "--buffer_size=512", "--learning_starts=64"]
-# Programs of a few seconds, with learning rates with which the best evaluation is not always the last.
+# Programs of a few seconds, with learning rates with which the best evaluation is not always the
+# last.
 _FLAGS = {
     "ppo": [
         "--num_envs=4",
@@ -46,16 +47,31 @@ _FLAGS = {
         "--normalize_obs",
         "--learning_rate=0.1",
     ],
-    "staq": [*_OFF_POLICY, "--num_steps=8", "--memory=3", "--hidden_sizes=8", "--learning_rate=0.3", "--kl_weight=1"],
+    "staq": [
+        *_OFF_POLICY,
+        "--num_steps=8",
+        "--memory=3",
+        "--hidden_sizes=8",
+        "--learning_rate=0.3",
+        "--kl_weight=1",
+    ],
 }
-_STEPS = {"ppo": (0, 32), "sac": (64, 4), "staq": (64, 32)}  # before the first iteration, and of each
+_STEPS = {
+    "ppo": (0, 32),
+    "sac": (64, 4),
+    "staq": (64, 32),
+}  # before the first iteration, and of each
 _KILLS = 5
 
 
 def program(name: str, seed: int, iterations: int) -> list[str]:
     """The flags of a tiny run that logs, evaluates and saves at every iteration."""
     first, each = _STEPS[name]
-    often = [f"--num_logs={iterations}", f"--num_evals={iterations}", f"--total_steps={first + each * iterations}"]
+    often = [
+        f"--num_logs={iterations}",
+        f"--num_evals={iterations}",
+        f"--total_steps={first + each * iterations}",
+    ]
     return [*_ENV, *_FLAGS[name], *often, f"--seed={seed}"]
 
 
@@ -63,15 +79,20 @@ def _checked(folder: Path, iterations: int) -> Path:
     """The folder of a finished run, if it is complete."""
     saved = max(int(path.name) for path in folder.glob("checkpoints/[0-9]*"))
     if saved != iterations or len(rows(folder)) != iterations:
-        raise RuntimeError(f"a run that nobody stopped has {len(rows(folder))} rows, and saved iteration {saved}")
+        raise RuntimeError(
+            f"a run that nobody stopped has {len(rows(folder))} rows, and saved iteration {saved}"
+        )
     return folder
 
 
-# Kills ---------------------------------------------------------------------------------------------------------------
+# Kills
+# ------------------------------------------------------------------------------------------------
 
 
 def kills(work: Path) -> Iterator[Trial]:
-    """Runs in a relative folder that are killed at random moments, resumed, and killed again, up to five times."""
+    """Runs in a relative folder that are killed at random moments, resumed, and killed again, up to
+    five times.
+    """
 
     @functools.cache
     def reference(name, seed):
@@ -85,7 +106,9 @@ def kills(work: Path) -> Iterator[Trial]:
 
     for number in range(15):
         name = ("ppo", "sac", "staq")[number % 3]
-        yield Trial(f"{name} {number // 3}", functools.partial(_killed, name, number // 3 % 2, reference))
+        yield Trial(
+            f"{name} {number // 3}", functools.partial(_killed, name, number // 3 % 2, reference)
+        )
 
 
 def _killed(name, run_seed, reference, folder: Path, seed: int) -> Finding:
@@ -93,10 +116,16 @@ def _killed(name, run_seed, reference, folder: Path, seed: int) -> Finding:
     rng, moments, restarts = random.Random(seed), [], 0
     while True:
         existing = run_folder(folder)
-        flags = [f"--resume={existing.relative_to(folder)}"] if existing else program(name, run_seed, 40)
+        flags = (
+            [f"--resume={existing.relative_to(folder)}"]
+            if existing
+            else program(name, run_seed, 40)
+        )
         with (folder / "err").open("w") as err:
             began = time.time()
-            process = start([SCRIPTS / f"{name}.py", *flags], folder, stdout=subprocess.DEVNULL, stderr=err)
+            process = start(
+                [SCRIPTS / f"{name}.py", *flags], folder, stdout=subprocess.DEVNULL, stderr=err
+            )
             try:
                 if len(moments) < _KILLS:
                     _wait(process, folder, seconds, rng)
@@ -117,9 +146,14 @@ def _killed(name, run_seed, reference, folder: Path, seed: int) -> Finding:
         if process.returncode == 0:
             break
         nothing = existing and not list(existing.glob("checkpoints/[0-9]*"))
-        if not (nothing and process.returncode in (1, 2) and "Traceback" not in said) or restarts > 5:
+        if (
+            not (nothing and process.returncode in (1, 2) and "Traceback" not in said)
+            or restarts > 5
+        ):
             said = said.strip().splitlines()[-1:] or [""]
-            return Finding("else", f"the resume failed: {said[0]}", process.returncode, {"kills": moments})
+            return Finding(
+                "else", f"the resume failed: {said[0]}", process.returncode, {"kills": moments}
+            )
         restarts += 1  # killed before there was a checkpoint: the user is told so, and starts anew
         shutil.rmtree(existing)
     found = differences(run_folder(folder), whole) + log_differences(run_folder(folder), whole)
@@ -153,12 +187,22 @@ def _lost(folder: Path | None) -> str:
     """Whether a kill costs more than the last iteration: each has a row and a checkpoint."""
     log = folder and folder / "metrics.jsonl"
     logged = len(log.read_text().splitlines()) if log and log.exists() else 0
-    saved = max((int(path.name) for path in folder.glob("checkpoints/[0-9]*")), default=0) if folder else 0
-    return f"{logged} iterations are logged, and the last checkpoint is of {saved}" if saved < logged - 1 else ""
+    saved = (
+        max((int(path.name) for path in folder.glob("checkpoints/[0-9]*")), default=0)
+        if folder
+        else 0
+    )
+    return (
+        f"{logged} iterations are logged, and the last checkpoint is of {saved}"
+        if saved < logged - 1
+        else ""
+    )
 
 
 def _leftovers(folder: Path, reference: Path) -> list[str]:
-    """Names in a run folder or among its checkpoints that the reference has not, or the other way round."""
+    """Names in a run folder or among its checkpoints that the reference has not, or the other way
+    round.
+    """
 
     def names(run):
         return {path.name for path in [*run.iterdir(), *(run / "checkpoints").iterdir()]}
@@ -171,7 +215,8 @@ def _leftovers(folder: Path, reference: Path) -> list[str]:
     return found
 
 
-# Disks ---------------------------------------------------------------------------------------------------------------
+# Disks
+# ------------------------------------------------------------------------------------------------
 
 # KiB of free space for everything, and the largest size of a file (`ulimit -f`).
 _FREE = (0, 16, 64, 128, 160, 192, 256, 288, 320, 512)
@@ -202,7 +247,9 @@ def _no_large_file(kib, reference, folder: Path, seed: int) -> Finding:
     whole = reference()
 
     def run():
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)  # or it would be damaged
+        jax.config.update(
+            "jax_persistent_cache_min_compile_time_secs", 1e9
+        )  # or it would be damaged
         resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * kib, 1024 * kib))
         run_of("ppo", program("ppo", 0, 20))()
 
@@ -216,11 +263,14 @@ def _little_room(kib, reference, folder: Path, seed: int) -> Finding:
     disk.mkdir()
 
     def mount(options):
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], check=True, capture_output=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], check=True, capture_output=True
+        )
 
     mount("size=16m,mode=777")
     try:
-        # The page cache's own rounding aside, so much is left; a folder on a tmpfs takes none of it.
+        # The page cache's own rounding aside, so much is left; a folder on a tmpfs takes none of
+        # it.
         room = 1024 * kib + 4096
         with (disk / "ballast").open("wb") as file:
             file.write(bytes(16 * 2**20 - room))
@@ -229,8 +279,12 @@ def _little_room(kib, reference, folder: Path, seed: int) -> Finding:
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def _filled(folder: Path, whole: Path, run: Callable[[], None], make_room: Callable[[], None]) -> Finding:
-    """A run on a full disk, then a resume on one with room; or a new run where nothing had been saved."""
+def _filled(
+    folder: Path, whole: Path, run: Callable[[], None], make_room: Callable[[], None]
+) -> Finding:
+    """A run on a full disk, then a resume on one with room; or a new run where nothing had been
+    saved.
+    """
     first = forked(run, folder, seconds=90)
     before = run_folder(folder)
     saved = bool(before) and bool(list(before.glob("checkpoints/[0-9]*")))
@@ -242,10 +296,19 @@ def _filled(folder: Path, whole: Path, run: Callable[[], None], make_room: Calla
         flags = [f"--resume=runs/{before.name}"] if saved else program("ppo", 0, 20)
         again = judge(forked(run_of("ppo", flags), folder, seconds=90))
         if again.outcome != "survived":
-            return Finding("else", f"with room again: {again.sentence}", again.code, {"first": finding.sentence})
+            return Finding(
+                "else",
+                f"with room again: {again.sentence}",
+                again.code,
+                {"first": finding.sentence},
+            )
     found = differences(run_folder(folder), whole)
     missing = log_differences(run_folder(folder), whole)
-    if finding.outcome == "survived" and missing and "cannot be written" not in first.out + first.err:
+    if (
+        finding.outcome == "survived"
+        and missing
+        and "cannot be written" not in first.out + first.err
+    ):
         found += [f"{missing[0]}, and nobody was told"]
     more = {"saved_before": saved, "log": "; ".join(missing) or "complete"}
     return Finding("else", "; ".join(found), 0, more) if found else finding._replace(more=more)
@@ -263,13 +326,20 @@ def _can_mount(work: Path) -> bool:
 
 
 def unfinished(work: Path) -> tuple[Path, Path]:
-    """A run of PPO that was stopped when its last checkpoint was not its best, and a copy resumed to the end."""
+    """A run of PPO that was stopped when its last checkpoint was not its best, and a copy resumed
+    to the end.
+    """
     for seed in range(20):
         folder = work / f"unfinished-{seed}"
         folder.mkdir()
         # As absolute paths: what relative ones do is seen elsewhere.
         flags = [*program("ppo", seed, 12), f"--out={folder / 'runs'}"]
-        process = start([SCRIPTS / "ppo.py", *flags], folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = start(
+            [SCRIPTS / "ppo.py", *flags],
+            folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         while process.poll() is None and len(_saved(folder)) < 2:
             time.sleep(0.01)
         process.terminate()

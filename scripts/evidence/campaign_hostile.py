@@ -1,4 +1,5 @@
-"""What the part `hostile` of the fault campaign tries, as data: command lines, and environments of one's own.
+"""What the part `hostile` of the fault campaign tries, as data: command lines, and environments of
+one's own.
 
 Each says whether it may legitimately work; what may not must be refused in a sentence.
 """
@@ -268,9 +269,12 @@ minimal_td3.py --batch_size=two
 """
 
 COMMANDS = [
-    (line.startswith("~"), *line.removeprefix("~").partition(" ")[::2]) for line in _COMMANDS.strip().splitlines()
+    (line.startswith("~"), *line.removeprefix("~").partition(" ")[::2])
+    for line in _COMMANDS.strip().splitlines()
 ]
-SCRIPT_LINES = [(line.startswith("~"), line.removeprefix("~")) for line in _SCRIPT_LINES.strip().splitlines()]
+SCRIPT_LINES = [
+    (line.startswith("~"), line.removeprefix("~")) for line in _SCRIPT_LINES.strip().splitlines()
+]
 
 
 class Own:
@@ -285,8 +289,14 @@ class Own:
         if when in self._wrong:
             return self._wrong[when]()
         space = self.observation_space
-        zeros = {name: jnp.zeros(box.shape, box.dtype) for name, box in space.items()} if isinstance(space, dict) else 0
-        return zeros or jnp.zeros(getattr(space, "shape", (3,)), getattr(space, "dtype", jnp.float32))
+        zeros = (
+            {name: jnp.zeros(box.shape, box.dtype) for name, box in space.items()}
+            if isinstance(space, dict)
+            else 0
+        )
+        return zeros or jnp.zeros(
+            getattr(space, "shape", (3,)), getattr(space, "dtype", jnp.float32)
+        )
 
     def reset(self, key):
         del key
@@ -294,10 +304,19 @@ class Own:
 
     def step(self, key, state, action):
         del key, action
-        flag = {name: self._wrong.get(name, lambda: jnp.bool_(False))() for name in ("terminated", "truncated")}
-        flag["truncated"] = flag["truncated"] | (state >= 8) if "truncated" not in self._wrong else flag["truncated"]
+        flag = {
+            name: self._wrong.get(name, lambda: jnp.bool_(False))()
+            for name in ("terminated", "truncated")
+        }
+        flag["truncated"] = (
+            flag["truncated"] | (state >= 8)
+            if "truncated" not in self._wrong
+            else flag["truncated"]
+        )
         reward = self._wrong.get("reward", lambda: jnp.float32(1))()
-        return self._wrong.get("next", lambda s: s + 1)(state), envs.Step(self._obs("obs"), reward, info={}, **flag)
+        return self._wrong.get("next", lambda s: s + 1)(state), envs.Step(
+            self._obs("obs"), reward, info={}, **flag
+        )
 
 
 def _pictures(*shape: int) -> Callable[[], Own]:
@@ -357,12 +376,27 @@ ENVIRONMENTS: dict[str, tuple[bool, Callable[[], Any]]] = {
     "terminated of shape (1,)": (False, _own(terminated=lambda: jnp.zeros(1, bool))),
     "no terminated": (False, _own(terminated=lambda: None)),
     "a longer observation in step": (False, _own(obs=lambda: jnp.zeros(4))),
-    "a longer observation in both": (False, _own(obs=lambda: jnp.zeros(4), first=lambda: jnp.zeros(4))),
-    "an observation with one axis more": (False, _own(obs=lambda: jnp.zeros((1, 3)), first=lambda: jnp.zeros((1, 3)))),
-    "an integer observation": (False, _own(obs=lambda: jnp.zeros(3, int), first=lambda: jnp.zeros(3, int))),
+    "a longer observation in both": (
+        False,
+        _own(obs=lambda: jnp.zeros(4), first=lambda: jnp.zeros(4)),
+    ),
+    "an observation with one axis more": (
+        False,
+        _own(obs=lambda: jnp.zeros((1, 3)), first=lambda: jnp.zeros((1, 3))),
+    ),
+    "an integer observation": (
+        False,
+        _own(obs=lambda: jnp.zeros(3, int), first=lambda: jnp.zeros(3, int)),
+    ),
     "an integer observation in step": (False, _own(obs=lambda: jnp.zeros(3, int))),
-    "a tuple of observations": (False, _own(obs=lambda: (jnp.zeros(3),) * 2, first=lambda: (jnp.zeros(3),) * 2)),
-    "a dict for a Box": (False, _own(obs=lambda: {"state": jnp.zeros(3)}, first=lambda: {"state": jnp.zeros(3)})),
+    "a tuple of observations": (
+        False,
+        _own(obs=lambda: (jnp.zeros(3),) * 2, first=lambda: (jnp.zeros(3),) * 2),
+    ),
+    "a dict for a Box": (
+        False,
+        _own(obs=lambda: {"state": jnp.zeros(3)}, first=lambda: {"state": jnp.zeros(3)}),
+    ),
     "no observation": (False, _own(obs=lambda: None, first=lambda: None)),
     "a dict space without state": (False, _own(space={"camera": box(3)})),
     "a dict space with a third entry": (False, _own(space={"state": box(3), "mask": box(2)})),

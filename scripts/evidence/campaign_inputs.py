@@ -1,4 +1,6 @@
-"""The parts of the fault campaign about what goes in: numbers that are not finite, and values that make no sense."""
+"""The parts of the fault campaign about what goes in: numbers that are not finite, and values that
+make no sense.
+"""
 
 import contextlib
 import functools
@@ -46,19 +48,24 @@ _OFF_POLICY = (
 TINY = {
     **dict.fromkeys(("ppo", "spo", "mdpo"), _ON_POLICY),
     **dict.fromkeys(("td3", "fast_td3", "sac", "fast_sac", "mdpo_off_policy"), _OFF_POLICY),
-    "staq": "--num_envs=4 --num_steps=8 --batch_size=8 --buffer_size=512 --learning_starts=64 --memory=3 "
-    "--hidden_sizes=8 --total_steps=320",
+    "staq": (
+        "--num_envs=4 --num_steps=8 --batch_size=8 --buffer_size=512 --learning_starts=64"
+        " --memory=3 --hidden_sizes=8 --total_steps=320"
+    ),
 }
 TINY["mdpo"] += " --policy_steps=2"
 
-# Numbers -------------------------------------------------------------------------------------------------------------
+# Numbers
+# ------------------------------------------------------------------------------------------------
 
 _VALUES = (float("nan"), float("inf"), float("-inf"), 1e20)  # of the four copies
 
 
 @custom_vmap
 def _chosen(mark):
-    """Which copy has the largest mark of all, and which one this is; none in evaluation, which has more of them."""
+    """Which copy has the largest mark of all, and which one this is; none in evaluation, which has
+    more of them.
+    """
     return jnp.zeros_like(mark, bool), jnp.zeros_like(mark, jnp.int32)
 
 
@@ -74,7 +81,9 @@ def _value(copy):
 
 
 class Plan(NamedTuple):
-    """The state of `Injected`: steps in this episode; whether it goes bad, at which step, in what; which copy it is."""
+    """The state of `Injected`: steps in this episode; whether it goes bad, at which step, in what;
+    which copy it is.
+    """
 
     time: jax.Array
     bad: jax.Array
@@ -84,9 +93,11 @@ class Plan(NamedTuple):
 
 
 class Injected:
-    """One of four copies gives one bad number, in a reward or an observation, or (resets=True) after a reset.
+    """One of four copies gives one bad number, in a reward or an observation, or (resets=True)
+    after a reset.
 
-    Which copy and which step is drawn in the reset, so that the programs of all trials are the same.
+    Which copy and which step is drawn in the reset, so that the programs of all trials are the
+    same.
     """
 
     observation_space = envs.Box(-np.inf, np.inf, (2,))
@@ -99,7 +110,9 @@ class Injected:
         keys = jax.random.split(key, 4)
         bad, copy = _chosen(jax.random.uniform(keys[0]))
         step = jax.random.randint(keys[1], (), 0, _ROWS - 8)
-        plan = Plan(jnp.int32(0), bad & (not self._resets), step, jax.random.bernoulli(keys[2]), copy)
+        plan = Plan(
+            jnp.int32(0), bad & (not self._resets), step, jax.random.bernoulli(keys[2]), copy
+        )
         at_once = bad & self._resets & jax.random.bernoulli(keys[3], 0.5)
         return plan, jnp.where(at_once, _value(copy), jnp.zeros(2, jnp.float32))
 
@@ -109,23 +122,35 @@ class Injected:
         reward = jnp.float32(1.0) - jnp.sum(jnp.square(action.astype(jnp.float32)))
         obs = jnp.where(bad & ~plan.in_reward, _value(plan.copy), obs)
         reward = jnp.where(bad & plan.in_reward, _value(plan.copy), reward)
-        return plan._replace(time=time), envs.Step(obs, reward, jnp.bool_(False), time >= self._length, {})
+        return plan._replace(time=time), envs.Step(
+            obs, reward, jnp.bool_(False), time >= self._length, {}
+        )
 
 
 def numbers(work: Path) -> Iterator[Trial]:
-    """NaN, infinities and 1e20 in rewards and observations, at random steps and copies, in all algorithms."""
+    """NaN, infinities and 1e20 in rewards and observations, at random steps and copies, in all
+    algorithms.
+    """
     del work
     for name in TINY:
         for number in range(8):
             resets, normalized = number >= 6, name != "staq" and number % 2 == 0
             shown = ("a reset" if resets else "a step") + (", normalised" if normalized else "")
-            yield Trial(f"{name} {number}: {shown}", functools.partial(_injected, name, resets, normalized))
+            yield Trial(
+                f"{name} {number}: {shown}", functools.partial(_injected, name, resets, normalized)
+            )
 
 
 def _injected(name: str, resets: bool, normalized: bool, folder: Path, seed: int) -> Finding:
     seed %= 1000
     env = Injected(resets, discrete=name == "staq")
-    flags = [*shlex.split(TINY[name]), "--env=campaign/injected", f"--seed={seed}", "--eval_episodes=5", "--norecord"]
+    flags = [
+        *shlex.split(TINY[name]),
+        "--env=campaign/injected",
+        f"--seed={seed}",
+        "--eval_episodes=5",
+        "--norecord",
+    ]
     flags += ["--num_logs=10", "--num_evals=10"] + ["--normalize_obs=true"] * normalized
     flags += ["--normalize_reward"] if normalized and name in ("ppo", "spo", "mdpo") else []
 
@@ -138,13 +163,28 @@ def _injected(name: str, resets: bool, normalized: bool, folder: Path, seed: int
             code = ended.code
         found, state, algorithm = [], *_by_hand(env, run_folder(folder), seed)
         for path in checkpoint.checkpoints(run_folder(folder) / "checkpoints"):
-            found += [f"checkpoint {path.name}: {x}" for x in _not_finite(checkpoint.restore(path, state))]
-        start = jax.jit(algorithm.init)(jax.random.split(jax.random.key(seed), 2)[1])  # as the script's run
+            found += [
+                f"checkpoint {path.name}: {x}" for x in _not_finite(checkpoint.restore(path, state))
+            ]
+        start = jax.jit(algorithm.init)(
+            jax.random.split(jax.random.key(seed), 2)[1]
+        )  # as the script's run
         plan = next(x for x in jax.tree.leaves(start, is_leaf=_is_plan) if _is_plan(x))
-        found += [f"State: {each}" for each in _not_finite(state) if re.search("learner|replay|cache", each)]
+        found += [
+            f"State: {each}"
+            for each in _not_finite(state)
+            if re.search("learner|replay|cache", each)
+        ]
         copy = int(np.argmax(plan.bad))
-        truth = {"copy": copy, "step": int(plan.step[copy]), "in": "reward" if plan.in_reward[copy] else "observation"}
-        truth |= {"rows": getattr(algorithm.config, "rows_per_step", 8), "first": algorithm.initial_steps // _NUM_ENVS}
+        truth = {
+            "copy": copy,
+            "step": int(plan.step[copy]),
+            "in": "reward" if plan.in_reward[copy] else "observation",
+        }
+        truth |= {
+            "rows": getattr(algorithm.config, "rows_per_step", 8),
+            "first": algorithm.initial_steps // _NUM_ENVS,
+        }
         (folder / "found.json").write_text(json.dumps([found, truth]))
         sys.exit(code)
 
@@ -157,11 +197,21 @@ def _injected(name: str, resets: bool, normalized: bool, folder: Path, seed: int
     value = "nan, inf, -inf or 1e20" if resets else str(_VALUES[truth["copy"]])
     finding = finding._replace(more={"value": value, **truth})
     if found:
-        return finding._replace(outcome="else", sentence=f"not finite: {', '.join(found[:4])}; {finding.sentence}")
+        return finding._replace(
+            outcome="else", sentence=f"not finite: {', '.join(found[:4])}; {finding.sentence}"
+        )
     if finding.outcome == "survived":
-        return finding if value == "1e+20" else finding._replace(outcome="else", sentence="was not noticed")
+        return (
+            finding
+            if value == "1e+20"
+            else finding._replace(outcome="else", sentence="was not noticed")
+        )
     wrong = _wrong(finding.sentence, truth, value)
-    return finding._replace(outcome="else", sentence=f"{wrong}: {finding.sentence}") if wrong else finding
+    return (
+        finding._replace(outcome="else", sentence=f"{wrong}: {finding.sentence}")
+        if wrong
+        else finding
+    )
 
 
 def _is_plan(x) -> bool:
@@ -175,7 +225,10 @@ def _by_hand(env, folder, seed):
     def chunk(state, num_iterations):
         return advance(algorithm, state, num_iterations)
 
-    state, count = jax.jit(algorithm.init)(jax.random.key(seed)), algorithm.iterations(algorithm.config.total_steps)
+    state, count = (
+        jax.jit(algorithm.init)(jax.random.key(seed)),
+        algorithm.iterations(algorithm.config.total_steps),
+    )
     return jax.jit(chunk, donate_argnums=0)(state, jnp.int32(count))[0], algorithm
 
 
@@ -208,7 +261,8 @@ def _wrong(sentence: str, truth: dict, value: str) -> str:
     return f"does not say {', '.join(missing)}" if missing else ""
 
 
-# Hostile values ------------------------------------------------------------------------------------------------------
+# Hostile values
+# ------------------------------------------------------------------------------------------------
 
 
 def _limits(may_work: bool) -> dict[str, float]:
@@ -224,7 +278,9 @@ def hostile(work: Path) -> Iterator[Trial]:
         """A run folder of SAC."""
         folder = work / "hostile"
         folder.mkdir()
-        ended = forked(run_of("sac", [*shlex.split(TINY["sac"]), "--env=probe/action"]), folder, seconds=120)
+        ended = forked(
+            run_of("sac", [*shlex.split(TINY["sac"]), "--env=probe/action"]), folder, seconds=120
+        )
         if ended.code != 0:
             raise RuntimeError(f"the run of SAC failed:\n{ended.err}")
         return run_folder(folder)
@@ -237,7 +293,10 @@ def hostile(work: Path) -> Iterator[Trial]:
     for label, (may_work, make) in ENVIRONMENTS.items():
         continuous = not isinstance(getattr(make(), "action_space", None), envs.Discrete)
         for name in ("ppo", "td3" if continuous else "staq"):
-            yield Trial(f"{name}.py, own environment: {label}", functools.partial(_environment, may_work, name, make))
+            yield Trial(
+                f"{name}.py, own environment: {label}",
+                functools.partial(_environment, may_work, name, make),
+            )
     for label, (may_work, call) in CALLS.items():
         yield Trial(f"call: {label}", functools.partial(_call, may_work, call))
 
@@ -253,7 +312,11 @@ def _prepare(folder: Path, other_run) -> None:
 def _flags(may_work, name, given, other_run, folder: Path, seed: int) -> Finding:
     del seed
     _prepare(folder, other_run)
-    here = "" if "--resume" in given else f"{TINY[name]} --env=probe/all --num_logs=2 --num_evals=1 --eval_episodes=2"
+    here = (
+        ""
+        if "--resume" in given
+        else f"{TINY[name]} --env=probe/all --num_logs=2 --num_evals=1 --eval_episodes=2"
+    )
     if name not in ("ppo", "spo", "mdpo", "staq"):
         here += " --env_options=continuous=True" if here else ""
     arguments = [*shlex.split(here), *shlex.split(given)]
@@ -268,7 +331,9 @@ def _script(may_work, given, other_run, folder: Path, seed: int) -> Finding:
     del seed
     _prepare(folder, other_run)
     words = shlex.split(given)
-    environ = dict(word.split("=", 1) for word in itertools.takewhile(lambda word: "=" in word, words))
+    environ = dict(
+        word.split("=", 1) for word in itertools.takewhile(lambda word: "=" in word, words)
+    )
     name, *arguments = words[len(environ) :]
     ended = command([SCRIPTS / name, *arguments], folder, **_limits(may_work), **environ)
     return _judged(ended, may_work, folder)
@@ -279,7 +344,9 @@ def _environment(may_work, name, make, folder: Path, seed: int) -> Finding:
 
     def run():
         envs.register("campaign/own", make)
-        run_of(name, ["--env=campaign/own", *shlex.split(TINY[name]), "--num_logs=2", "--num_evals=1"])()
+        run_of(
+            name, ["--env=campaign/own", *shlex.split(TINY[name]), "--num_logs=2", "--num_evals=1"]
+        )()
 
     return _judged(forked(run, folder, **_limits(may_work)), may_work, folder)
 
@@ -295,9 +362,21 @@ def _judged(ended, may_work, folder: Path) -> Finding:
     if finding.outcome == "survived" and not may_work:
         return finding._replace(outcome="else", sentence=f"was accepted {finding.sentence}".strip())
     if finding.outcome == "refused":
-        left = {path.name for path in folder.iterdir()} - {"file", "empty", "locked", "bad.py", "sac_run"}
+        left = {path.name for path in folder.iterdir()} - {
+            "file",
+            "empty",
+            "locked",
+            "bad.py",
+            "sac_run",
+        }
         with contextlib.suppress(OSError):
-            left |= {f"{name}/{path.name}" for name in ("empty", "locked") for path in (folder / name).iterdir()}
+            left |= {
+                f"{name}/{path.name}"
+                for name in ("empty", "locked")
+                for path in (folder / name).iterdir()
+            }
         if left:
-            return finding._replace(outcome="else", sentence=f"left {sorted(left)} behind: {finding.sentence}")
+            return finding._replace(
+                outcome="else", sentence=f"left {sorted(left)} behind: {finding.sentence}"
+            )
     return finding

@@ -1,7 +1,7 @@
 """One trial of the fault campaign: run something in a process of its own, and judge how it ended.
 
-A trial is run in a fork of this process, which has imported everything and started nothing (no jax backend): it is a
-fresh process but for the imports. `command` is the same for a true command line.
+A trial is run in a fork of this process, which has imported everything and started nothing (no jax
+backend): it is a fresh process but for the imports. `command` is the same for a true command line.
 """
 
 import contextlib
@@ -30,8 +30,8 @@ from onejit.algos.host import checkpoint, cli
 SCRIPTS = Path(__file__).resolve().parents[1]
 PACKAGE = Path(onejit.__file__).resolve().parent
 _NOBODY = 65534
-# What a run imports late; a fork that finds them imported starts in a fraction of the time. (Not gymnax: importing it
-# starts the backend.)
+# What a run imports late; a fork that finds them imported starts in a fraction of the time. (Not
+# gymnax: importing it starts the backend.)
 PRELOADED = ("matplotlib.pyplot", "optax", "orbax.checkpoint", "tensorboardX")
 
 
@@ -39,7 +39,8 @@ class Ended(NamedTuple):
     """How a process ended.
 
     Attributes:
-      code: its exit code; negative if a signal ended it; None if it was stopped, since it took too long or too much.
+      code: its exit code; negative if a signal ended it; None if it was stopped, since it took too
+        long or too much.
       out: its standard output.
       err: its standard error.
       seconds: how long it took.
@@ -82,7 +83,9 @@ def preload() -> None:
         importlib.import_module(name)
 
 
-def forked(function: Callable[[], None], folder: Path, *, seconds: float, mib: int = 6144, nobody=False) -> Ended:
+def forked(
+    function: Callable[[], None], folder: Path, *, seconds: float, mib: int = 6144, nobody=False
+) -> Ended:
     """Calls a function in a fork of this process.
 
     Args:
@@ -98,7 +101,8 @@ def forked(function: Callable[[], None], folder: Path, *, seconds: float, mib: i
         for (_, end), number in zip(pipes, (1, 2), strict=True):
             os.dup2(end, number)
             os.close(end)  # or the reader would wait for the fork of a fork
-        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: PTH123, SIM115 - what they were may be a file
+        # What they were may be a file.
+        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: PTH123, SIM115
         os.chdir(folder)
         if nobody and os.geteuid() == 0:
             os.setgroups([])
@@ -113,16 +117,22 @@ def forked(function: Callable[[], None], folder: Path, *, seconds: float, mib: i
     return _watch(process.pid, lambda: process.exitcode, process.kill, pipes, seconds, mib)
 
 
-def command(arguments: Sequence[Any], folder: Path, *, seconds: float, mib: int = 6144, **environ: str) -> Ended:
+def command(
+    arguments: Sequence[Any], folder: Path, *, seconds: float, mib: int = 6144, **environ: str
+) -> Ended:
     """Runs a Python script as a user does; see `forked`. environ is added to the environment."""
     pipes = [os.pipe(), os.pipe()]
-    process = start(arguments, folder, stdout=pipes[0][1], stderr=pipes[1][1], env={**os.environ, **environ})
+    process = start(
+        arguments, folder, stdout=pipes[0][1], stderr=pipes[1][1], env={**os.environ, **environ}
+    )
     return _watch(process.pid, process.poll, process.kill, pipes, seconds, mib)
 
 
 def start(arguments: Sequence[Any], folder: Path, **options) -> subprocess.Popen:
     """Starts a Python script as a user does."""
-    return subprocess.Popen([sys.executable, *map(str, arguments)], cwd=folder, stdin=subprocess.DEVNULL, **options)
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)], cwd=folder, stdin=subprocess.DEVNULL, **options
+    )
 
 
 def _watch(pid, poll, kill, pipes, seconds, mib) -> Ended:
@@ -162,7 +172,9 @@ def _used(pid: int) -> tuple[float, float]:
         ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     except (OSError, IndexError):
         return 0.0, 0.0
-    return resident * os.sysconf("SC_PAGE_SIZE") / 2**20, sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return resident * os.sysconf("SC_PAGE_SIZE") / 2**20, sum(map(int, ticks)) / os.sysconf(
+        "SC_CLK_TCK"
+    )
 
 
 def judge(ended: Ended, refusals: Sequence[int] = (1, 2)) -> Finding:
@@ -181,18 +193,31 @@ def judge(ended: Ended, refusals: Sequence[int] = (1, 2)) -> Finding:
     # What `envs.check` finds is a list below the sentence; argparse says how it is used above.
     besides = ("- ", "  ", "envs.check(env) tells more", "usage: ")
     if sum(not line.startswith(besides) for line in lines) != 1:
-        return Finding("else", f"{len(lines)} lines and not a sentence: {' | '.join(lines)[:300]}", ended.code)
+        return Finding(
+            "else", f"{len(lines)} lines and not a sentence: {' | '.join(lines)[:300]}", ended.code
+        )
     return Finding("refused", " ".join(lines), ended.code)
 
 
 def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "---", "For simplicity"))]
+    lines = [
+        line
+        for line in text.splitlines()
+        if line.strip() and not line.startswith((" ", "---", "For simplicity"))
+    ]
     return lines[-1] if lines else ""
 
 
 def scrub(text: str, folder: Path) -> str:
     """Takes machine paths, dates, process ids and addresses out of a sentence."""
-    for path in (folder, folder.resolve(), SCRIPTS, SCRIPTS.parent, PACKAGE, Path(sys.executable).parent):
+    for path in (
+        folder,
+        folder.resolve(),
+        SCRIPTS,
+        SCRIPTS.parent,
+        PACKAGE,
+        Path(sys.executable).parent,
+    ):
         text = text.replace(f"{path}/", "").replace(str(path), ".")
     text = re.sub(r"/\S*/(?=[\w.-]+\.py\b|site-packages)|/tmp/\S*/", "", text)
     text = re.sub(r"-\d{8}-\d{6}", "-DATE", text)
@@ -201,8 +226,12 @@ def scrub(text: str, folder: Path) -> str:
 
 def run_of(name: str, arguments: Sequence[str]) -> Callable[[], None]:
     """The script of an algorithm as a function for `forked`."""
-    default_env = "gymnax/CartPole-v1" if name in ("ppo", "spo", "mdpo", "staq") else "gymnax/Pendulum-v1"
-    return lambda: cli.main(getattr(algos, name), [f"{name}.py", *arguments], default_env=default_env)
+    default_env = (
+        "gymnax/CartPole-v1" if name in ("ppo", "spo", "mdpo", "staq") else "gymnax/Pendulum-v1"
+    )
+    return lambda: cli.main(
+        getattr(algos, name), [f"{name}.py", *arguments], default_env=default_env
+    )
 
 
 def run_folder(folder: Path) -> Path | None:
@@ -215,16 +244,22 @@ def algorithm_of(folder: Path, env: Any) -> algos.Algorithm:
     run = json.loads((folder / "config.json").read_text())
     config = {name: tuple(x) if isinstance(x, list) else x for name, x in run["config"].items()}
     module = getattr(algos, run["algorithm"])
-    return module.make(env, module.Config(**{name: float(x) if x == "inf" else x for name, x in config.items()}))
+    return module.make(
+        env, module.Config(**{name: float(x) if x == "inf" else x for name, x in config.items()})
+    )
 
 
 def last_state(folder: Path) -> tuple[dict[str, np.ndarray], int]:
-    """The arrays of a run's last checkpoint by name, as its manifest describes them, and its iteration."""
+    """The arrays of a run's last checkpoint by name, as its manifest describes them, and its
+    iteration.
+    """
     path = checkpoint.checkpoints(folder / "checkpoints")[-1]
     manifest = json.loads((path / "manifest.json").read_text())
     key = jax.eval_shape(lambda: jax.random.key(0)).dtype
     like = {
-        name: jax.ShapeDtypeStruct(leaf["shape"], key if leaf["dtype"].startswith("key") else leaf["dtype"])
+        name: jax.ShapeDtypeStruct(
+            leaf["shape"], key if leaf["dtype"].startswith("key") else leaf["dtype"]
+        )
         for name, leaf in manifest["leaves"].items()
     }
     return named(checkpoint.restore(path, like)), manifest["metadata"]["iteration"]
@@ -236,7 +271,10 @@ def named(tree: Any) -> dict[str, np.ndarray]:
     def raw(x):
         return jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
-    return {jax.tree_util.keystr(path): np.asarray(raw(x)) for path, x in jax.tree.leaves_with_path(tree)}
+    return {
+        jax.tree_util.keystr(path): np.asarray(raw(x))
+        for path, x in jax.tree.leaves_with_path(tree)
+    }
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -247,7 +285,9 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def differences(folder: Path, reference: Path) -> list[str]:
-    """How a run's last State differs from another's; none if they are the same bit for bit. Runs in a fork."""
+    """How a run's last State differs from another's; none if they are the same bit for bit. Runs in
+    a fork.
+    """
 
     def compare():
         found = []
@@ -255,11 +295,17 @@ def differences(folder: Path, reference: Path) -> list[str]:
         if mine.keys() != theirs.keys():
             found.append("the States have other arrays")
         else:
-            same = {name for name, x in mine.items() if (x.dtype, x.shape) == (theirs[name].dtype, theirs[name].shape)}
+            same = {
+                name
+                for name, x in mine.items()
+                if (x.dtype, x.shape) == (theirs[name].dtype, theirs[name].shape)
+            }
             same = {name for name in same if mine[name].tobytes() == theirs[name].tobytes()}
             found += [f"{name} differs" for name in sorted(mine.keys() - same)][:3]
         if iteration != wanted:
-            found.append(f"the last checkpoint is of iteration {iteration}, the other run's of {wanted}")
+            found.append(
+                f"the last checkpoint is of iteration {iteration}, the other run's of {wanted}"
+            )
         print(json.dumps(found))
 
     ended = forked(compare, folder, seconds=120)
@@ -282,7 +328,9 @@ def log_differences(folder: Path, reference: Path) -> list[str]:
 
 
 def api(function: Callable[[], Any]) -> Callable[[], None]:
-    """A call of the library as a function for `forked`: what this package raises on purpose is exit code 2."""
+    """A call of the library as a function for `forked`: what this package raises on purpose is exit
+    code 2.
+    """
 
     def call():
         try:

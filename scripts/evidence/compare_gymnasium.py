@@ -1,9 +1,10 @@
 """Compares the tasks of `mjx/` with Gymnasium's own, step by step, and their beginnings.
 
-`python scripts/evidence/compare_gymnasium.py` plays each task in Gymnasium with random actions, and repeats every step
-from the same state with MJX, in float32 and in float64. It writes results/gymnasium/TASK.json: the largest difference
-of observations, rewards and states over all steps, and the flags that differ. What exists is not run again. With
---impl=warp, which has single precision only and no contact forces, to results/gymnasium/warp/TASK.json.
+`python scripts/evidence/compare_gymnasium.py` plays each task in Gymnasium with random actions, and
+repeats every step from the same state with MJX, in float32 and in float64. It writes
+results/gymnasium/TASK.json: the largest difference of observations, rewards and states over all
+steps, and the flags that differ. What exists is not run again. With --impl=warp, which has single
+precision only and no contact forces, to results/gymnasium/warp/TASK.json.
 """
 
 import functools
@@ -54,20 +55,30 @@ def play(name: str, env: Any, num_steps: int, seed: int) -> tuple[Transition, fl
     data, elapsed, seconds, steps = reference.unwrapped.data, 0, 0.0, []
     for _ in range(num_steps):
         action = reference.action_space.sample()
-        before = [*map(np.array, (data.qpos, data.qvel, data.qacc_warmstart)), elapsed, env.remember(data), action]
+        before = [
+            *map(np.array, (data.qpos, data.qvel, data.qacc_warmstart)),
+            elapsed,
+            env.remember(data),
+            action,
+        ]
         start = time.perf_counter()
         obs, reward, terminated, truncated, _ = reference.step(action)
         seconds += time.perf_counter() - start
-        steps.append((*before, data.qpos.copy(), data.qvel.copy(), obs, reward, terminated, truncated))
+        steps.append(
+            (*before, data.qpos.copy(), data.qvel.copy(), obs, reward, terminated, truncated)
+        )
         elapsed += 1
         if terminated or truncated:
             reference.reset()
             elapsed = 0
-    return Transition(*(jax.tree.map(lambda *x: np.stack(x), *column) for column in zip(*steps, strict=True))), seconds
+    return Transition(
+        *(jax.tree.map(lambda *x: np.stack(x), *column) for column in zip(*steps, strict=True))
+    ), seconds
 
 
 def differences(env: Any, steps: Transition, batch_size: int) -> dict[str, Any]:
-    """How far one step of ours is from one step of theirs: over all steps, the maximum and the median.
+    """How far one step of ours is from one step of theirs: over all steps, the maximum and the
+    median.
 
     A step's difference is the largest of its entries, relative where the entry is above 1.
     """
@@ -89,20 +100,33 @@ def differences(env: Any, steps: Transition, batch_size: int) -> dict[str, Any]:
     }
     for quantity, x, y in zip(QUANTITIES, values, theirs, strict=True):
         distance = (np.abs(x - y) / np.maximum(1.0, np.abs(y))).reshape(len(x), -1).max(axis=1)
-        found[quantity], found[f"{quantity}_median"] = float(distance.max()), float(np.median(distance))
+        found[quantity], found[f"{quantity}_median"] = (
+            float(distance.max()),
+            float(np.median(distance)),
+        )
     return found
 
 
 def beginnings(name: str, env: Any, num_resets: int, seed: int) -> float:
-    """The smallest p-value of Kolmogorov–Smirnov tests between the first observations of both, Bonferroni corrected."""
+    """The smallest p-value of Kolmogorov–Smirnov tests between the first observations of both,
+    Bonferroni corrected.
+    """
     reference = gymnasium.make(name)
     reference.reset(seed=seed)
     theirs = np.stack([reference.reset()[0] for _ in range(num_resets)])
     keys = jax.random.split(jax.random.key(seed), num_resets)
-    ours = np.asarray(jax.jit(lambda keys: jax.lax.map(lambda key: env.reset(key)[1], keys, batch_size=50))(keys))
-    moving = [i for i in range(theirs.shape[1]) if np.ptp(theirs[:, i]) > 1e-6 or np.ptp(ours[:, i]) > 1e-6]
+    ours = np.asarray(
+        jax.jit(lambda keys: jax.lax.map(lambda key: env.reset(key)[1], keys, batch_size=50))(keys)
+    )
+    moving = [
+        i
+        for i in range(theirs.shape[1])
+        if np.ptp(theirs[:, i]) > 1e-6 or np.ptp(ours[:, i]) > 1e-6
+    ]
     still = [i for i in range(theirs.shape[1]) if i not in moving]
-    np.testing.assert_allclose(ours[:, still].mean(axis=0), theirs[:, still].mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(
+        ours[:, still].mean(axis=0), theirs[:, still].mean(axis=0), atol=1e-4
+    )
     smallest = min(scipy.stats.ks_2samp(ours[:, i], theirs[:, i]).pvalue for i in moving)
     return float(min(1.0, smallest * len(moving)))
 
@@ -127,7 +151,10 @@ def compare(name: str, impl: str, num_steps: int, num_resets: int, seed: int) ->
     result["resets"] = num_resets
     result["resets_p_value"] = beginnings(name, make(), num_resets, seed)
     command = shlex.join(["python", "scripts/evidence/compare_gymnasium.py", *sys.argv[1:]])
-    versions = runner.versions() | {"gymnasium": gymnasium.__version__, "mujoco": mujoco.__version__}
+    versions = runner.versions() | {
+        "gymnasium": gymnasium.__version__,
+        "mujoco": mujoco.__version__,
+    }
     return result | {"command": command, "versions": versions}
 
 
@@ -156,5 +183,9 @@ if __name__ == "__main__":
     flags.DEFINE_integer("steps", 1000, "Steps of each task.", lower_bound=1)
     flags.DEFINE_integer("resets", 1000, "Episodes whose beginnings are compared.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of actions and beginnings.")
-    flags.DEFINE_string("out", str(Path(__file__).parents[2] / "results" / "gymnasium"), "Folder of the result files.")
+    flags.DEFINE_string(
+        "out",
+        str(Path(__file__).parents[2] / "results" / "gymnasium"),
+        "Folder of the result files.",
+    )
     app.run(main)

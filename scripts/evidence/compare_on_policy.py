@@ -1,14 +1,17 @@
-"""PPO, SPO and MDPO side by side, with the shallow and the deep policy of the SPO paper: what do the papers claim?
+"""PPO, SPO and MDPO side by side, with the shallow and the deep policy of the SPO paper: what do
+the papers claim?
 
-`python scripts/evidence/compare_on_policy.py` trains five vmapped seeds of each cell (an environment, an algorithm, a
-depth) and writes results/on_policy/CELL.json; what exists is not run again. From all files it draws
-results/on_policy.png, return of the training's episodes, mean |ratio − 1| and KL against steps, and prints a table. On
-an accelerator give it more: `--seeds=10 --total_steps=10_000_000 --envs=... --out=FOLDER`.
+`python scripts/evidence/compare_on_policy.py` trains five vmapped seeds of each cell (an
+environment, an algorithm, a depth) and writes results/on_policy/CELL.json; what exists is not run
+again. From all files it draws results/on_policy.png, return of the training's episodes, mean |ratio
+− 1| and KL against steps, and prints a table. On an accelerator give it more: `--seeds=10
+--total_steps=10_000_000 --envs=... --out=FOLDER`.
 
-Settings are those of the SPO paper for MuJoCo (8 environments × 256 steps, 4 minibatches, 10 epochs, learning rate
-3e-4 to 0, ε 0.2, Adam's ε 1e-8; policies of 64-64 and 256-256-128-128-64-64 tanh units, values always 64-64; Xie et al.
-2025) and of MDPO's released code (10 full-batch steps, learning rate 3e-4, value 5 × 16 minibatches; Tomar et al. 2022)
-on rollouts of the same form. Values are not clipped, unlike in both released codes.
+Settings are those of the SPO paper for MuJoCo (8 environments × 256 steps, 4 minibatches, 10
+epochs, learning rate 3e-4 to 0, ε 0.2, Adam's ε 1e-8; policies of 64-64 and 256-256-128-128-64-64
+tanh units, values always 64-64; Xie et al. 2025) and of MDPO's released code (10 full-batch steps,
+learning rate 3e-4, value 5 × 16 minibatches; Tomar et al. 2022) on rollouts of the same form.
+Values are not clipped, unlike in both released codes.
 """
 
 import json
@@ -85,9 +88,14 @@ def draw(results: dict[tuple[str, str], dict], path: Path) -> None:
 
 
 def table(results: dict[tuple[str, str], dict]) -> str:
-    """Mean return at the end with a 95 % interval over seeds, and the drift in the last pass over a rollout."""
+    """Mean return at the end with a 95 % interval over seeds, and the drift in the last pass over a
+    rollout.
+    """
     lines = [
-        "| environment | variant | return at the end | mean \\|ratio − 1\\| | its largest row, any seed | mean KL |",
+        (
+            "| environment | variant | return at the end | mean \\|ratio − 1\\| | its largest row,"
+            " any seed | mean KL |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for (env_id, variant), result in results.items():
@@ -127,5 +135,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("variants", list(VARIANTS), "Which algorithms and depths to run.")
     flags.DEFINE_integer("seeds", 5, "How many seeds.")
     flags.DEFINE_integer("total_steps", 500_000, "Environment steps of each.")
-    flags.DEFINE_string("out", str(RESULTS / "on_policy"), "Folder of the result files; the figure is beside it.")
+    flags.DEFINE_string(
+        "out", str(RESULTS / "on_policy"), "Folder of the result files; the figure is beside it."
+    )
     app.run(main)

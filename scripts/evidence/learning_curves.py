@@ -1,9 +1,11 @@
-"""Learning curves of the presets over many seeds, one small result file per case; what exists is not run again.
+"""Learning curves of the presets over many seeds, one small result file per case; what exists is
+not run again.
 
-`python scripts/evidence/learning_curves.py --cases=ppo_cartpole` writes results/learning/ppo_cartpole.json and redraws
-results/learning_curves.png from all files, and results/fast_off_policy.png, returns against steps and against seconds.
-Seeds are vmapped, except where the case says otherwise. Evaluation is deterministic, with the same start states each
-time, and outside the seconds that are counted.
+`python scripts/evidence/learning_curves.py --cases=ppo_cartpole` writes
+results/learning/ppo_cartpole.json and redraws results/learning_curves.png from all files, and
+results/fast_off_policy.png, returns against steps and against seconds. Seeds are vmapped, except
+where the case says otherwise. Evaluation is deterministic, with the same start states each time,
+and outside the seconds that are counted.
 """
 
 import json
@@ -25,7 +27,12 @@ from onejit.algos.host.run_folder import write_json
 
 RESULTS = Path(__file__).parents[2] / "results"
 ROWS = 20
-NAMES = {"fast_td3": "FastTD3", "fast_sac": "FastSAC", "mdpo_off_policy": "MDPO off-policy", "staq": "StaQ"}
+NAMES = {
+    "fast_td3": "FastTD3",
+    "fast_sac": "FastSAC",
+    "mdpo_off_policy": "MDPO off-policy",
+    "staq": "StaQ",
+}
 
 
 class Case(NamedTuple):
@@ -45,7 +52,11 @@ def _race(algorithm: str, env: str, title: str, **changes) -> Case:
     return Case(algorithm, env, title, seeds=3, vmapped=False, eval_episodes=8, changes=changes)
 
 
-_HALFCHEETAH = {"env": "brax/halfcheetah", "title": "Brax halfcheetah (spring)", "total_steps": 500_000}
+_HALFCHEETAH = {
+    "env": "brax/halfcheetah",
+    "title": "Brax halfcheetah (spring)",
+    "total_steps": 500_000,
+}
 _BALANCE = {"env": "playground/CartpoleBalance", "title": "Playground CartpoleBalance"}
 
 
@@ -53,10 +64,16 @@ CASES = {
     "ppo_cartpole": Case("ppo", "gymnax/CartPole-v1", "CartPole-v1"),
     "ppo_acrobot": Case("ppo", "gymnax/Acrobot-v1", "Acrobot-v1"),
     "ppo_pendulum": Case("ppo", "gymnax/Pendulum-v1", "Pendulum-v1"),
-    "ppo_fast": Case("ppo", "brax/fast", "Brax fast (128 steps)", env_options={"episode_length": 128}),
-    "ppo_halfcheetah": Case("ppo", "brax/halfcheetah", "Brax halfcheetah (spring)", seeds=5, vmapped=False),
+    "ppo_fast": Case(
+        "ppo", "brax/fast", "Brax fast (128 steps)", env_options={"episode_length": 128}
+    ),
+    "ppo_halfcheetah": Case(
+        "ppo", "brax/halfcheetah", "Brax halfcheetah (spring)", seeds=5, vmapped=False
+    ),
     # Convolutions that are vmapped over seeds are several times slower on a CPU.
-    "ppo_breakout": Case("ppo", "gymnax/Breakout-MinAtar", "Breakout-MinAtar", seeds=5, vmapped=False),
+    "ppo_breakout": Case(
+        "ppo", "gymnax/Breakout-MinAtar", "Breakout-MinAtar", seeds=5, vmapped=False
+    ),
     "ppo_freeway": Case("ppo", "gymnax/Freeway-MinAtar", "Freeway-MinAtar", seeds=5, vmapped=False),
     "td3_pendulum": Case("td3", "gymnax/Pendulum-v1", "Pendulum-v1"),
     "sac_pendulum": Case("sac", "gymnax/Pendulum-v1", "Pendulum-v1"),
@@ -93,9 +110,15 @@ CASES = {
         changes={"total_steps": 200_000},
         eval_episodes=8,
     ),
-    "ppo_mjx_pendulum": Case("ppo", "mjx/InvertedPendulum-v5", "InvertedPendulum-v5 (MJX)", seeds=5),
-    "ppo_mjx_double_pendulum": Case("ppo", "mjx/InvertedDoublePendulum-v5", "InvertedDoublePendulum-v5", seeds=5),
-    "fast_td3_mjx_pendulum": Case("fast_td3", "mjx/InvertedPendulum-v5", "InvertedPendulum-v5 (MJX)", seeds=5),
+    "ppo_mjx_pendulum": Case(
+        "ppo", "mjx/InvertedPendulum-v5", "InvertedPendulum-v5 (MJX)", seeds=5
+    ),
+    "ppo_mjx_double_pendulum": Case(
+        "ppo", "mjx/InvertedDoublePendulum-v5", "InvertedDoublePendulum-v5", seeds=5
+    ),
+    "fast_td3_mjx_pendulum": Case(
+        "fast_td3", "mjx/InvertedPendulum-v5", "InvertedPendulum-v5 (MJX)", seeds=5
+    ),
     "fast_td3_mjx_double_pendulum": Case(
         "fast_td3", "mjx/InvertedDoublePendulum-v5", "InvertedDoublePendulum-v5", seeds=3
     ),
@@ -132,9 +155,16 @@ def run_case(case: Case) -> dict:
 
 
 def measure(
-    algorithm: algos.Algorithm, seeds: int, *, vmapped: bool, eval_episodes: int, metrics=(), rows: int = ROWS
+    algorithm: algos.Algorithm,
+    seeds: int,
+    *,
+    vmapped: bool,
+    eval_episodes: int,
+    metrics=(),
+    rows: int = ROWS,
 ) -> dict:
-    """Trains with each seed; returns the settings, the evaluated returns, and the seconds of training without them.
+    """Trains with each seed; returns the settings, the evaluated returns, and the seconds of
+    training without them.
 
     Args:
       algorithm: runs for the total_steps of its config.
@@ -172,7 +202,11 @@ def measure(
             returns = evaluate(state, group) if eval_episodes else row["charts/episodic_return"]
             jax.block_until_ready(returns)
             points.append({"return": returns} | {name: row[name] for name in metrics})
-        columns.append(jax.tree.map(lambda *x: np.stack(x, axis=-1).reshape(-1, len(x)), *jax.device_get(points)))
+        columns.append(
+            jax.tree.map(
+                lambda *x: np.stack(x, axis=-1).reshape(-1, len(x)), *jax.device_get(points)
+            )
+        )
     history = jax.tree.map(lambda *x: np.concatenate(x).astype(float), *columns)
     returns = history.pop("return")
     steps = algorithm.steps_after(every * (np.arange(returns.shape[1]) + 1))
@@ -180,7 +214,9 @@ def measure(
         "config": {name: str(value) for name, value in vars(algorithm.config).items()},
         "seeds": list(range(seeds)),
         "eval_episodes": eval_episodes,
-        "command": shlex.join(["python", "scripts/evidence/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(
+            ["python", "scripts/evidence/" + Path(sys.argv[0]).name, *sys.argv[1:]]
+        ),
         "versions": runner.versions(),
         "compile_s": round(compile_s, 2),
         "run_s": round(sum(np.reshape(seconds, (len(groups), -1))[:, -1]), 2),
@@ -190,12 +226,17 @@ def measure(
         "steps": steps.tolist(),
         "seconds": np.round(seconds, 2).reshape(len(groups), -1).tolist(),
         "returns": np.round(returns, 2).tolist(),
-        **{name: np.where(np.isfinite(x), np.round(x, 6), None).tolist() for name, x in history.items()},
+        **{
+            name: np.where(np.isfinite(x), np.round(x, 6), None).tolist()
+            for name, x in history.items()
+        },
     }
 
 
 def plot(axes, x: np.ndarray, returns: np.ndarray, colour: str, label: str | None = None) -> None:
-    """Mean over seeds with a 95 % interval, and every seed as a thin line; returns are `[rows, seeds]`."""
+    """Mean over seeds with a 95 % interval, and every seed as a thin line; returns are `[rows,
+    seeds]`.
+    """
     low, high = plotting.interval_of_mean(returns)
     axes.plot(x, returns, color=colour, alpha=0.2, linewidth=0.7)
     axes.plot(x, returns.mean(1), color=colour, label=label)
@@ -203,12 +244,16 @@ def plot(axes, x: np.ndarray, returns: np.ndarray, colour: str, label: str | Non
 
 
 def draw_race(results: list[dict], path: Path) -> None:
-    """Return of several algorithms on an environment, a row each, against steps and against seconds of training."""
+    """Return of several algorithms on an environment, a row each, against steps and against seconds
+    of training.
+    """
     from matplotlib.figure import Figure
 
     titles = list(dict.fromkeys(result["title"] for result in results))
     figure = Figure(figsize=(8.4, 3.2 * len(titles)), layout="constrained")
-    for title, (left, right) in zip(titles, figure.subplots(len(titles), 2, squeeze=False, sharey="row"), strict=True):
+    for title, (left, right) in zip(
+        titles, figure.subplots(len(titles), 2, squeeze=False, sharey="row"), strict=True
+    ):
         for i, result in enumerate(result for result in results if result["title"] == title):
             returns = np.array(result["returns"]).T
             plot(left, np.array(result["steps"]), returns, f"C{i}", name_of(result))
@@ -254,13 +299,20 @@ def main(argv: list[str]) -> None:
         result = run_case(CASES[name])
         write_json(path, result)
         print(
-            f"{name}: IQM {result['final_iqm']} after {result['total_steps']:,} steps, {result['run_s']} s", flush=True
+            f"{name}: IQM {result['final_iqm']} after {result['total_steps']:,} steps,"
+            f" {result['run_s']} s",
+            flush=True,
         )
     results = {
-        name: json.loads((folder / f"{name}.json").read_text()) for name in CASES if (folder / f"{name}.json").exists()
+        name: json.loads((folder / f"{name}.json").read_text())
+        for name in CASES
+        if (folder / f"{name}.json").exists()
     }
     race = {name: result for name, result in results.items() if name.endswith("_race")}
-    draw([result for name, result in results.items() if name not in race], RESULTS / "learning_curves.png")
+    draw(
+        [result for name, result in results.items() if name not in race],
+        RESULTS / "learning_curves.png",
+    )
     if race:
         draw_race(list(race.values()), RESULTS / "fast_off_policy.png")
 

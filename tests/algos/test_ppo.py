@@ -12,7 +12,14 @@ from onejit.algos.core.networks import Networks
 from onejit.algos.on_policy import policy_gradient
 from onejit.envs import VectorEnv
 
-SMALL = ppo.Config(num_envs=8, num_steps=8, num_minibatches=2, update_epochs=2, hidden_sizes=(8,), total_steps=64 * 4)
+SMALL = ppo.Config(
+    num_envs=8,
+    num_steps=8,
+    num_minibatches=2,
+    update_epochs=2,
+    hidden_sizes=(8,),
+    total_steps=64 * 4,
+)
 
 
 def collected(env, config, key):
@@ -24,22 +31,34 @@ def collected(env, config, key):
     env_state, obs = vector_env.reset(env_key)
 
     def select_action(key, obs):
-        distribution = networks.policy.apply(learner.params["policy"], policy_gradient.normalize_obs(learner, obs))
+        distribution = networks.policy.apply(
+            learner.params["policy"], policy_gradient.normalize_obs(learner, obs)
+        )
         action = networks.head.sample(key, distribution)
         return action, networks.head.log_prob(action, distribution)
 
     batch = collect.collect(
-        vector_env, select_action, networks.head.to_env, env_state, obs, rollout_key, config.num_steps
+        vector_env,
+        select_action,
+        networks.head.to_env,
+        env_state,
+        obs,
+        rollout_key,
+        config.num_steps,
     )[2]
     return networks, learner, batch
 
 
 @pytest.mark.parametrize("continuous", [False, True])
 def test_first_minibatch_has_ratio_one(continuous):
-    config = SMALL.replace(num_minibatches=1, update_epochs=1, normalize_obs=True, normalize_reward=True)
+    config = SMALL.replace(
+        num_minibatches=1, update_epochs=1, normalize_obs=True, normalize_reward=True
+    )
     env = envs.make("probe/observation", continuous=continuous)
     networks, learner, batch = collected(env, config, jax.random.key(0))
-    learner, metrics = ppo.update(learner, batch, jax.random.key(1), networks=networks, config=config)
+    learner, metrics = ppo.update(
+        learner, batch, jax.random.key(1), networks=networks, config=config
+    )
     assert abs(metrics["losses/approx_kl"]) < 1e-10
     assert metrics["losses/clip_fraction"] == 0.0
     # and the statistics did change, after the gradient steps
@@ -48,16 +67,28 @@ def test_first_minibatch_has_ratio_one(continuous):
 
 def test_normalised_rewards_have_one_scale_from_the_first_rollout_on():
     env = envs.make("probe/observation")
-    networks, learner, batch = collected(env, SMALL.replace(normalize_reward=True), jax.random.key(0))
+    networks, learner, batch = collected(
+        env, SMALL.replace(normalize_reward=True), jax.random.key(0)
+    )
     config = SMALL.replace(normalize_reward=True)
-    update = jax.jit(lambda batch: ppo.update(learner, batch, jax.random.key(1), networks=networks, config=config)[1])
-    losses = [float(update(batch._replace(reward=k * batch.reward))["losses/value_loss"]) for k in (1.0, 1000.0)]
+    update = jax.jit(
+        lambda batch: ppo.update(
+            learner, batch, jax.random.key(1), networks=networks, config=config
+        )[1]
+    )
+    losses = [
+        float(update(batch._replace(reward=k * batch.reward))["losses/value_loss"])
+        for k in (1.0, 1000.0)
+    ]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
 
 
 def test_observations_that_may_not_be_normalised_reach_the_networks_as_they_are():
     class Masked:
-        observation_space = {"state": envs.Box(-9.0, 9.0, (2,)), "mask": envs.Box(0.0, 1.0, (3,), normalize=False)}
+        observation_space = {
+            "state": envs.Box(-9.0, 9.0, (2,)),
+            "mask": envs.Box(0.0, 1.0, (3,), normalize=False),
+        }
         action_space = envs.Discrete(2)
 
     networks = ppo.make_networks(envs.make("probe/value"), SMALL)
@@ -80,28 +111,39 @@ def test_sweep_over_traced_hyperparameters_equals_single_runs():
 
     key = jax.random.key(0)
     configs = jax.tree.map(
-        lambda *x: jnp.stack([jnp.asarray(each) for each in x]), *[SMALL.replace(learning_rate=r) for r in rates]
+        lambda *x: jnp.stack([jnp.asarray(each) for each in x]),
+        *[SMALL.replace(learning_rate=r) for r in rates],
     )
     many = jax.jit(jax.vmap(run, in_axes=(None, 0)))(key, configs)
     for i, rate in enumerate(rates):
         one = jax.jit(run)(jax.random.clone(key), SMALL.replace(learning_rate=rate))
-        for a, b in zip(jax.tree.leaves(many.learner.params), jax.tree.leaves(one.learner.params), strict=True):
+        for a, b in zip(
+            jax.tree.leaves(many.learner.params), jax.tree.leaves(one.learner.params), strict=True
+        ):
             np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-6)
 
 
 def test_compiled_equals_not_compiled():
-    config = SMALL.replace(num_envs=2, num_steps=2, num_minibatches=1, update_epochs=1, hidden_sizes=(4,))
-    config = config.replace(initialiser="lecun")  # not compiled, the 40 steps of the other one are slow
+    config = SMALL.replace(
+        num_envs=2, num_steps=2, num_minibatches=1, update_epochs=1, hidden_sizes=(4,)
+    )
+    config = config.replace(
+        initialiser="lecun"
+    )  # not compiled, the 40 steps of the other one are slow
     algorithm = ppo.make(envs.make("probe/delay", continuous=True), config)
     compiled = jax.jit(algorithm.step)(jax.jit(algorithm.init)(jax.random.key(0)))
     with jax.disable_jit():
         plain = algorithm.step(algorithm.init(jax.random.key(0)))
-    for a, b in zip(jax.tree.leaves(compiled[0].learner), jax.tree.leaves(plain[0].learner), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(compiled[0].learner), jax.tree.leaves(plain[0].learner), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_one_compilation_for_a_whole_run_and_donation_without_shared_buffers():
-    algorithm = ppo.make(envs.make("gymnax/Pendulum-v1"), SMALL.replace(normalize_obs=True, reset="first"))
+    algorithm = ppo.make(
+        envs.make("gymnax/Pendulum-v1"), SMALL.replace(normalize_obs=True, reset="first")
+    )
     state = jax.jit(algorithm.init)(jax.random.key(0))
     pointers = [
         leaf.unsafe_buffer_pointer()
@@ -119,10 +161,14 @@ def test_one_compilation_for_a_whole_run_and_donation_without_shared_buffers():
 
 
 def test_learning_rate_anneals_over_total_steps():
-    algorithm = ppo.make(envs.make("probe/value"), SMALL.replace(learning_rate=1.0, max_grad_norm=1e-6))
+    algorithm = ppo.make(
+        envs.make("probe/value"), SMALL.replace(learning_rate=1.0, max_grad_norm=1e-6)
+    )
     history = jax.jit(lambda k: algos.train(algorithm, k, num_iterations=6))(jax.random.key(0))[1]
     # 4 iterations of 64 steps are total_steps: 1, 3/4, 1/2, 1/4, then 0
-    np.testing.assert_allclose(history["charts/learning_rate"], [1.0, 0.75, 0.5, 0.25, 0.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(
+        history["charts/learning_rate"], [1.0, 0.75, 0.5, 0.25, 0.0, 0.0], atol=1e-6
+    )
 
 
 def test_own_networks_are_used():

@@ -1,4 +1,6 @@
-"""Smoothed policies: certificates hold against the best adversary, attacks find it, logits are what acts."""
+"""Smoothed policies: certificates hold against the best adversary, attacks find it, logits are what
+acts.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +16,11 @@ from onejit.envs import Adversary, Box, Discrete
 
 
 class Total:
-    """Shows 0 for four steps; pays at the end for each threshold that the mean action, times 2, exceeds.
+    """Shows 0 for four steps; pays at the end for each threshold that the mean action, times 2,
+    exceeds.
 
-    The agent that says what it sees has the sum of four draws of noise, divided by 2, which is one draw.
+    The agent that says what it sees has the sum of four draws of noise, divided by 2, which is one
+    draw.
     """
 
     observation_space = Box(-10.0, 10.0, (1,))
@@ -28,7 +32,9 @@ class Total:
 
     def step(self, key, state, action):
         t, total = state[0] + 1, state[1] + 0.5 * action[0]
-        reward = jnp.where(t == 4, jnp.sum(total > jnp.asarray(self.thresholds, jnp.float32)), 0).astype(jnp.float32)
+        reward = jnp.where(
+            t == 4, jnp.sum(total > jnp.asarray(self.thresholds, jnp.float32)), 0
+        ).astype(jnp.float32)
         return (t, total), envs.Step(jnp.zeros(1), reward, t == 4, jnp.bool_(False), {})
 
 
@@ -46,7 +52,9 @@ class Right:
 
     def step(self, key, state, action):
         reward = (action == 1).astype(jnp.float32)
-        return state + 1, envs.Step(jnp.zeros(1), reward, state + 1 == self.num_steps, jnp.bool_(False), {})
+        return state + 1, envs.Step(
+            jnp.zeros(1), reward, state + 1 == self.num_steps, jnp.bool_(False), {}
+        )
 
 
 def echo(obs, key=None):
@@ -78,7 +86,9 @@ def test_the_certificate_holds_against_the_best_adversary_and_is_near_it():
     keys = jax.random.split(jax.random.key(1), len(budgets))
     found = np.array([attacked(budget, key) for budget, key in zip(budgets, keys, strict=True)])
     np.testing.assert_allclose(found, worst, atol=0.04)
-    assert np.all(found >= certificate.lower - 4 * 1.5 / np.sqrt(20_000))  # four standard errors of what was found
+    assert np.all(
+        found >= certificate.lower - 4 * 1.5 / np.sqrt(20_000)
+    )  # four standard errors of what was found
 
 
 def test_batches_successes_and_the_default_bound():
@@ -99,8 +109,11 @@ def test_the_targeted_attack_pays_once_for_each_flip_and_carries_the_rest_over()
     options = {"num_episodes": 3, "strengths": [0.0], "num_steps": 80}
     found = smoothing.attack(Right(3), right_above_minus_one, 0.0, budgets, **options)
     np.testing.assert_array_equal(found.returns, np.repeat([[3.0], [2.0], [1.0], [0.0]], 3, axis=1))
-    # The logits are 1 apart: with a gap of 1.5 no step is worth it. The worst of several strengths counts.
-    found = smoothing.attack(Right(3), right_above_minus_one, 0.0, [3.0], strengths=[1.5, 0.5], num_episodes=3)
+    # The logits are 1 apart: with a gap of 1.5 no step is worth it. The worst of several strengths
+    # counts.
+    found = smoothing.attack(
+        Right(3), right_above_minus_one, 0.0, [3.0], strengths=[1.5, 0.5], num_episodes=3
+    )
     np.testing.assert_array_equal(found.returns, 0.0)
     np.testing.assert_array_equal(found.strengths, [0.5])
 
@@ -108,8 +121,8 @@ def test_the_targeted_attack_pays_once_for_each_flip_and_carries_the_rest_over()
 def test_the_attack_on_a_smoothed_agent_is_between_certificate_and_clean_return():
     env, sigma = Right(1), 0.8
     found = smoothing.attack(env, right_above_minus_one, sigma, [1.3], 4000, strengths=[0.0])
-    # One step: worst is Φ((1 − 1.3)/0.8) = Φ(−0.375) = 0.3538, with all of the budget. The attack stops where the mean
-    # of 16 draws flips, at 1 and a little, which leaves about Φ(0) = 0.5.
+    # One step: worst is Φ((1 − 1.3)/0.8) = Φ(−0.375) = 0.3538, with all of the budget. The attack
+    # stops where the mean of 16 draws flips, at 1 and a little, which leaves about Φ(0) = 0.5.
     assert 0.3538 - 0.03 < found.returns.mean() < 0.55
     clean = stats.norm.cdf(1.0 / 0.8)
     untouched = smoothing.attack(env, right_above_minus_one, sigma, [0.0], 4000, strengths=[0.0])
@@ -117,7 +130,9 @@ def test_the_attack_on_a_smoothed_agent_is_between_certificate_and_clean_return(
 
 
 def test_the_attack_knows_the_frames_that_the_agent_has_seen():
-    """The agent sums three frames, so that what was seen before helps: flips cost 1, then nothing for two steps."""
+    """The agent sums three frames, so that what was seen before helps: flips cost 1, then nothing
+    for two steps.
+    """
 
     def policy(obs):
         return jnp.stack([jnp.zeros(obs.shape[:-1]), jnp.sum(obs, axis=-1) + 1.0], axis=-1)
@@ -130,7 +145,9 @@ def test_the_attack_knows_the_frames_that_the_agent_has_seen():
 def test_the_deviation_attack_moves_a_linear_policy_along_its_weights():
     weights = np.array([3.0, -4.0], np.float32)
     adversary = attacks.deviation_adversary(lambda obs: (obs @ weights)[..., None], 0.1, 0.5)
-    delta = adversary.perturb(jax.random.key(0), envs.Frames(jnp.zeros((0, 2)), jnp.zeros((0, 2))), jnp.ones(2), 2.0)
+    delta = adversary.perturb(
+        jax.random.key(0), envs.Frames(jnp.zeros((0, 2)), jnp.zeros((0, 2))), jnp.ones(2), 2.0
+    )
     assert np.linalg.norm(delta) == pytest.approx(0.5, rel=1e-5)
     assert abs(weights @ delta) == pytest.approx(0.5 * 5.0, rel=0.01)  # |w| = 5
     found = smoothing.attack(Total(), echo, 0.0, [0.1], 64, strengths=[1.0, 0.5])
@@ -138,16 +155,22 @@ def test_the_deviation_attack_moves_a_linear_policy_along_its_weights():
     assert np.all(np.isfinite(found.returns))
 
 
-@pytest.mark.parametrize("name", ["sac", "staq"])  # PPO's are attacked in the test of scripts/smoothing.py
+@pytest.mark.parametrize(
+    "name", ["sac", "staq"]
+)  # PPO's are attacked in the test of scripts/smoothing.py
 def test_the_largest_logit_is_the_deterministic_action_and_has_a_gradient(name):
     module = getattr(algos, name)
     env = smoothing.smoothed(envs.make("gymnax/CartPole-v1"), 0.2, num_frames=2)
-    sizes = {"sac": {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)}}.get(name, {"hidden_sizes": (8,)})
+    sizes = {"sac": {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)}}.get(
+        name, {"hidden_sizes": (8,)}
+    )
     algorithm = module.make(env, module.Config(num_envs=4, **sizes))
     state = jax.jit(algorithm.init)(jax.random.key(0))
     if name == "staq":  # with something on its stack
         learner = state.learner
-        state = state._replace(learner=learner._replace(stack=q_stack.push(learner.stack, learner.params)))
+        state = state._replace(
+            learner=learner._replace(stack=q_stack.push(learner.stack, learner.params))
+        )
     obs = jax.random.normal(jax.random.key(1), (16, 8))
     policy = smoothing.policy_of(algorithm, state)
     logits = policy(obs)
@@ -174,7 +197,10 @@ def test_continuous_algorithms_have_no_logits():
         (lambda: smoothing.certify(Total(), echo, 0.0, [0.1]), "sigma=0.0: must be above 0"),
         (lambda: smoothing.certify(Total(), echo, 0.1, [-0.1]), "budget=.*must be at least 0"),
         (lambda: smoothing.certify(Total(), echo, 0.1, [0.1], 3), "3 episodes are too few"),
-        (lambda: smoothing.certify(Total(), echo, 0.1, [0.1], 0), "num_episodes=0: must be at least 1"),
+        (
+            lambda: smoothing.certify(Total(), echo, 0.1, [0.1], 0),
+            "num_episodes=0: must be at least 1",
+        ),
         (
             lambda: smoothing.certify(Total(), echo, 0.1, [0.1], 70.5),
             "num_episodes=70.5: must be at least 1, an integer",
@@ -183,21 +209,44 @@ def test_continuous_algorithms_have_no_logits():
             lambda: smoothing.certify(Total(), echo, 0.1, [0.1], seed=2**32),
             "seed=4294967296: must be an integer between",
         ),
-        (lambda: smoothing.attack(Total(), echo, 0.1, [0.1], seed=-1), "seed=-1: must be an integer between"),
-        (lambda: smoothing.certify(Total(), echo, 0.1, [0.1], bound="clopper_pearson"), "needs thresholds"),
         (
-            lambda: smoothing.certify(Total(), echo, 0.1, [0.1], thresholds=[1], success_threshold=1.0),
+            lambda: smoothing.attack(Total(), echo, 0.1, [0.1], seed=-1),
+            "seed=-1: must be an integer between",
+        ),
+        (
+            lambda: smoothing.certify(Total(), echo, 0.1, [0.1], bound="clopper_pearson"),
+            "needs thresholds",
+        ),
+        (
+            lambda: smoothing.certify(
+                Total(), echo, 0.1, [0.1], thresholds=[1], success_threshold=1.0
+            ),
             "success_threshold: goes with none",
         ),
-        (lambda: smoothing.certify(Right(1), echo, 0.1, [0.1]), "the policy's actions are float32.1., the env"),
+        (
+            lambda: smoothing.certify(Right(1), echo, 0.1, [0.1]),
+            "the policy's actions are float32.1., the env",
+        ),
         (
             lambda: smoothing.attack(Total(), right_above_minus_one, 0.1, [0.1]),
             "the policy's actions are float32.2., the environment's Box.*give envs.Discretized",
         ),
-        (lambda: smoothing.attack(Total(), echo, -0.1, [0.1]), "sigma: must be finite and at least 0, got -0.1"),
-        (lambda: smoothing.attack(Total(), echo, 0.1, [-1.0]), "budgets: must be finite and at least 0, got -1.0"),
-        (lambda: smoothing.attack(Total(), echo, 0.1, [0.1], strengths=[]), "strengths: must not be empty"),
-        (lambda: smoothing.attack(Total(), echo, 0.1, [0.1], num_draws=0), "num_draws=0: must be at least 1"),
+        (
+            lambda: smoothing.attack(Total(), echo, -0.1, [0.1]),
+            "sigma: must be finite and at least 0, got -0.1",
+        ),
+        (
+            lambda: smoothing.attack(Total(), echo, 0.1, [-1.0]),
+            "budgets: must be finite and at least 0, got -1.0",
+        ),
+        (
+            lambda: smoothing.attack(Total(), echo, 0.1, [0.1], strengths=[]),
+            "strengths: must not be empty",
+        ),
+        (
+            lambda: smoothing.attack(Total(), echo, 0.1, [0.1], num_draws=0),
+            "num_draws=0: must be at least 1",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, message):
@@ -210,12 +259,16 @@ def test_episodes_have_nothing_in_common_with_a_training_from_the_same_seed():
 
     class Spy(Total):
         def reset(self, key):
-            jax.debug.callback(lambda data: seen.append(tuple(np.ravel(data).tolist())), jax.random.key_data(key))
+            jax.debug.callback(
+                lambda data: seen.append(tuple(np.ravel(data).tolist())), jax.random.key_data(key)
+            )
             return super().reset(key)
 
     smoothing.certify(Spy(), echo, 0.5, [0.1], 8)
     jax.effects_barrier()
-    algorithm = algos.ppo.make(smoothing.smoothed(Spy(), 0.5), algos.ppo.Config(num_envs=8, num_steps=4))
+    algorithm = algos.ppo.make(
+        smoothing.smoothed(Spy(), 0.5), algos.ppo.Config(num_envs=8, num_steps=4)
+    )
     jax.block_until_ready(algorithm.init(jax.random.split(jax.random.key(0))[0]))
     jax.effects_barrier()
     assert len(seen) == len(set(seen)) >= 16
@@ -223,4 +276,11 @@ def test_episodes_have_nothing_in_common_with_a_training_from_the_same_seed():
 
 def test_an_unknown_lower_bound_on_returns_is_refused():
     with pytest.raises(ValueError, match="below minimum=0: give a lower bound"):
-        smoothing.certify(envs.make("gymnax/Pendulum-v1"), lambda obs, key: obs[:, :1], 0.1, [0.1], 10, max_steps=3)
+        smoothing.certify(
+            envs.make("gymnax/Pendulum-v1"),
+            lambda obs, key: obs[:, :1],
+            0.1,
+            [0.1],
+            10,
+            max_steps=3,
+        )

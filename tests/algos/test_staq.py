@@ -1,4 +1,6 @@
-"""StaQ: it solves the probes, its cached logits are those of the whole stack, it resumes and compiles as a whole."""
+"""StaQ: it solves the probes, its cached logits are those of the whole stack, it resumes and
+compiles as a whole.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +40,15 @@ PROBE_CONFIG = staq.Config(
     target_interval=50,
     total_steps=256 * 120,
 )
-# The states of each probe, counted from its first, in which the two actions differ and which are visited.
-DECISIONS = {"action": [0], "delay": [0], "observation": [0, 1], "truncation": [0], "termination": [0]}
+# The states of each probe, counted from its first, in which the two actions differ and which are
+# visited.
+DECISIONS = {
+    "action": [0],
+    "delay": [0],
+    "observation": [0, 1],
+    "truncation": [0],
+    "termination": [0],
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +69,8 @@ def trained():
     return env, algorithm, state
 
 
-# That the probe of truncation fails where truncation is wrong is shown in test_off_policy, with the same replay.
+# That the probe of truncation fails where truncation is wrong is shown in test_off_policy, with the
+# same replay.
 def test_solves_the_probes_and_its_values_are_right():
     env, algorithm, state = trained()
     observations = jnp.eye(env.observation_space.shape[0])
@@ -68,13 +78,17 @@ def test_solves_the_probes_and_its_values_are_right():
     values, best_action = env.solve(0.9)
     for probe, states in DECISIONS.items():
         places = env.first_state[probe] + np.array(states)
-        np.testing.assert_array_equal(action[places], best_action[places], err_msg=f"fails probe/{probe}")
+        np.testing.assert_array_equal(
+            action[places], best_action[places], err_msg=f"fails probe/{probe}"
+        )
     networks = staq.make_networks(env, PROBE_CONFIG)
     q = q_stack.mean_q(networks, state.learner.params, observations)
     visited = np.ones(len(values), bool)
     visited[[env.first_state["delay"] + 1, env.first_state["termination"] + 2]] = False
     # the entropy weight is 0.05/log 2 at the end, and adds a little to the values
-    np.testing.assert_allclose(np.asarray(q).max(axis=1)[visited], values[visited], rtol=0.05, atol=0.3)
+    np.testing.assert_allclose(
+        np.asarray(q).max(axis=1)[visited], values[visited], rtol=0.05, atol=0.3
+    )
 
 
 def expected_cache(before, after, networks):
@@ -85,10 +99,14 @@ def expected_cache(before, after, networks):
 
 
 def test_cached_logits_are_those_of_the_whole_stack(small, monkeypatch):
-    """While the entropy weight is annealed (5 iterations), after, and after the stack and the replay have wrapped."""
+    """While the entropy weight is annealed (5 iterations), after, and after the stack and the
+    replay have wrapped.
+    """
     algorithm, networks, init, _ = small
     monkeypatch.setattr(q_stack, "_BLOCK", 2)  # of 3 Q-functions: a remainder
-    monkeypatch.setattr(q_stack, "_CHUNK", 4 * 10)  # 10 of 88 entries at once by the whole stack: a remainder
+    monkeypatch.setattr(
+        q_stack, "_CHUNK", 4 * 10
+    )  # 10 of 88 entries at once by the whole stack: a remainder
     step = jax.jit(algorithm.step)
     whole_stack = jax.jit(lambda before, after: expected_cache(before, after, networks))
     state, coefs = init(jax.random.key(0)), []
@@ -97,7 +115,9 @@ def test_cached_logits_are_those_of_the_whole_stack(small, monkeypatch):
         state, metrics = step(state)
         size = int(state.collection.replay.size)
         expected = np.asarray(whole_stack(before, state))[:size]
-        np.testing.assert_allclose(np.asarray(state.cache.logits)[:size], expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            np.asarray(state.cache.logits)[:size], expected, rtol=1e-4, atol=1e-4
+        )
         coefs.append(float(metrics["charts/entropy_coef"]))
     assert np.abs(expected).max() > 1e-3
     assert size == 22
@@ -113,12 +133,15 @@ def test_cached_logits_are_those_of_the_whole_stack(small, monkeypatch):
     weights = staq.mirror_descent(state.learner.iteration, 2, state.config)
     obs = state.collection.replay.rows.next_obs
     one, other = (
-        q_stack.refresh(state.cache, state.learner.stack._replace(params=params), weights, obs, 22, networks).logits
+        q_stack.refresh(
+            state.cache, state.learner.stack._replace(params=params), weights, obs, 22, networks
+        ).logits
         for params in (state.learner.stack.params, spoilt)
     )
     np.testing.assert_array_equal(one, other)
 
-    # Another weight of the divergence makes another policy of the same stack: the cache is made anew.
+    # Another weight of the divergence makes another policy of the same stack: the cache is made
+    # anew.
     before = state._replace(config=state.config.replace(kl_weight=jnp.float32(5.0)))
     state, _ = step(before)
     expected = whole_stack(before, state)
@@ -154,7 +177,9 @@ def test_exactly_memory_networks_count(small):
     eta, beta = (float(x) for x in staq.mirror_descent(state.learner.iteration, 2, state.config))
     q = [np.asarray(q_stack.mean_q(networks, params, obs), float) for params in history[:-4:-1]]
     expected = sum(eta * beta**i / (1 - beta**3) * each for i, each in enumerate(q))
-    actual = staq.policy_logits(state.learner, obs, networks=networks, num_actions=2, config=state.config)
+    actual = staq.policy_logits(
+        state.learner, obs, networks=networks, num_actions=2, config=state.config
+    )
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -173,22 +198,34 @@ def test_the_target_follows_at_its_interval(small):
     _, networks, init, _ = small
     rng, before = np.random.default_rng(0), init(jax.random.key(0)).learner
     obs, action = rng.normal(size=(8, 4)).astype(np.float32), rng.integers(2, size=8)
-    batch = staq.Batch(obs, action, np.ones(8, np.float32), np.full(8, 0.9, np.float32), obs, np.zeros((8, 2)))
+    batch = staq.Batch(
+        obs, action, np.ones(8, np.float32), np.full(8, 0.9, np.float32), obs, np.zeros((8, 2))
+    )
     for tau in (0.25, 1.0):
         config = SMALL.replace(tau=tau, target_interval=2)
         first, _ = staq.update(before, batch, networks=networks, config=config)
         second, _ = staq.update(first, batch, networks=networks, config=config)
-        expected = jax.tree.map(lambda new, old, tau=tau: tau * new + (1.0 - tau) * old, second.params, before.targets)
+        expected = jax.tree.map(
+            lambda new, old, tau=tau: tau * new + (1.0 - tau) * old, second.params, before.targets
+        )
         jax.tree.map(np.testing.assert_array_equal, first.targets, before.targets)
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-7), second.targets, expected)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-7),
+            second.targets,
+            expected,
+        )
 
 
 def test_epsilon_is_how_often_actions_are_random(small):
-    """With a stack that wants action 1 alone: no other without ε, both with ε = 1, also of `act`."""
+    """With a stack that wants action 1 alone: no other without ε, both with ε = 1, also of
+    `act`.
+    """
     algorithm, _, init, step = small
     state = init(jax.random.key(0))
     sure = jax.tree.map(
-        lambda x: jnp.zeros_like(x).at[..., 1].set(1e4) if x.shape[1:] == (2,) else jnp.zeros_like(x),
+        lambda x: (
+            jnp.zeros_like(x).at[..., 1].set(1e4) if x.shape[1:] == (2,) else jnp.zeros_like(x)
+        ),
         state.learner.params,
     )
     learner = state.learner._replace(stack=q_stack.push(state.learner.stack, sure))
@@ -196,15 +233,22 @@ def test_epsilon_is_how_often_actions_are_random(small):
         config = state.config.replace(epsilon=jnp.float32(epsilon))
         after, _ = step(state._replace(config=config, learner=learner))
         old, new = int(state.collection.replay.size), int(after.collection.replay.size)
-        assert set(np.asarray(after.collection.replay.rows.action)[old:new].ravel().tolist()) == expected
-        action = algorithm.act(after._replace(learner=learner), jnp.zeros((4, 16, 4)), jax.random.key(1), False)
+        assert (
+            set(np.asarray(after.collection.replay.rows.action)[old:new].ravel().tolist())
+            == expected
+        )
+        action = algorithm.act(
+            after._replace(learner=learner), jnp.zeros((4, 16, 4)), jax.random.key(1), False
+        )
         assert action.shape == (4, 16)
         assert set(np.asarray(action).ravel().tolist()) == expected
 
 
 def test_resume_is_exact_with_stack_and_replay_included(small, assert_resume_is_exact):
     algorithm, _, init, step = small
-    assert_resume_is_exact(algorithm, init, step, 7)  # the annealing ends with the fifth, and the stack holds three
+    assert_resume_is_exact(
+        algorithm, init, step, 7
+    )  # the annealing ends with the fifth, and the stack holds three
 
 
 def test_vmapped_seeds_equal_single_runs():
@@ -217,14 +261,20 @@ def test_vmapped_seeds_equal_single_runs():
     many, single = jax.jit(jax.vmap(run))(keys), jax.jit(run)
     for i in range(2):
         one = single(jax.random.clone(keys)[i])
-        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-5), many, one)
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-5), many, one
+        )
     assert max(float(jnp.abs(leaf[0] - leaf[1]).max()) for leaf in jax.tree.leaves(many)) > 0.1
 
 
 @pytest.mark.parametrize("env_id", ["gymnax/Breakout-MinAtar", "brax/inverted_pendulum"])
 def test_the_whole_training_lowers_for_tpu_and_cuda(env_id):
     algorithm = staq.make(envs.make(env_id), SMALL.replace(memory=300))
-    run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=2, evaluate=algos.evaluator(algorithm)))
+    run = jax.jit(
+        lambda key: algos.train(
+            algorithm, key, num_iterations=2, evaluate=algos.evaluator(algorithm)
+        )
+    )
     lowered = run.trace(jax.random.key(0)).lower(lowering_platforms=("tpu", "cuda"))
     assert "stablehlo.while" in lowered.as_text()
 
@@ -232,7 +282,9 @@ def test_the_whole_training_lowers_for_tpu_and_cuda(env_id):
 def test_a_stack_of_300_runs():
     algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL.replace(memory=300))
     # The config is a constant of this program.
-    state, history = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=3))(jax.random.key(0))
+    state, history = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=3))(
+        jax.random.key(0)
+    )
     assert np.all(np.isfinite(history["losses/critic_loss"]))
     assert guard.describe(state.learner.fault) is None
     assert q_stack.size(state.learner.stack) == 300
@@ -266,7 +318,9 @@ def test_a_grid_that_is_too_fine_is_refused():
 def test_a_bad_transition_spoils_nothing(small, assert_bitwise_equal):
     algorithm, networks, init, step = small
     state, _ = step(init(jax.random.key(0)))
-    batch = staq.sample(state.collection.replay, state.cache.logits, jax.random.key(1), state.config)
+    batch = staq.sample(
+        state.collection.replay, state.cache.logits, jax.random.key(1), state.config
+    )
     bad = batch._replace(reward=batch.reward.at[0].set(jnp.inf))
     after, _ = staq.update(state.learner, bad, networks=networks, config=state.config)
     assert guard.describe(after.fault) == "non-finite loss in iteration 1"
@@ -309,11 +363,16 @@ def test_diverged_parameters_are_a_fault(small, assert_bitwise_equal):
 
 def test_the_policy_does_not_see_privileged_observations():
     class Privileged:
-        observation_space = {"state": envs.Box(-1.0, 1.0, (2,)), "privileged_state": envs.Box(-1.0, 1.0, (3,))}
+        observation_space = {
+            "state": envs.Box(-1.0, 1.0, (2,)),
+            "privileged_state": envs.Box(-1.0, 1.0, (3,)),
+        }
         action_space = envs.Box(-1.0, 1.0, (2,))
 
     config = SMALL.replace(bins=3)
     networks = staq.make_networks(Privileged(), config)
-    params = networks.init(jax.random.key(0), {"state": jnp.zeros(2), "privileged_state": jnp.zeros(3)})
+    params = networks.init(
+        jax.random.key(0), {"state": jnp.zeros(2), "privileged_state": jnp.zeros(3)}
+    )
     q = networks.apply(params, {"state": jnp.ones((5, 2))})
     assert q.shape == (5, 9)

@@ -29,7 +29,9 @@ def some_batches(num_batches, size=32, seed=0):
 def start(module, config, seed=0):
     env = envs.make("gymnax/Pendulum-v1")
     networks = module.make_networks(env, config)
-    return networks, module.init_learner(jax.random.key(seed), env=env, networks=networks, config=config)
+    return networks, module.init_learner(
+        jax.random.key(seed), env=env, networks=networks, config=config
+    )
 
 
 def test_with_delay_1_and_no_noise_it_is_ddpg_with_clipped_double_q():
@@ -56,22 +58,41 @@ def test_with_delay_1_and_no_noise_it_is_ddpg_with_clipped_double_q():
     for k in range(3):
         obs, action, reward, discount, next_obs = (x[k] for x in batches)
         next_action = networks.actor.apply(actor_target, next_obs)
-        y = reward + discount * np.minimum(*[networks.critic.apply(t, next_obs, next_action) for t in critic_targets])
+        y = reward + discount * np.minimum(
+            *[networks.critic.apply(t, next_obs, next_action) for t in critic_targets]
+        )
         for i in range(2):
-            changes, critic_opts[i] = adam.update(jax.grad(critic_loss)(critics[i], obs, action, y), critic_opts[i])
+            changes, critic_opts[i] = adam.update(
+                jax.grad(critic_loss)(critics[i], obs, action, y), critic_opts[i]
+            )
             critics[i] = optax.apply_updates(critics[i], changes)
         changes, actor_opt = adam.update(jax.grad(actor_loss)(actor, critics[0], obs), actor_opt)
         actor = optax.apply_updates(actor, changes)
         actor_target = mixed(actor_target, actor)
-        critic_targets = [mixed(target, new) for target, new in zip(critic_targets, critics, strict=True)]
+        critic_targets = [
+            mixed(target, new) for target, new in zip(critic_targets, critics, strict=True)
+        ]
 
-    learner, metrics = td3.update(learner, batches, jax.random.key(1), networks=networks, config=config)
+    learner, metrics = td3.update(
+        learner, batches, jax.random.key(1), networks=networks, config=config
+    )
     expected = {"actor": actor, "critic": jax.tree.map(lambda *x: jnp.stack(x), *critics)}
-    targets = {"actor": actor_target, "critic": jax.tree.map(lambda *x: jnp.stack(x), *critic_targets)}
-    # Adam divides by the gradient's size: what is nearly zero may differ by a good part of a step of 3e-4.
+    targets = {
+        "actor": actor_target,
+        "critic": jax.tree.map(lambda *x: jnp.stack(x), *critic_targets),
+    }
+    # Adam divides by the gradient's size: what is nearly zero may differ by a good part of a step
+    # of 3e-4.
     for mine, theirs in ((learner.params, expected), (learner.targets, targets)):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), mine, theirs)
-    assert set(metrics) >= {"losses/critic_loss", "losses/actor_loss", "losses/q", "losses/critic_grad_norm"}
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), mine, theirs
+        )
+    assert set(metrics) >= {
+        "losses/critic_loss",
+        "losses/actor_loss",
+        "losses/q",
+        "losses/critic_grad_norm",
+    }
 
 
 def test_actor_and_targets_move_only_every_policy_delay_updates():
@@ -86,7 +107,12 @@ def test_actor_and_targets_move_only_every_policy_delay_updates():
 
 def test_fast_td3_moves_its_targets_after_every_critic_update():
     config = fast_td3.Config(
-        actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), num_atoms=11, policy_delay=4, normalize_obs=False, tau=0.5
+        actor_hidden_sizes=(8,),
+        critic_hidden_sizes=(8,),
+        num_atoms=11,
+        policy_delay=4,
+        normalize_obs=False,
+        tau=0.5,
     )
     networks, learner = start(fast_td3, config)
     batches = some_batches(4)
@@ -95,14 +121,21 @@ def test_fast_td3_moves_its_targets_after_every_critic_update():
         batch = jax.tree.map(lambda x, k=k: x[k], batches)
         moved, _ = fast_td3.critic_update(moved, batch, key, networks=networks, config=config)
         targets = jax.tree.map(lambda t, n: 0.5 * t + 0.5 * n, targets, moved.params["critic"])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), moved.targets["critic"], targets)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), moved.targets["critic"], targets
+    )
     assert set(moved.targets) == {"critic"}  # the actor has none
 
 
 def test_exploration_of_fast_td3_is_redrawn_when_an_episode_ends():
     env = envs.make("gymnax/Pendulum-v1", max_steps_in_episode=5)
     config = fast_td3.Config(
-        num_envs=8, batch_size=8, learning_starts=8, buffer_size=800, actor_hidden_sizes=(8,), critic_hidden_sizes=(8,)
+        num_envs=8,
+        batch_size=8,
+        learning_starts=8,
+        buffer_size=800,
+        actor_hidden_sizes=(8,),
+        critic_hidden_sizes=(8,),
     )
     algorithm = fast_td3.make(env, config)
     state, step = jax.jit(algorithm.init)(jax.random.key(0)), jax.jit(algorithm.step)
@@ -120,7 +153,10 @@ def test_exploration_of_fast_td3_is_redrawn_when_an_episode_ends():
 class Privileged:
     """Shows the policy noise and the critic a number, which is the reward."""
 
-    observation_space = {"state": envs.Box(-1.0, 1.0, (2,)), "privileged_state": envs.Box(0.0, 1.0, (3,))}
+    observation_space = {
+        "state": envs.Box(-1.0, 1.0, (2,)),
+        "privileged_state": envs.Box(0.0, 1.0, (3,)),
+    }
     action_space = envs.Box(-1.0, 1.0, (1,))
 
     def reset(self, key):
@@ -149,14 +185,21 @@ def test_the_critics_of_fast_td3_see_privileged_observations_and_the_actor_does_
         normalize_obs=False,
     )
     algorithm = fast_td3.make(Privileged(), config)
-    state = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=400, log_every=400)[0])(jax.random.key(0))
+    state = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=400, log_every=400)[0])(
+        jax.random.key(0)
+    )
     networks = fast_td3.make_networks(Privileged(), config)
     numbers = jnp.linspace(0.1, 0.9, 5)
-    obs = {"state": jnp.full((5, 2), 0.5), "privileged_state": jnp.broadcast_to(numbers[:, None], (5, 3))}
+    obs = {
+        "state": jnp.full((5, 2), 0.5),
+        "privileged_state": jnp.broadcast_to(numbers[:, None], (5, 3)),
+    }
     action = algorithm.act(state, obs, jax.random.key(1), True)
     np.testing.assert_array_equal(action, jnp.broadcast_to(action[:1], action.shape))
     q = fast_td3.mean_q(networks, state.learner.params["critic"], obs, action, config)
-    np.testing.assert_allclose(q.mean(axis=0), numbers, atol=0.1)  # one step long: the value is the number
+    np.testing.assert_allclose(
+        q.mean(axis=0), numbers, atol=0.1
+    )  # one step long: the value is the number
 
 
 def acting(module, config):
@@ -187,15 +230,17 @@ def test_acting_without_determinism_explores_as_in_training(module, settings, st
     assert np.std((action - mean) / 2.0) == pytest.approx(std, rel=0.06)
     assert np.mean((action - mean) / 2.0) == pytest.approx(0.0, abs=0.01)
     one = jnp.full(3, 0.1)
-    np.testing.assert_allclose(algorithm.act(state, one, jax.random.key(1), True), mean[0, 0], rtol=1e-5)
+    np.testing.assert_allclose(
+        algorithm.act(state, one, jax.random.key(1), True), mean[0, 0], rtol=1e-5
+    )
     moved = algorithm.act(state, one, jax.random.key(3), False)
     assert moved.shape == (1,)
     assert (float(jnp.abs(moved - mean[0, 0])[0]) > 1e-4) == (std > 0.0)
 
 
 def test_each_observation_has_an_environment_with_a_noise_of_its_own():
-    # With one standard deviation for all, 200 draws would have a kurtosis of 3 within half a unit; uniform in [0, 0.4]
-    # it is 3·(b⁴/5)/(b²/3)² = 27/5.
+    # With one standard deviation for all, 200 draws would have a kurtosis of 3 within half a unit;
+    # uniform in [0, 0.4] it is 3·(b⁴/5)/(b²/3)² = 27/5.
     algorithm, state = acting(fast_td3, fast_td3.Config(**SMALL, min_noise=0.0, max_noise=0.4))
     obs = jnp.full((20_000, 3), 0.1)
     mean, action = (algorithm.act(state, obs, jax.random.key(4), flag) for flag in (True, False))

@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from onejit.envs import Adversary, Box, Discrete, Flattened, FrameStack, NoisyObservations, Step, check
+from onejit.envs import (
+    Adversary,
+    Box,
+    Discrete,
+    Flattened,
+    FrameStack,
+    NoisyObservations,
+    Step,
+    check,
+)
 
 
 class WalkState(NamedTuple):
@@ -16,7 +25,9 @@ class WalkState(NamedTuple):
 
 
 class Walk:
-    """A correct toy environment: a walk on a line until |position| is above 2 or ten steps are over."""
+    """A correct toy environment: a walk on a line until |position| is above 2 or ten steps are
+    over.
+    """
 
     observation_space = Box(-4.0, 4.0, (1,))
     action_space = Box(-1.0, 1.0, (1,))
@@ -35,7 +46,10 @@ class Walk:
 class WalkWithDict(Walk):
     """Correct too: what the policy sees, and what only a critic sees."""
 
-    observation_space = {"state": Box(-4.0, 4.0, (1,)), "privileged_state": Box(-np.inf, np.inf, (2,))}
+    observation_space = {
+        "state": Box(-4.0, 4.0, (1,)),
+        "privileged_state": Box(-np.inf, np.inf, (2,)),
+    }
 
     def _dict(self, obs):
         return {"state": obs, "privileged_state": jnp.concatenate([obs, obs])}
@@ -78,7 +92,9 @@ def test_correct_environments_pass(env):
 
 
 class Camera:
-    """Correct too: shows grey pictures, brighter from step to step; the middle action is to stand still."""
+    """Correct too: shows grey pictures, brighter from step to step; the middle action is to stand
+    still.
+    """
 
     action_space = Box(2.0, 4.0, (1,))
 
@@ -90,13 +106,17 @@ class Camera:
 
     def step(self, key, state, action):
         inside = (action[0] >= 2.0) & (action[0] <= 4.0)
-        return state + 1, Step(self._show(state + 1), jnp.where(inside, 1.0, jnp.nan), state < 0, state >= 9, {})
+        return state + 1, Step(
+            self._show(state + 1), jnp.where(inside, 1.0, jnp.nan), state < 0, state >= 9, {}
+        )
 
     def _show(self, state):
         return jnp.full(self.observation_space.shape, state, jnp.uint8)
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 1), (4, 4, 16), (84, 84, 3), (5, 16, 16), (3, 6, 12), (10, 10, 4)])
+@pytest.mark.parametrize(
+    "shape", [(3, 3, 1), (4, 4, 16), (84, 84, 3), (5, 16, 16), (3, 6, 12), (10, 10, 4)]
+)
 def test_pictures_of_height_width_and_channels_pass(shape):
     check(Camera(shape), num_steps=1)
 
@@ -108,7 +128,12 @@ def test_pictures_of_height_width_and_channels_pass(shape):
         (lambda env: FrameStack(env, 1), np.uint8),
         (Flattened, np.uint8),
         (lambda env: Flattened(FrameStack(env, 2)), np.uint8),
-        (lambda env: NoisyObservations(env, 0.5, Adversary(lambda key, frames, obs, left: obs, 2), 1.0), np.float32),
+        (
+            lambda env: NoisyObservations(
+                env, 0.5, Adversary(lambda key, frames, obs, left: obs, 2), 1.0
+            ),
+            np.float32,
+        ),
     ],
 )
 def test_wrappers_keep_the_dtype_and_what_is_not_to_be_normalised(wrap, dtype):
@@ -129,7 +154,9 @@ def replacing(**fields):
     class Wrong(Walk):
         def step(self, key, state, action):
             state, step = super().step(key, state, action)
-            return state, step._replace(**{name: function(step) for name, function in fields.items()})
+            return state, step._replace(
+                **{name: function(step) for name, function in fields.items()}
+            )
 
     return Wrong
 
@@ -182,7 +209,10 @@ IN_WORDS = {
         having(action_space=Box(-1.0, np.inf, (1,))),
         ["action_space must have finite bounds, policies act in [-1, 1] and are mapped to them"],
     ),
-    "action matrix": (having(action_space=Box(-1.0, 1.0, (2, 2))), ["one axis, got the shape (2, 2)"]),
+    "action matrix": (
+        having(action_space=Box(-1.0, 1.0, (2, 2))),
+        ["one axis, got the shape (2, 2)"],
+    ),
     "integers as actions": (
         having(action_space=Box(0, 3, (1,), np.int32)),
         ["action_space must be a Box of floats, got int32; choices are a Discrete(n)"],
@@ -190,18 +220,29 @@ IN_WORDS = {
     **{
         f"picture {shape}": (
             having(observation_space=Box(0, 255, shape, np.uint8)),
-            [f"observation_space has the shape {shape}, which looks like channels × height × width; pictures are "],
+            [
+                f"observation_space has the shape {shape}, which looks like channels × height ×"
+                " width; pictures are "
+            ],
         )
         for shape in ((3, 16, 16), (1, 16, 16), (2, 16, 16), (4, 84, 84), (3, 10, 8))
     },
     **{
         f"picture {shape}": (
-            having(observation_space={"state": Box(-4.0, 4.0, (1,)), "camera": Box(0.0, 1.0, shape)}),
-            [f"observation_space['camera'] has the shape {shape}: a picture, height × width × channels, has at least "],
+            having(
+                observation_space={"state": Box(-4.0, 4.0, (1,)), "camera": Box(0.0, 1.0, shape)}
+            ),
+            [
+                f"observation_space['camera'] has the shape {shape}: a picture, height × width ×"
+                " channels, has at least "
+            ],
         )
         for shape in ((16, 2, 3), (2, 16, 3), (1, 1, 1))
     },
-    "foreign action space": (having(action_space=range(2)), ["must be a Box or a Discrete, got range"]),
+    "foreign action space": (
+        having(action_space=range(2)),
+        ["must be a Box or a Discrete, got range"],
+    ),
     "discrete observation": (
         having(observation_space=Discrete(3)),
         ["observation_space must be a Box or a dict of Boxes, got Discrete"],
@@ -210,7 +251,10 @@ IN_WORDS = {
         having(observation_space={"pixels": Box(0.0, 1.0, (4,))}),
         ['a dict observation_space must have the entry "state", what the policy sees'],
     ),
-    "reset not traceable": (LeavesJax, ["reset(key) cannot be traced by jax: ConcretizationTypeError"]),
+    "reset not traceable": (
+        LeavesJax,
+        ["reset(key) cannot be traced by jax: ConcretizationTypeError"],
+    ),
     "step not traceable": (
         BranchesOnData,
         ["step(key, state, action) cannot be traced by jax: TracerBoolConversionError"],
@@ -258,7 +302,10 @@ IN_WORDS = {
         replacing(terminated=lambda step: step.terminated.astype(jnp.float32)),
         ["terminated must be a bool scalar, got float32[]"],
     ),
-    "no time limit": (replacing(truncated=lambda step: None), ["truncated must be a bool scalar, got None"]),
+    "no time limit": (
+        replacing(truncated=lambda step: None),
+        ["truncated must be a bool scalar, got None"],
+    ),
     "other shape than the space": (
         having(observation_space=Box(-4.0, 4.0, (3,))),
         ["the observation is float32[1], observation_space says float32[3]"],
@@ -283,9 +330,14 @@ IN_WORDS = {
         replacing(obs=lambda step: step.obs * jnp.nan),
         ["the observation is not finite at step 0: [nan]"],
     ),
-    "nan reward": (replacing(reward=lambda step: step.reward * jnp.nan), ["the reward is nan at step 0"]),
+    "nan reward": (
+        replacing(reward=lambda step: step.reward * jnp.nan),
+        ["the reward is nan at step 0"],
+    ),
     "three mistakes": (
-        replacing(reward=lambda step: step.obs, terminated=lambda step: 0, obs=lambda step: step.obs[0]),
+        replacing(
+            reward=lambda step: step.obs, terminated=lambda step: 0, obs=lambda step: step.obs[0]
+        ),
         ["reward must be", "terminated must be", "the observation is float32[1] after reset"],
     ),
 }
@@ -293,7 +345,9 @@ IN_WORDS = {
 
 @pytest.mark.parametrize(("env", "words"), IN_WORDS.values(), ids=IN_WORDS.keys())
 def test_each_mistake_is_named(env, words):
-    with pytest.raises(ValueError, match=f"{env.__name__} breaks the environment contract:") as caught:
+    with pytest.raises(
+        ValueError, match=f"{env.__name__} breaks the environment contract:"
+    ) as caught:
         check(env())
     _, *problems = str(caught.value).splitlines()
     assert len(problems) == len(words), problems
@@ -306,12 +360,16 @@ def test_a_dict_observation_is_named_by_its_entry():
         def _dict(self, obs):
             return {"state": obs, "privileged_state": jnp.full(2, jnp.nan)}
 
-    with pytest.raises(ValueError, match=r"the observation\['privileged_state'\] is not finite at reset"):
+    with pytest.raises(
+        ValueError, match=r"the observation\['privileged_state'\] is not finite at reset"
+    ):
         check(Wrong())
 
 
 def test_episodes_that_ended_are_reset():
-    def pay(state, step):  # nothing that can be relied on, once the ten steps of an episode are over
+    def pay(
+        state, step
+    ):  # nothing that can be relied on, once the ten steps of an episode are over
         return state, step._replace(reward=jnp.where(state.time > 10, jnp.nan, step.reward))
 
     check(stepping(pay)(), num_steps=40)

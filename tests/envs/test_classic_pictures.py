@@ -1,4 +1,6 @@
-"""Pictures of classic control, from real episodes: every state has its own, and things are where the state says."""
+"""Pictures of classic control, from real episodes: every state has its own, and things are where
+the state says.
+"""
 
 import sys
 
@@ -64,11 +66,16 @@ def test_an_acrobot_hangs_at_angles_zero_and_its_second_angle_is_relative():
 
 
 def test_a_car_is_on_its_hill():
-    (valley, low), (hill, high) = drawn("MountainCar-v0", position=-np.pi / 6), drawn("MountainCar-v0", position=0.5)
+    (valley, low), (hill, high) = (
+        drawn("MountainCar-v0", position=-np.pi / 6),
+        drawn("MountainCar-v0", position=0.5),
+    )
     assert valley < hill and low < -80 and high > 60
 
 
 def test_far_outside_of_the_picture_nothing_breaks():
     env = envs.make("gymnax/CartPole-v1")
-    state = jax.tree.map(lambda _: np.float32(1e30), jax.eval_shape(env.reset, jax.random.key(0))[0])
+    state = jax.tree.map(
+        lambda _: np.float32(1e30), jax.eval_shape(env.reset, jax.random.key(0))[0]
+    )
     classic_pictures.draw("CartPole-v1", env._params, [state])

@@ -1,4 +1,6 @@
-"""The boundary between environments and the programs that step them: what is refused, in which words, what is cast."""
+"""The boundary between environments and the programs that step them: what is refused, in which
+words, what is cast.
+"""
 
 import os
 import subprocess
@@ -31,7 +33,9 @@ class Walk:
 
     def step(self, key, state, action):
         position, time = state[0] + action - 0.5, state[1] + 1
-        return (position, time), Step(position[None], -jnp.abs(position), position > 5.0, time >= 10, {})
+        return (position, time), Step(
+            position[None], -jnp.abs(position), position > 5.0, time >= 10, {}
+        )
 
 
 def stepping(change):
@@ -46,7 +50,9 @@ def stepping(change):
 
 def replacing(**fields):
     """A Walk of which the step's fields are computed from the correct step."""
-    return stepping(lambda state, step: (state, step._replace(**{name: f(step) for name, f in fields.items()})))
+    return stepping(
+        lambda state, step: (state, step._replace(**{name: f(step) for name, f in fields.items()}))
+    )
 
 
 def resetting(change):
@@ -70,13 +76,22 @@ def failing(state, obs):
 
 
 BROKEN = {
-    "reward vector": (replacing(reward=lambda step: step.obs), "reward must be a float32 scalar, got float32[1]"),
-    "integer reward": (replacing(reward=lambda step: jnp.int32(1)), "reward must be a float32 scalar, got int32[]"),
+    "reward vector": (
+        replacing(reward=lambda step: step.obs),
+        "reward must be a float32 scalar, got float32[1]",
+    ),
+    "integer reward": (
+        replacing(reward=lambda step: jnp.int32(1)),
+        "reward must be a float32 scalar, got int32[]",
+    ),
     "integer done": (
         replacing(terminated=lambda step: step.terminated.astype(jnp.int32)),
         "terminated must be a bool scalar, got int32[]",
     ),
-    "no time limit": (replacing(truncated=lambda step: None), "truncated must be a bool scalar, got None"),
+    "no time limit": (
+        replacing(truncated=lambda step: None),
+        "truncated must be a bool scalar, got None",
+    ),
     "observation at reset": (
         resetting(lambda state, obs: (state, jnp.zeros(2))),
         "the observation is float32[2], observation_space says float32[1]",
@@ -89,15 +104,24 @@ BROKEN = {
         resetting(lambda state, obs: (state, {"state": obs})),
         "the observation PyTreeDef({'state': *}) is not of the form of observation_space",
     ),
-    "state": (stepping(lambda state, step: (state[0], step)), "the state changes its structure between reset and step"),
-    "reset of one thing": (resetting(lambda state, obs: obs), "reset must return (state, observation)"),
+    "state": (
+        stepping(lambda state, step: (state[0], step)),
+        "the state changes its structure between reset and step",
+    ),
+    "reset of one thing": (
+        resetting(lambda state, obs: obs),
+        "reset must return (state, observation)",
+    ),
     "gym's tuple": (
         stepping(lambda state, step: (step.obs, step.reward, step.terminated, step.truncated, {})),
         "step must return (state, Step(obs, reward, terminated, truncated, info))",
     ),
     "branch on data": (
         stepping(branching),
-        "step(key, state, action) cannot be traced by jax: TracerBoolConversionError: Attempted boolean conversion",
+        (
+            "step(key, state, action) cannot be traced by jax: TracerBoolConversionError: Attempted"
+            " boolean conversion"
+        ),
     ),
     "error in reset": (resetting(failing), "reset(key) cannot be traced by jax: KeyError: 'goal'"),
     "text in info": (
@@ -121,7 +145,9 @@ def through_evaluation(env):
 
 
 def through_an_algorithm(env):
-    algorithm = ppo.make(env, ppo.Config(num_envs=2, num_steps=2, num_minibatches=1, hidden_sizes=(4,)))
+    algorithm = ppo.make(
+        env, ppo.Config(num_envs=2, num_steps=2, num_minibatches=1, hidden_sizes=(4,))
+    )
     jax.eval_shape(algorithm.step, jax.eval_shape(algorithm.init, jax.random.key(0)))
 
 
@@ -131,7 +157,10 @@ def test_what_an_environment_does_wrong_ends_in_the_words_of_check(env, words, t
     with pytest.raises(ContractError) as caught:
         through(env)
     header, problem, advice = str(caught.value).splitlines()
-    assert (header, advice) == ("Mine breaks the environment contract:", "envs.check(env) tells more")
+    assert (header, advice) == (
+        "Mine breaks the environment contract:",
+        "envs.check(env) tells more",
+    )
     assert problem.startswith(f"- {words}")
     with pytest.raises(ContractError) as checked:
         envs.check(env)
@@ -150,7 +179,9 @@ def test_wrapped_environments_are_named_from_outside_to_inside():
 
 
 def test_an_action_of_another_shape_is_not_the_environments_fault():
-    with pytest.raises(ValueError, match=r"Walk.step: the action is float32\[2\], action_space says int32\[\]"):
+    with pytest.raises(
+        ValueError, match=r"Walk.step: the action is float32\[2\], action_space says int32\[\]"
+    ):
         Contracted(Walk()).step(jax.random.key(0), (jnp.float32(0), jnp.int32(0)), jnp.zeros(2))
 
 
@@ -165,7 +196,9 @@ def test_the_boundary_adds_nothing_to_the_program_and_traces_once():
     env = envs.make("gymnax/CartPole-v1")
     state, _ = env.reset(jax.random.key(0))
     arguments = (jax.random.key(1), state, jnp.int32(0))
-    assert str(jax.make_jaxpr(env.step)(*arguments)) == str(jax.make_jaxpr(Contracted(env).step)(*arguments))
+    assert str(jax.make_jaxpr(env.step)(*arguments)) == str(
+        jax.make_jaxpr(Contracted(env).step)(*arguments)
+    )
     through_vector_env(Counting())
     assert calls == ["step"]
 
@@ -181,12 +214,30 @@ def test_weak_types_become_strong():
 NO_ENVIRONMENT = {
     "name": (lambda: "gymnax/CartPole-v1", "is a name: write envs.make.'gymnax/CartPole-v1'."),
     "class": (lambda: Walk, "env=Walk is a class: write an instance of it, Walk()"),
-    "gymnasium": (lambda: gymnasium.make("CartPole-v1"), "is a Gymnasium environment, .*: write envs.make"),
-    "brax": (lambda: brax.envs.get_environment("fast"), 'raw Brax environment: write envs.make."brax/halfcheetah"'),
-    "gymnax": (lambda: gymnax.make("CartPole-v1")[0], "raw gymnax environment: write envs.from_gymnax.env, params"),
-    "gymnax's pair": (lambda: gymnax.make("CartPole-v1"), "is a tuple, .* raw gymnax environment: write envs.from"),
-    "vector": (lambda: VectorEnv(Walk(), 2), "env=VectorEnv is a VectorEnv: write the single environment"),
-    "nothing": (lambda: None, "NoneType breaks the environment contract:\n- it has no observation_space\n- "),
+    "gymnasium": (
+        lambda: gymnasium.make("CartPole-v1"),
+        "is a Gymnasium environment, .*: write envs.make",
+    ),
+    "brax": (
+        lambda: brax.envs.get_environment("fast"),
+        'raw Brax environment: write envs.make."brax/halfcheetah"',
+    ),
+    "gymnax": (
+        lambda: gymnax.make("CartPole-v1")[0],
+        "raw gymnax environment: write envs.from_gymnax.env, params",
+    ),
+    "gymnax's pair": (
+        lambda: gymnax.make("CartPole-v1"),
+        "is a tuple, .* raw gymnax environment: write envs.from",
+    ),
+    "vector": (
+        lambda: VectorEnv(Walk(), 2),
+        "env=VectorEnv is a VectorEnv: write the single environment",
+    ),
+    "nothing": (
+        lambda: None,
+        "NoneType breaks the environment contract:\n- it has no observation_space\n- ",
+    ),
 }
 
 
@@ -208,7 +259,8 @@ from onejit.algos.evaluation import evaluate
 assert jax.config.jax_enable_x64
 
 class Mine:
-    observation_space = {"state": envs.Box(-np.inf, np.inf, (2,)), "count": envs.Box(0, 9, (), np.int64)}
+    observation_space = {"state": envs.Box(-np.inf, np.inf, (2,)), "count": envs.Box(0, 9, (),
+        np.int64)}
     action_space = envs.Box(-1.0, 1.0, (1,))
 
     def _show(self, x):
@@ -223,9 +275,11 @@ class Mine:
         return x, envs.Step(self._show(x.astype(jnp.float64)), jnp.float64(1.0), x > 2, x < -2, {})
 
 raw = jax.eval_shape(Mine().step, jax.random.key(0), jnp.float32(0), jnp.zeros(1))[1]
-assert raw.obs["state"].dtype == raw.reward.dtype == jnp.float64 and raw.obs["count"].dtype == jnp.int64
+assert raw.obs["state"].dtype == raw.reward.dtype == jnp.float64
+assert raw.obs["count"].dtype == jnp.int64
 envs.check(Mine(), num_steps=0)
-for env in (Mine(), envs.make("gymnax/Pendulum-v1"), envs.make("brax/fast"), envs.make("mjx/InvertedPendulum-v5")):
+for env in (Mine(), envs.make("gymnax/Pendulum-v1"), envs.make("brax/fast"),
+    envs.make("mjx/InvertedPendulum-v5")):
     vector, action = envs.VectorEnv(env, 2, reset="first"), np.zeros((2, *env.action_space.shape))
     state, obs = jax.eval_shape(vector.reset, jax.random.key(0))
     after, step = jax.eval_shape(vector.step, jax.random.key(0), state, action)
@@ -237,7 +291,8 @@ for env in (Mine(), envs.make("gymnax/Pendulum-v1"), envs.make("brax/fast"), env
     assert not any(dtype.itemsize == 8 for dtype in jax.tree.leaves(says))
     assert step.reward.dtype == step.episode_return.dtype == jnp.float32
     if not hasattr(env, "mj_model"):
-        jax.eval_shape(lambda key: evaluate(env, lambda obs, key: action, key, num_episodes=2), jax.random.key(0))
+        jax.eval_shape(lambda key: evaluate(env, lambda obs, key: action, key, num_episodes=2),
+            jax.random.key(0))
 """
 
 

@@ -25,7 +25,8 @@ class TwoDials:
 def test_actions_are_the_digits_of_their_number():
     env = Discretized(TwoDials(), 3)
     assert env.action_space.n == 9
-    # digit 0, 1, 2 stand for −1, 0, 1, which are −2, 0, 2 and 0, 0.5, 1; the last dimension is the fastest
+    # digit 0, 1, 2 stand for −1, 0, 1, which are −2, 0, 2 and 0, 0.5, 1; the last dimension is the
+    # fastest
     expected = [[a, b] for a in (-2, 0, 2) for b in (0, 0.5, 1)]
     np.testing.assert_allclose(env.values(jnp.arange(9)), expected, atol=1e-6)
     _, step = env.step(jax.random.key(0), jnp.zeros(2), jnp.int32(5))

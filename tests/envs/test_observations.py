@@ -1,4 +1,6 @@
-"""Noise once per observation, frames that keep it, and an adversary that cannot spend more than its budget."""
+"""Noise once per observation, frames that keep it, and an adversary that cannot spend more than its
+budget.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +38,9 @@ def play(env, num_episodes=1, num_steps=5):
             key, state = carry
             key, step_key = jax.random.split(key)
             action = jnp.zeros(num_episodes, jnp.int32)
-            state, result = jax.vmap(env.step)(jax.random.split(step_key, num_episodes), state, action)
+            state, result = jax.vmap(env.step)(
+                jax.random.split(step_key, num_episodes), state, action
+            )
             return (key, state), result.obs
 
         later = jax.lax.scan(step, (key, state), length=num_steps)[1]
@@ -61,7 +65,9 @@ def test_frames_keep_their_draw_and_zeros_come_before_the_episode():
     seen = play(FrameStack(NoisyObservations(Counter(), 0.3), 3)).reshape(6, 3, 2)
     np.testing.assert_array_equal(seen[0, :2], 0.0)
     for t in range(1, 6):
-        np.testing.assert_array_equal(seen[t, :2], seen[t - 1, 1:])  # the older frames, with the noise they had
+        np.testing.assert_array_equal(
+            seen[t, :2], seen[t - 1, 1:]
+        )  # the older frames, with the noise they had
     assert len(np.unique(np.round(seen[:, 2] - CLEAN, 6))) == 12
 
 
@@ -95,7 +101,9 @@ def test_wrapped_environments_keep_the_contract():
 
 @pytest.mark.parametrize("wish", [0.5, 1.0, 100.0])
 def test_an_adversary_cannot_spend_more_than_its_budget(wish):
-    """With a wish of 0.5 and a budget of 1.2 there are five steps of 0.5, and √(1.44 − 5·0.25) = 0.4359 in the last."""
+    """With a wish of 0.5 and a budget of 1.2 there are five steps of 0.5, and √(1.44 − 5·0.25) =
+    0.4359 in the last.
+    """
 
     def perturb(key, frames, obs, remaining):
         return wish * jnp.array([0.6, -0.8])
@@ -113,9 +121,12 @@ def test_an_adversary_cannot_spend_more_than_its_budget(wish):
 
 def test_an_adversary_is_told_what_is_left_and_what_was_seen():
     def perturb(key, frames, obs, remaining):
-        # spends half of what is left, and tells through the second entry whether the frames are as they should be
+        # spends half of what is left, and tells through the second entry whether the frames are as
+        # they should be
         earlier = jnp.where(
-            obs[0] > 1.5, frames.clean[1, 0] - (obs[0] - 1.0) + frames.clean[0, 0] - (obs[0] - 2.0), 0.0
+            obs[0] > 1.5,
+            frames.clean[1, 0] - (obs[0] - 1.0) + frames.clean[0, 0] - (obs[0] - 2.0),
+            0.0,
         )
         return jnp.stack([0.5 * remaining, earlier])
 
@@ -136,7 +147,9 @@ def test_an_adversary_cannot_guess_the_noise():
     def perturb(key, frames, obs, remaining):
         return -0.3 * jax.random.normal(key, obs.shape)  # would cancel it
 
-    seen = play(NoisyObservations(Counter(), 0.3, Adversary(perturb), 1e6), num_episodes=200) - np.tile(CLEAN, (200, 1))
+    seen = play(
+        NoisyObservations(Counter(), 0.3, Adversary(perturb), 1e6), num_episodes=200
+    ) - np.tile(CLEAN, (200, 1))
     assert seen.std() == pytest.approx(0.3 * np.sqrt(2.0), rel=4 / np.sqrt(2 * seen.size))
 
 
@@ -166,7 +179,9 @@ def test_each_episode_has_the_whole_budget():
     for key in jax.random.split(jax.random.key(1), 11):
         state, result = step(key, state, jnp.zeros(3, jnp.int32))
         shown.append(result.obs[:, 0])
-    np.testing.assert_allclose(np.array(shown)[:, 0], [0.7, 1, 2, 3, 4, 0.7, 1, 2, 3, 4, 0.7, 1], atol=1e-6)
+    np.testing.assert_allclose(
+        np.array(shown)[:, 0], [0.7, 1, 2, 3, 4, 0.7, 1, 2, 3, 4, 0.7, 1], atol=1e-6
+    )
 
 
 class Dictionary(Counter):
@@ -178,7 +193,10 @@ class Dictionary(Counter):
     [
         (lambda: NoisyObservations(Counter(), -0.1), "sigma=-0.1: must be finite and at least 0"),
         (lambda: NoisyObservations(Counter(), float("nan")), "sigma=nan: must be finite"),
-        (lambda: NoisyObservations(Counter(), 0.1, budget=-1.0), "budget=-1.0: must be finite and at least 0"),
+        (
+            lambda: NoisyObservations(Counter(), 0.1, budget=-1.0),
+            "budget=-1.0: must be finite and at least 0",
+        ),
         (lambda: NoisyObservations(Dictionary(), 0.1), "must be a single Box"),
         (lambda: FrameStack(Dictionary(), 2), "must be a single Box"),
         (lambda: FrameStack(Counter(), 0), "num_frames=0: must be at least 1"),

@@ -1,4 +1,6 @@
-"""Options of environments: each suite refuses what is not of the kind of its default, before anything is made."""
+"""Options of environments: each suite refuses what is not of the kind of its default, before
+anything is made.
+"""
 
 import enum
 import math
@@ -71,8 +73,14 @@ def test_arrays_stay_arrays_and_tracers_pass():
 
 WRONG = {
     "flag": ("True or False", ["yes", None, 0, 1, 1.0, [], {}]),
-    "count": ("", ["x", "", None, NAN, math.inf, -5, 1.5, 2.0, [], [1], {}, True, 2**31, np.float32(2)]),
-    "weight": ("a finite number", ["x", "", None, NAN, math.inf, -math.inf, [], [1.0], {}, True, 1e300, 10**400]),
+    "count": (
+        "",
+        ["x", "", None, NAN, math.inf, -5, 1.5, 2.0, [], [1], {}, True, 2**31, np.float32(2)],
+    ),
+    "weight": (
+        "a finite number",
+        ["x", "", None, NAN, math.inf, -math.inf, [], [1.0], {}, True, 1e300, 10**400],
+    ),
     "limit": ("a number", ["x", None, NAN, [], {}, False, 1e300]),
     "range": (
         "2 numbers, the lower first",
@@ -86,7 +94,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, values) in WRONG.items() for value in values])
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, (_, values) in WRONG.items() for value in values]
+)
 def test_other_kinds_are_refused_in_a_sentence(name, value):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         checked("lab/maze", {name: value}, DEFAULTS)
@@ -100,7 +110,13 @@ def test_bounds_and_choices():
         ("mode", "x", "one of a, b"),
     ):
         with pytest.raises(ValueError, match=f"lab/maze: {name}={value!r}: must be {words}"):
-            checked("lab/maze", {name: value}, DEFAULTS, low={"count": 1, "weight": 0.0}, choices={"mode": ("a", "b")})
+            checked(
+                "lab/maze",
+                {name: value},
+                DEFAULTS,
+                low={"count": 1, "weight": 0.0},
+                choices={"mode": ("a", "b")},
+            )
 
 
 @pytest.mark.parametrize("value", [0, -5, 1.0, "3", None, True, [2], NAN])
@@ -117,7 +133,10 @@ OPTIONS = {
         "max_steps_in_episode": [*HOSTILE, None, 0, True, 1.5],
         "gravity": ["x", NAN, [], {}, [1.0], None, True],
     },
-    "gymnax/BernoulliBandit-misc": {"max_steps_in_episode": [*HOSTILE, 0], "normalize_time": [*HOSTILE, 1, None]},
+    "gymnax/BernoulliBandit-misc": {
+        "max_steps_in_episode": [*HOSTILE, 0],
+        "normalize_time": [*HOSTILE, 1, None],
+    },
     "gymnax/Acrobot-v1": {"available_torque": [*HOSTILE, 1.0, None]},
     "brax/hopper": {
         "backend": [*HOSTILE, None, 0, True],
@@ -145,7 +164,9 @@ OPTIONS = {
         "ctrl_dt": [*HOSTILE, None, 0, True],
         "action_repeat": [*HOSTILE, None, 0],
     },
-    "playground/Go1JoystickFlatTerrain": {"reward_config.scales.torques": ["x", None, NAN, [], {}, True]},
+    "playground/Go1JoystickFlatTerrain": {
+        "reward_config.scales.torques": ["x", None, NAN, [], {}, True]
+    },
     "probe/value": {"continuous": [*HOSTILE, None, 0, 1]},
 }
 
@@ -158,15 +179,25 @@ def test_each_suite_refuses_each_option_by_name_before_anything_is_made(env_id, 
         for value in values:
             with pytest.raises(ValueError) as caught:  # noqa: PT011
                 envs.make(env_id, **{name: value})
-            assert str(caught.value).startswith(f"{env_id}: {name}={value!r}: must be "), caught.value
+            assert str(caught.value).startswith(f"{env_id}: {name}={value!r}: must be "), (
+                caught.value
+            )
 
 
 @pytest.mark.parametrize(
     ("env_id", "options", "words"),
     [
         ("gymnax/Pendulum-v1", {"m": 0}, "gymnax/Pendulum-v1: m=0.0: must fit .*ZeroDivisionError"),
-        ("gymnax/Pendulum-v1", {"max_speed": -5}, "max_speed=-5.0: must fit .*low must not be above high"),
-        ("playground/PendulumSwingup", {"ctrl_dt": 0.001}, "Swingup: ctrl_dt=0.001: must be at least sim_dt = 0.01"),
+        (
+            "gymnax/Pendulum-v1",
+            {"max_speed": -5},
+            "max_speed=-5.0: must fit .*low must not be above high",
+        ),
+        (
+            "playground/PendulumSwingup",
+            {"ctrl_dt": 0.001},
+            "Swingup: ctrl_dt=0.001: must be at least sim_dt = 0.01",
+        ),
     ],
 )
 def test_values_that_no_environment_can_be_made_of_are_named(env_id, options, words):

@@ -31,12 +31,27 @@ def test_solve_gives_the_values_by_hand(name, values, best):
 
 
 def test_every_probe_is_solved_here():
-    assert probes.names() == ["value", "action", "delay", "observation", "truncation", "termination", "all"]
+    assert probes.names() == [
+        "value",
+        "action",
+        "delay",
+        "observation",
+        "truncation",
+        "termination",
+        "all",
+    ]
 
 
 def test_all_says_where_each_probe_begins():
     first_state = probes.make("all").first_state
-    assert first_state == {"value": 0, "action": 1, "delay": 2, "observation": 5, "truncation": 7, "termination": 9}
+    assert first_state == {
+        "value": 0,
+        "action": 1,
+        "delay": 2,
+        "observation": 5,
+        "truncation": 7,
+        "termination": 9,
+    }
 
 
 @pytest.mark.parametrize("continuous", [False, True])
@@ -53,10 +68,16 @@ def test_steps_are_those_of_the_table(name, continuous):
     env = probes.make(name, continuous=continuous)
     table = TABLES[name]
     num_states, num_actions = np.shape(table.reward)
-    states, actions = (each.ravel() for each in np.indices((num_states, num_actions), dtype=np.int32))
-    before = probes.ProbeState(jnp.asarray(states), jnp.full(states.shape, table.time_limit - 2, jnp.int32))
+    states, actions = (
+        each.ravel() for each in np.indices((num_states, num_actions), dtype=np.int32)
+    )
+    before = probes.ProbeState(
+        jnp.asarray(states), jnp.full(states.shape, table.time_limit - 2, jnp.int32)
+    )
     if continuous:
-        actions = (0.2 * actions[:, None] - 0.1).astype(np.float32)  # the sign chooses, not the size
+        actions = (0.2 * actions[:, None] - 0.1).astype(
+            np.float32
+        )  # the sign chooses, not the size
     keys = jax.random.split(jax.random.key(0), states.size)
     after, step = jax.vmap(env.step)(keys, before, actions)
     np.testing.assert_array_equal(after.state, np.ravel(table.next_state))
@@ -77,7 +98,9 @@ def test_episodes_start_with_the_probabilities_of_the_table(name):
 
 
 def best_action_in_state_0(name, gamma, bootstrap):
-    """Q-learning's fixed point where `bootstrap(table, values)` `[S, A]` is what follows the reward."""
+    """Q-learning's fixed point where `bootstrap(table, values)` `[S, A]` is what follows the
+    reward.
+    """
     table = TABLES[name]
     values = np.zeros(len(table.start))
     for _ in range(2000):
@@ -114,7 +137,9 @@ def nothing_ends(table, values):
 )
 def test_the_mistake_takes_the_wrong_action(name, mistake, gammas):
     for gamma in gammas:
-        assert best_action_in_state_0(name, gamma, right) == probes.make(name).solve(gamma)[1][0] == 1
+        assert (
+            best_action_in_state_0(name, gamma, right) == probes.make(name).solve(gamma)[1][0] == 1
+        )
         assert best_action_in_state_0(name, gamma, mistake) == 0
 
 
@@ -128,7 +153,9 @@ def test_every_step_of_the_two_bootstrap_probes_ends_an_episode():
 
 
 def test_tables_of_ones_own():
-    table = probes.Table(reward=((0, 1, 2),), next_state=((0, 0, 0),), terminated=((True, True, True),), start=(1,))
+    table = probes.Table(
+        reward=((0, 1, 2),), next_state=((0, 0, 0),), terminated=((True, True, True),), start=(1,)
+    )
     env = probes.Probe(table)
     envs.check(env)
     assert env.action_space == envs.Discrete(3)

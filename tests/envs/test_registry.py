@@ -45,7 +45,9 @@ def test_unknown_names_are_answered_with_the_nearest(wrong, nearest):
         envs.make(wrong)
 
 
-@pytest.mark.parametrize("env_id", ["probe/value", "gymnax/CartPole-v1", "gymnax/Pendulum-v1", "brax/hopper"])
+@pytest.mark.parametrize(
+    "env_id", ["probe/value", "gymnax/CartPole-v1", "gymnax/Pendulum-v1", "brax/hopper"]
+)
 @pytest.mark.parametrize("option", ["no_such_option", "replace"])
 def test_unknown_options_are_refused_by_name(env_id, option):
     with pytest.raises(ValueError, match=rf"{env_id}.*{option}"):
@@ -86,10 +88,14 @@ def test_env_ids_of_one_suite():
     assert envs.env_ids("no_such_suite") == []
 
 
-@pytest.mark.parametrize(("package", "env_id"), [("gymnax", "gymnax/CartPole-v1"), ("brax", "brax/ant")])
+@pytest.mark.parametrize(
+    ("package", "env_id"), [("gymnax", "gymnax/CartPole-v1"), ("brax", "brax/ant")]
+)
 def test_a_missing_package_is_named(monkeypatch, package, env_id):
     without(monkeypatch, package)
-    with pytest.raises(ModuleNotFoundError, match=f"'{package}'.*pip install '{package}'") as caught:
+    with pytest.raises(
+        ModuleNotFoundError, match=f"'{package}'.*pip install '{package}'"
+    ) as caught:
         envs.make(env_id)
     assert caught.value.name == package
 
@@ -104,7 +110,12 @@ def test_a_missing_package_of_an_extra_is_named_with_the_extra(monkeypatch):
 def test_the_other_suites_work_without_a_package(monkeypatch):
     without(monkeypatch, "gymnax")
     assert envs.env_ids("gymnax") == []
-    assert {env_id.split("/")[0] for env_id in envs.env_ids()} == {"brax", "mjx", "playground", "probe"}
+    assert {env_id.split("/")[0] for env_id in envs.env_ids()} == {
+        "brax",
+        "mjx",
+        "playground",
+        "probe",
+    }
     assert isinstance(envs.make("probe/value"), probes.Probe)
     with pytest.raises(ValueError, match="did you mean brax/halfcheetah"):
         envs.make("bracks/halfcheetah")
@@ -115,11 +126,15 @@ def test_importing_envs_is_light_and_silent():
         "import sys; from onejit import envs; envs.make('probe/value'); "
         "sys.exit(str({'brax', 'gymnax', 'mujoco'} & set(sys.modules) or ''))"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
     assert (result.stdout, result.stderr.strip()) == ("", "")
 
 
-@pytest.mark.parametrize("env_id, factory, message", [(5, dict, "env_id=5: must"), ("mine/x", 5, "factory=5: must")])
+@pytest.mark.parametrize(
+    "env_id, factory, message", [(5, dict, "env_id=5: must"), ("mine/x", 5, "factory=5: must")]
+)
 def test_what_cannot_be_registered_is_refused(env_id, factory, message):
     with pytest.raises(ValueError, match=message):
         envs.register(env_id, factory)

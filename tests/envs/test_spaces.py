@@ -24,7 +24,12 @@ def test_box_takes_the_shape_of_its_bounds():
 
 @pytest.mark.parametrize(
     ("given", "dtype", "expected"),
-    [(None, np.float32, True), (None, np.uint8, True), (None, np.bool_, False), (False, np.float32, False)]
+    [
+        (None, np.float32, True),
+        (None, np.uint8, True),
+        (None, np.bool_, False),
+        (False, np.float32, False),
+    ]
     + [(True, np.bool_, True), (np.bool_(False), np.int32, False)],
 )
 def test_box_says_whether_it_may_be_normalised(given, dtype, expected):
@@ -74,7 +79,12 @@ def test_bounded_needs_every_bound():
 
 @pytest.mark.parametrize(
     ("low", "high", "shape"),
-    [(1.0, -1.0, None), ([0.0, 2.0], [1.0, 1.0], None), (np.nan, 1.0, None), ([0.0, 0.0], 1.0, (3,))],
+    [
+        (1.0, -1.0, None),
+        ([0.0, 2.0], [1.0, 1.0], None),
+        (np.nan, 1.0, None),
+        ([0.0, 0.0], 1.0, (3,)),
+    ],
     ids=["reversed", "one reversed", "nan", "other shape"],
 )
 def test_box_refuses_bad_bounds(low, high, shape):
@@ -93,7 +103,11 @@ def test_box_does_not_share_its_bounds_with_the_caller():
 
 def test_from_unit_maps_to_low_mid_high():
     box = Box([-2.0, 0.0, 5.0], [2.0, 10.0, 5.0])
-    for unit, expected in ((-1.0, [-2.0, 0.0, 5.0]), (0.0, [0.0, 5.0, 5.0]), (1.0, [2.0, 10.0, 5.0])):
+    for unit, expected in (
+        (-1.0, [-2.0, 0.0, 5.0]),
+        (0.0, [0.0, 5.0, 5.0]),
+        (1.0, [2.0, 10.0, 5.0]),
+    ):
         np.testing.assert_array_equal(box.from_unit(jnp.full(3, unit)), expected)
     np.testing.assert_array_equal(box.from_unit(jnp.array([0.5, -0.5, 0.3])), [1.0, 2.5, 5.0])
 
@@ -117,7 +131,12 @@ def test_from_unit_stays_inside(low, size, unit):
 
 @pytest.mark.parametrize(
     ("low", "high"),
-    [(-1.0, 1.0), ([-3.0, 100.0], [-2.0, 101.0]), ([-np.inf, 5.0], [np.inf, np.inf]), (-np.inf, [-7.0, 3.0])],
+    [
+        (-1.0, 1.0),
+        ([-3.0, 100.0], [-2.0, 101.0]),
+        ([-np.inf, 5.0], [np.inf, np.inf]),
+        (-np.inf, [-7.0, 3.0]),
+    ],
     ids=["box", "two boxes", "half open", "only high"],
 )
 def test_box_samples_are_inside(low, high):
@@ -130,14 +149,16 @@ def test_box_samples_are_inside(low, high):
 def test_box_samples_are_spread():
     box = Box([-1.0, -np.inf], [3.0, np.inf])
     samples = jax.vmap(box.sample)(jax.random.split(jax.random.key(0), 4000))
-    # Uniform on [-1, 3]: mean 1, deviation 4/sqrt(12) = 1.155; standard normal: mean 0, deviation 1.
+    # Uniform on [-1, 3]: mean 1, deviation 4/sqrt(12) = 1.155; standard normal: mean 0, deviation
+    # 1.
     np.testing.assert_allclose(samples.mean(0), [1.0, 0.0], atol=0.06)
     np.testing.assert_allclose(samples.std(0), [1.155, 1.0], atol=0.06)
 
 
 @pytest.mark.parametrize(
     ("x", "inside"),
-    [(0, True), (2, True), (np.int64(1), True), (3, False), (-1, False)] + [(1.0, False), (True, False), ([1], False)],
+    [(0, True), (2, True), (np.int64(1), True), (3, False), (-1, False)]
+    + [(1.0, False), (True, False), ([1], False)],
 )
 def test_discrete_contains(x, inside):
     assert bool(Discrete(3).contains(x)) is inside
@@ -161,7 +182,10 @@ def test_discrete_refuses_no_choice(n):
     [
         (lambda: Discrete(2.5), "n must be an integer, got 2.5"),
         (lambda: Discrete(True), "n must be an integer, got True"),
-        (lambda: Box(np.zeros(3), np.ones(3), (2,)), r"low of the shape \(3,\) does not fit the shape \(2,\)"),
+        (
+            lambda: Box(np.zeros(3), np.ones(3), (2,)),
+            r"low of the shape \(3,\) does not fit the shape \(2,\)",
+        ),
     ],
 )
 def test_spaces_that_are_none_are_refused(make, message):

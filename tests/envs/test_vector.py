@@ -22,7 +22,8 @@ class CountState(NamedTuple):
 
 
 class Count:
-    """Pays 1, 2, 3, ...; action 1 terminates, the third step is truncated. Shows (start, steps so far).
+    """Pays 1, 2, 3, ...; action 1 terminates, the third step is truncated. Shows (start, steps so
+    far).
 
     The start is a random number, so that it tells every reset from every other.
     """
@@ -43,7 +44,9 @@ class Count:
 
 
 def rollout(env, actions, seed=0):
-    """Plays `[T, N]` actions; returns the first observation, the T + 1 states and the T steps, as numpy."""
+    """Plays `[T, N]` actions; returns the first observation, the T + 1 states and the T steps, as
+    numpy.
+    """
     reset_key, steps_key = jax.random.split(jax.random.key(seed))
     state, obs = jax.jit(env.reset)(reset_key)
     first, step, states, steps = obs, jax.jit(env.step), [state], []
@@ -74,10 +77,12 @@ def test_episode_accounts_by_hand():
         assert by_copy.dtype == dtype, name
     # The state keeps the accounts of the running episode only.
     np.testing.assert_array_equal(
-        [state.episode_return for state in states], [[0, 0], [1, 1], [3, 0], [0, 1], [1, 3], [3, 0], [0, 1]]
+        [state.episode_return for state in states],
+        [[0, 0], [1, 1], [3, 0], [0, 1], [1, 3], [3, 0], [0, 1]],
     )
     np.testing.assert_array_equal(
-        [state.episode_length for state in states], [[0, 0], [1, 1], [2, 0], [0, 1], [1, 2], [2, 0], [0, 1]]
+        [state.episode_length for state in states],
+        [[0, 0], [1, 1], [2, 0], [0, 1], [1, 2], [2, 0], [0, 1]],
     )
     np.testing.assert_array_equal(steps[2].info["time"], [3, 1])
 
@@ -92,7 +97,8 @@ def test_next_obs_is_the_true_successor(reset):
         np.testing.assert_array_equal(step.next_obs, obs + np.array([0, 1], np.float32))
         done = step.terminated | step.truncated
         np.testing.assert_array_equal(np.all(step.obs == step.next_obs, axis=1), ~done)
-        # After an end it is a reset observation that is acted on, and the state is the one that it shows.
+        # After an end it is a reset observation that is acted on, and the state is the one that it
+        # shows.
         np.testing.assert_array_equal(step.obs[done, 1], 0.0)
         np.testing.assert_array_equal(state.env_state.start, step.obs[:, 0])
         np.testing.assert_array_equal(state.env_state.time, step.obs[:, 1])
@@ -122,7 +128,9 @@ def test_bank_reset_draws_from_the_bank():
     for state, step in zip(states[1:], steps, strict=True):
         bank_states, bank_obs = state.bank
         np.testing.assert_array_equal(bank_obs, np.stack([bank_states.start, np.zeros(4)], axis=1))
-        assert set(step.obs[:, 0].tolist()) == set(bank_states.start.tolist())  # 64 draws of 4 miss none
+        assert set(step.obs[:, 0].tolist()) == set(
+            bank_states.start.tolist()
+        )  # 64 draws of 4 miss none
 
 
 def test_bank_is_refreshed_every_eighth_step_one_entry_after_the_other():
@@ -141,7 +149,9 @@ def test_bank_is_refreshed_every_eighth_step_one_entry_after_the_other():
 def test_many_steps_compile_once(reset):
     env = VectorEnv(Count(), num_envs=2, reset=reset)
     step = jax.jit(env.step)
-    state, _ = env.reset(jax.random.key(0))  # not compiled: its leaves have strong types all the same
+    state, _ = env.reset(
+        jax.random.key(0)
+    )  # not compiled: its leaves have strong types all the same
     for key in jax.random.split(jax.random.key(1), 5):
         state, _ = step(key, state, jnp.zeros(2, jnp.int32))
     assert step._cache_size() == 1
@@ -179,7 +189,10 @@ def test_a_scan_swept_over_seeds_equals_the_loop():
 class CountWithDict(Count):
     """Shows a dict: "state" for the policy, "privileged_state" for a critic."""
 
-    observation_space = {"state": Box(-np.inf, np.inf, (2,)), "privileged_state": Box(0.0, TIME_LIMIT, ())}
+    observation_space = {
+        "state": Box(-np.inf, np.inf, (2,)),
+        "privileged_state": Box(0.0, TIME_LIMIT, ()),
+    }
 
     def _show(self, state):
         state, obs = super()._show(state)
@@ -211,7 +224,9 @@ class CountWithKey(Count):
 
 
 def test_keys_in_the_state_stay_fresh():
-    with jax.debug_key_reuse(False):  # jax's checker knows no rule for keys that pass through `where`
+    with jax.debug_key_reuse(
+        False
+    ):  # jax's checker knows no rule for keys that pass through `where`
         _, _, steps = rollout(VectorEnv(CountWithKey(), num_envs=2), random_actions(10, 2))
     assert len({float(reward) for step in steps for reward in step.reward}) == 20
 
@@ -232,13 +247,19 @@ def changing(**change):
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        (changing(obs=lambda obs: obs[:1]), "observation is float32[2] after reset and float32[1] after step"),
+        (
+            changing(obs=lambda obs: obs[:1]),
+            "observation is float32[2] after reset and float32[1] after step",
+        ),
         (
             changing(state=lambda state: state._replace(time=state.time.astype(jnp.float32))),
             "state.time is int32[] after reset and float32[] after step",
         ),
         (changing(state=tuple), "state changes its structure between reset and step: "),
-        (changing(obs=lambda obs: [obs]), "observation changes its structure between reset and step: "),
+        (
+            changing(obs=lambda obs: [obs]),
+            "observation changes its structure between reset and step: ",
+        ),
     ],
     ids=["shape", "dtype", "state structure", "observation structure"],
 )

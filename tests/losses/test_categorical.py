@@ -1,4 +1,6 @@
-"""Categorical critics: the projection conserves mass and mean, and equals that of rlax and a loop over atoms."""
+"""Categorical critics: the projection conserves mass and mean, and equals that of rlax and a loop
+over atoms.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,10 @@ SUPPORT = np.linspace(-2.0, 2.0, 5, dtype=np.float32)  # −2, −1, 0, 1, 2
 
 def project(probs, reward, discount, support=SUPPORT):
     return losses.categorical_projection(
-        jnp.asarray(probs, jnp.float32), jnp.float32(reward), jnp.float32(discount), support=jnp.asarray(support)
+        jnp.asarray(probs, jnp.float32),
+        jnp.float32(reward),
+        jnp.float32(discount),
+        support=jnp.asarray(support),
     )
 
 
@@ -23,8 +28,16 @@ def project(probs, reward, discount, support=SUPPORT):
     [
         (0.0, 1.0, [0.1, 0.2, 0.4, 0.2, 0.1]),  # onto itself
         (1.0, 1.0, [0.0, 0.1, 0.2, 0.4, 0.3]),  # one atom up: the last two meet at 2
-        (0.5, 1.0, [0.05, 0.15, 0.3, 0.3, 0.2]),  # half an atom up: halves to both neighbours, 0.1 + ½·0.2 at 2
-        (0.0, 0.5, [0.0, 0.2, 0.6, 0.2, 0.0]),  # halved: −2 to −1, −1 to −½ in halves; 0.1 + 0.1, 0.4 + 2·0.1
+        (
+            0.5,
+            1.0,
+            [0.05, 0.15, 0.3, 0.3, 0.2],
+        ),  # half an atom up: halves to both neighbours, 0.1 + ½·0.2 at 2
+        (
+            0.0,
+            0.5,
+            [0.0, 0.2, 0.6, 0.2, 0.0],
+        ),  # halved: −2 to −1, −1 to −½ in halves; 0.1 + 0.1, 0.4 + 2·0.1
         (0.25, 0.0, [0.0, 0.0, 0.75, 0.25, 0.0]),  # terminated: the reward alone
         (1.0, 0.0, [0.0, 0.0, 0.0, 1.0, 0.0]),  # terminated on the grid: all on one atom
         (9.0, 1.0, [0.0, 0.0, 0.0, 0.0, 1.0]),  # off the upper end
@@ -57,14 +70,19 @@ def test_projection_equals_a_loop_and_rlax(num_atoms):
     rng = np.random.default_rng(num_atoms)
     support = np.linspace(-10.0, 10.0, num_atoms, dtype=np.float32)
     probs = rng.dirichlet(np.ones(num_atoms), size=64).astype(np.float32)
-    reward = np.where(rng.random(64) < 0.3, 0.0, rng.normal(0.0, 4.0, 64)).astype(np.float32)  # many on the grid
+    reward = np.where(rng.random(64) < 0.3, 0.0, rng.normal(0.0, 4.0, 64)).astype(
+        np.float32
+    )  # many on the grid
     discount = np.where(rng.random(64) < 0.2, 0.0, 0.97).astype(np.float32)
     ours = losses.categorical_projection(probs, reward, discount, support=support)
-    # A place on the grid, up to 100, is known to a few units of its last digit, 100·2⁻²³ = 1e-5 each.
+    # A place on the grid, up to 100, is known to a few units of its last digit, 100·2⁻²³ = 1e-5
+    # each.
     for i in range(64):
         close(ours[i], loop(probs[i], float(reward[i]), float(discount[i]), support), atol=1e-4)
         moved = reward[i] + discount[i] * support
-        close(ours[i], rlax.categorical_l2_project(jnp.asarray(moved), probs[i], support), atol=1e-4)
+        close(
+            ours[i], rlax.categorical_l2_project(jnp.asarray(moved), probs[i], support), atol=1e-4
+        )
 
 
 def test_projection_conserves_mass_and_inside_the_grid_the_mean():
@@ -86,7 +104,10 @@ def test_projection_conserves_mass_and_inside_the_grid_the_mean():
 
 
 def test_clipped_double_takes_the_whole_distribution_with_the_lower_mean():
-    low, high = np.array([0.5, 0.0, 0.0, 0.0, 0.5]), np.array([0.0, 0.0, 0.9, 0.1, 0.0])  # means 0 and 0.1
+    low, high = (
+        np.array([0.5, 0.0, 0.0, 0.0, 0.5]),
+        np.array([0.0, 0.0, 0.9, 0.1, 0.0]),
+    )  # means 0 and 0.1
     probs1, probs2 = jnp.array([low, high, low]), jnp.array([high, low, low])
     chosen = losses.clipped_double_categorical(probs1, probs2, support=SUPPORT)
     close(chosen, [low, low, low])
@@ -103,7 +124,11 @@ def test_cross_entropy_equals_rlax_and_its_gradient_is_softmax_minus_target():
 
 def test_mean_by_hand():
     # −2·0.1 − 1·0.2 + 0 + 1·0.3 + 2·0.2 = 0.3
-    close(losses.categorical_mean(jnp.array([0.1, 0.2, 0.2, 0.3, 0.2]), support=SUPPORT), 0.3, rtol=1e-6)
+    close(
+        losses.categorical_mean(jnp.array([0.1, 0.2, 0.2, 0.3, 0.2]), support=SUPPORT),
+        0.3,
+        rtol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -111,5 +136,7 @@ def test_projection_of_probabilities_in_half_precision_conserves_mass(dtype):
     # All reward, no bootstrap: a thousand atoms' mass is added up in two places.
     probs = jnp.full((1, 1001), 1 / 1001, dtype)
     support = jnp.linspace(-10.0, 10.0, 1001)
-    projected = losses.categorical_projection(probs, jnp.full(1, 0.003), jnp.zeros(1), support=support)
+    projected = losses.categorical_projection(
+        probs, jnp.full(1, 0.003), jnp.zeros(1), support=support
+    )
     close(projected.sum(), probs.astype(jnp.float32).sum(), rtol=1e-5)

@@ -1,4 +1,6 @@
-"""Densities, entropies and divergences against scipy and distrax, by hand, and at the edges of float32."""
+"""Densities, entropies and divergences against scipy and distrax, by hand, and at the edges of
+float32.
+"""
 
 import itertools
 import math
@@ -23,7 +25,9 @@ def normal(*shape, seed=0):
 
 def gradients(function, *arrays):
     """The gradient of the sum of the results by every array."""
-    return jax.jit(jax.grad(lambda *a: jnp.sum(function(*a)), argnums=tuple(range(len(arrays)))))(*arrays)
+    return jax.jit(jax.grad(lambda *a: jnp.sum(function(*a)), argnums=tuple(range(len(arrays)))))(
+        *arrays
+    )
 
 
 # Gaussian
@@ -37,19 +41,31 @@ def test_gaussian_log_prob_equals_scipy():
 
 def test_gaussian_log_prob_gradients_by_hand():
     # x = 5, mean = 1, std = 2: z = 2, d/dmean = z/std = 1, d/dx = −1, d/dlog_std = z² − 1 = 3
-    by_x, by_mean, by_log_std = gradients(losses.gaussian_log_prob, *jnp.array([[5.0], [1.0], [math.log(2.0)]]))
+    by_x, by_mean, by_log_std = gradients(
+        losses.gaussian_log_prob, *jnp.array([[5.0], [1.0], [math.log(2.0)]])
+    )
     close((by_x[0], by_mean[0], by_log_std[0]), (-1.0, 1.0, 3.0), rtol=1e-6)
 
 
 def test_gaussian_entropy_equals_scipy():
     log_std = normal(20)
-    close(losses.gaussian_entropy(log_std), scipy.stats.norm.entropy(0.0, np.exp(log_std)), rtol=1e-5, atol=1e-6)
+    close(
+        losses.gaussian_entropy(log_std),
+        scipy.stats.norm.entropy(0.0, np.exp(log_std)),
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_gaussian_kl_equals_distrax():
     mean_p, log_std_p, mean_q, log_std_q = normal(4, 20, 4)
     p, q = distrax.Normal(mean_p, jnp.exp(log_std_p)), distrax.Normal(mean_q, jnp.exp(log_std_q))
-    close(losses.gaussian_kl(mean_p, log_std_p, mean_q, log_std_q), p.kl_divergence(q), rtol=1e-5, atol=1e-6)
+    close(
+        losses.gaussian_kl(mean_p, log_std_p, mean_q, log_std_q),
+        p.kl_divergence(q),
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_gaussian_kl_by_hand():
@@ -74,8 +90,12 @@ def test_log_std_is_limited_to_20(sign):
     beyond, limit = jnp.full(1, sign * 1e4), jnp.full(1, sign * 20.0)
     zero = jnp.zeros(1)
     assert losses.gaussian_entropy(beyond) == losses.gaussian_entropy(limit)
-    assert losses.gaussian_log_prob(zero, zero, beyond) == losses.gaussian_log_prob(zero, zero, limit)
-    assert losses.gaussian_kl(zero, beyond, zero, zero) == losses.gaussian_kl(zero, limit, zero, zero)
+    assert losses.gaussian_log_prob(zero, zero, beyond) == losses.gaussian_log_prob(
+        zero, zero, limit
+    )
+    assert losses.gaussian_kl(zero, beyond, zero, zero) == losses.gaussian_kl(
+        zero, limit, zero, zero
+    )
     assert gradients(losses.gaussian_entropy, beyond)[0] == 0.0
 
 
@@ -90,14 +110,19 @@ def test_tanh_gaussian_log_prob_equals_the_change_of_variables():
 
 
 def test_tanh_gaussian_log_prob_equals_distrax():
-    pre_tanh, mean, log_std = 0.5 * normal(3, 20, 4, seed=1)  # not further out: distrax inverts tanh
-    expected = distrax.Transformed(distrax.Normal(mean, jnp.exp(log_std)), distrax.Tanh()).log_prob(np.tanh(pre_tanh))
+    pre_tanh, mean, log_std = 0.5 * normal(
+        3, 20, 4, seed=1
+    )  # not further out: distrax inverts tanh
+    expected = distrax.Transformed(distrax.Normal(mean, jnp.exp(log_std)), distrax.Tanh()).log_prob(
+        np.tanh(pre_tanh)
+    )
     close(losses.tanh_gaussian_log_prob(pre_tanh, mean, log_std), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (0.5, -1.0), (-1.5, 0.3)])
 def test_tanh_gaussian_density_integrates_to_one(mean, log_std):
-    # Over the actions a = tanh(u), on nodes that get denser towards ±1; the tails beyond u = ±10 are below 1e-9.
+    # Over the actions a = tanh(u), on nodes that get denser towards ±1; the tails beyond u = ±10
+    # are below 1e-9.
     pre_tanh = np.linspace(-10.0, 10.0, 20001)
     parameters = np.full_like(pre_tanh, mean), np.full_like(pre_tanh, log_std)
     density = np.exp(losses.tanh_gaussian_log_prob(pre_tanh, *parameters))
@@ -106,7 +131,8 @@ def test_tanh_gaussian_density_integrates_to_one(mean, log_std):
 
 @pytest.mark.parametrize("u", [-40.0, 40.0])
 def test_tanh_gaussian_log_prob_stays_exact_where_tanh_is_one(u):
-    # 1 − tanh²(u) → 4·e^{−2|u|}: with the Gaussian centred on u, −½ log 2π − (log 4 − 80) = 77.694767
+    # 1 − tanh²(u) → 4·e^{−2|u|}: with the Gaussian centred on u, −½ log 2π − (log 4 − 80) =
+    # 77.694767
     at = jnp.full(1, u)
     close(losses.tanh_gaussian_log_prob(at, at, jnp.zeros(1)), [77.694767], rtol=1e-6)
 
@@ -132,7 +158,9 @@ def test_categorical_log_prob_by_hand():
 
 def test_categorical_entropy_equals_scipy():
     logits = 3.0 * normal(20, 5)
-    expected = scipy.stats.entropy(scipy.special.softmax(logits.astype(np.float64), axis=-1), axis=-1)
+    expected = scipy.stats.entropy(
+        scipy.special.softmax(logits.astype(np.float64), axis=-1), axis=-1
+    )
     close(losses.categorical_entropy(logits), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -147,7 +175,12 @@ def test_categorical_kl_equals_scipy_and_distrax():
     kl = losses.categorical_kl(logits_p, logits_q)
     p, q = (scipy.special.softmax(x.astype(np.float64), axis=-1) for x in (logits_p, logits_q))
     close(kl, scipy.stats.entropy(p, q, axis=-1), rtol=1e-5, atol=1e-6)
-    close(kl, distrax.Categorical(logits_p).kl_divergence(distrax.Categorical(logits_q)), rtol=1e-5, atol=1e-6)
+    close(
+        kl,
+        distrax.Categorical(logits_p).kl_divergence(distrax.Categorical(logits_q)),
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_categorical_functions_do_not_see_a_shift_of_the_logits():
@@ -214,7 +247,9 @@ def test_values_and_gradients_are_finite_for_every_finite_input(function, arrays
 
 # The logarithm of Tsallis
 
-QS = sorted({1.0} | {1.0 + sign * 10.0**k for k in range(-7, 1) for sign in (-1.0, 1.0)} | {-1.5, 3.5})
+QS = sorted(
+    {1.0} | {1.0 + sign * 10.0**k for k in range(-7, 1) for sign in (-1.0, 1.0)} | {-1.5, 3.5}
+)
 
 
 def test_tsallis_log_by_hand():
@@ -234,8 +269,8 @@ def test_tsallis_log_and_its_gradients_on_both_sides_of_q_1_and_at_it():
     x, q = grid((1e-3, 0.5, 1.0, 2.0, 30.0), QS)
     value = losses.tsallis_log(x, q=q)
     by_x, by_q = gradients(lambda x, q: losses.tsallis_log(x, q=q), x, q)
-    # With l = log x and t = (1 − q)·l the function is l·∫₀¹ e^{tu} du, whose derivative by q is −l²·∫₀¹ u·e^{tu} du:
-    # confluent hypergeometric functions, with no pole at q = 1.
+    # With l = log x and t = (1 − q)·l the function is l·∫₀¹ e^{tu} du, whose derivative by q is
+    # −l²·∫₀¹ u·e^{tu} du: confluent hypergeometric functions, with no pole at q = 1.
     log_x, t = np.log(np.float64(x)), (1.0 - np.float64(q)) * np.log(np.float64(x))
     close(value, log_x * scipy.special.hyp1f1(1, 2, t), rtol=2e-6)
     close(by_x, np.float64(x) ** -np.float64(q), rtol=2e-6)

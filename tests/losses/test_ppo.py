@@ -84,14 +84,20 @@ def test_ppo_clip_loss_hides_a_ratio_that_overflows_and_its_gradient(advantage, 
     ("value", "loss", "gradient"),
     [
         (0.3, 3.645, -2.7),  # within ½ of the old value 0: ½·(0.3 − 3)², gradient V − R
-        (2.0, 3.125, 0.0),  # moved 2 towards the target 3, clipped to ½: ½·max(1, (½ − 3)²), no further pull
+        (
+            2.0,
+            3.125,
+            0.0,
+        ),  # moved 2 towards the target 3, clipped to ½: ½·max(1, (½ − 3)²), no further pull
         (-2.0, 12.5, -5.0),  # moved away: ½·max((−2 − 3)², (−½ − 3)²), pulled back
         (9.0, 18.0, 6.0),  # overshot by more: ½·max((9 − 3)², (½ − 3)²), pulled back
     ],
 )
 def test_clipped_value_loss_by_hand(value, loss, gradient):
     arguments = jnp.float32(value), jnp.float32(0.0), jnp.float32(3.0)
-    result, slope = jax.value_and_grad(lambda *a: losses.clipped_value_loss(*a, clip_eps=0.5))(*arguments)
+    result, slope = jax.value_and_grad(lambda *a: losses.clipped_value_loss(*a, clip_eps=0.5))(
+        *arguments
+    )
     close((result, slope), (loss, gradient), rtol=1e-6)
 
 
@@ -137,7 +143,9 @@ def test_approx_kl_is_never_negative_and_does_not_cancel():
 def test_mean_of_approx_kl_is_the_divergence():
     logits_old, logits = normal(2, 4)
     classes = np.arange(4)
-    old_log_prob, log_prob = (losses.categorical_log_prob(classes, np.tile(x, (4, 1))) for x in (logits_old, logits))
+    old_log_prob, log_prob = (
+        losses.categorical_log_prob(classes, np.tile(x, (4, 1))) for x in (logits_old, logits)
+    )
     exact = losses.categorical_kl(logits_old, logits)
     # Over all four actions, weighted with the policy that draws them: exactly the divergence.
     estimate = losses.approx_kl(log_prob, old_log_prob)

@@ -1,4 +1,6 @@
-"""What every public function of `onejit.losses` promises; a new one is tested as soon as it is public."""
+"""What every public function of `onejit.losses` promises; a new one is tested as soon as it is
+public.
+"""
 
 import functools
 import importlib
@@ -20,12 +22,14 @@ HOST_SIDE = {"onejit.losses.smoothing"}
 NAMES = sorted(losses.__all__)
 TRACED = [name for name in NAMES if getattr(losses, name).__module__ not in HOST_SIDE]
 
-# A maker of sample data for every parameter name; five steps of three environments, four features or classes.
-# The words are the project's vocabulary: some wait for the loss that will use them.
-PER_STEP = """advantage discount kl log_prob log_ratio next_entropy next_log_prob next_q next_q1 next_q2 next_values
+# A maker of sample data for every parameter name; five steps of three environments, four features
+# or classes. The words are the project's vocabulary: some wait for the loss that will use them.
+PER_STEP = """advantage discount kl log_prob log_ratio next_entropy next_log_prob next_q next_q1
+    next_q2 next_values
     noise old_log_prob old_value q q_value reward rewards target value values"""
 PER_FEATURE = (
-    "log_probs log_std log_std_p log_std_q logits logits_p logits_q mean mean_p mean_q old_log_probs pre_tanh q_stack"
+    "log_probs log_std log_std_p log_std_q logits logits_p logits_q mean mean_p mean_q"
+    " old_log_probs pre_tanh q_stack"
 )
 PROBABILITIES = "probs probs1 probs2 target_probs"
 SAMPLES = {
@@ -39,7 +43,8 @@ SAMPLES = {
     "num_stored": lambda rng: rng.integers(1, 5),
     "x": lambda rng: rng.uniform(0.1, 3.0, size=(5, 3, 4)),
 }
-# Traced, so that a sweep over them is one program. Each value is in its allowed range, and so is half of it.
+# Traced, so that a sweep over them is one program. Each value is in its allowed range, and so is
+# half of it.
 HYPERPARAMETERS = {
     **dict.fromkeys(["alpha", "beta", "clip_eps", "eps", "kappa", "noise_clip", "step_size"], 0.2),
     **dict.fromkeys(["entropy_coef", "eta", "gae_lambda", "gamma", "lam"], 0.9),
@@ -54,11 +59,15 @@ DTYPES = {"f": jnp.float32, "i": jnp.int32, "b": jnp.bool_}
 
 def data_parameters(name):
     parameters = inspect.signature(getattr(losses, name)).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+    return [
+        parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY
+    ]
 
 
 def sample_call(name, seed=0):
-    """The function with its static arguments bound, sample arrays in order, and its traced hyperparameters."""
+    """The function with its static arguments bound, sample arrays in order, and its traced
+    hyperparameters.
+    """
     function, rng = getattr(losses, name), np.random.default_rng(seed)
     arrays, hyperparameters, static = [], {}, {}
     for parameter in inspect.signature(function).parameters.values():
@@ -72,7 +81,9 @@ def sample_call(name, seed=0):
             static[parameter.name] = STATIC[parameter.name]
         else:
             table = "HYPERPARAMETERS (or STATIC)" if keyword_only else "SAMPLES"
-            pytest.fail(f"losses.{name}: no sample for {parameter.name!r}; add one to {table} in {__file__}")
+            pytest.fail(
+                f"losses.{name}: no sample for {parameter.name!r}; add one to {table} in {__file__}"
+            )
     return functools.partial(function, **static), arrays, hyperparameters
 
 
@@ -90,7 +101,8 @@ def test_transformations_of_jax(name):
     # jit with the hyperparameters as constants
     assert_same(jax.jit(functools.partial(function, **hyperparameters))(*arrays), expected)
 
-    # jit and vmap with data and hyperparameters traced, against one call after the other with Python floats
+    # jit and vmap with data and hyperparameters traced, against one call after the other with
+    # Python floats
     _, other_arrays, _ = sample_call(name, seed=1)
     halves = {key: 0.5 * value for key, value in hyperparameters.items()}
     one_by_one = expected, function(*other_arrays, **halves)
@@ -117,11 +129,14 @@ def test_half_precision_is_widened_to_float32(name, half):
     hyperparameters = jax.tree.map(jnp.float32, hyperparameters)
 
     def cast(tree, dtype):
-        return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+        return jax.tree.map(
+            lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+        )
 
     rounded, rounded_hyperparameters = cast((arrays, hyperparameters), half)
     results = function(*rounded, **rounded_hyperparameters)
-    # What rounding the arguments did is all of the error: none is added, and nothing is left in half precision.
+    # What rounding the arguments did is all of the error: none is added, and nothing is left in
+    # half precision.
     expected = function(*cast(rounded, jnp.float32), **cast(rounded_hyperparameters, jnp.float32))
     chex.assert_trees_all_equal_shapes_and_dtypes(results, expected)
     chex.assert_trees_all_equal(results, expected)
@@ -157,7 +172,11 @@ def test_contractions_are_of_the_highest_precision(name):
         return results, pull(results)
 
     traced = jax.make_jaxpr(with_gradients)(*arrays)
-    products = [each for each in equations(traced) if each.primitive.name in ("dot_general", "conv_general_dilated")]
+    products = [
+        each
+        for each in equations(traced)
+        if each.primitive.name in ("dot_general", "conv_general_dilated")
+    ]
     highest = jax.lax.Precision.HIGHEST
     assert all(each.params["precision"] == (highest, highest) for each in products), products
     assert bool(products) == (name in CONTRACTIONS)
@@ -188,11 +207,19 @@ def test_the_docstring_says_what_goes_in_what_comes_out_and_where_it_is_from(nam
 
 
 def unexported():
-    """Public functions of the modules of `losses`, subpackages included, that `losses` does not export."""
+    """Public functions of the modules of `losses`, subpackages included, that `losses` does not
+    export.
+    """
     modules = pkgutil.walk_packages(losses.__path__, "onejit.losses.")
     for module in (each for each in modules if each.name != "onejit.losses._numerics"):
-        for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
-            if function.__module__ == module.name and not name.startswith("_") and name not in losses.__all__:
+        for name, function in inspect.getmembers(
+            importlib.import_module(module.name), inspect.isfunction
+        ):
+            if (
+                function.__module__ == module.name
+                and not name.startswith("_")
+                and name not in losses.__all__
+            ):
                 yield f"{module.name}.{name}"
 
 

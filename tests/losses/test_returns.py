@@ -1,4 +1,6 @@
-"""Estimators of returns: hand-computed numbers, plain loops over every pattern of ends, and rlax."""
+"""Estimators of returns: hand-computed numbers, plain loops over every pattern of ends, and
+rlax.
+"""
 
 import itertools
 
@@ -12,7 +14,8 @@ from onejit import losses
 
 GAMMA, LAMBDA = 0.9, 0.8
 STEPS = 4
-# One column per pattern of the two flags over four steps, all 2^8 of them: every way in which a rollout can end.
+# One column per pattern of the two flags over four steps, all 2^8 of them: every way in which a
+# rollout can end.
 PATTERNS = np.array(list(itertools.product([False, True], repeat=2 * STEPS))).T
 TERMINATED, TRUNCATED = PATTERNS[:STEPS], PATTERNS[STEPS:]
 COLUMNS = PATTERNS.shape[1]
@@ -25,7 +28,9 @@ gae, lambda_returns, n_step_return, vtrace = map(
 
 
 def rollout(seed=0):
-    """Rewards, values and values of the true successors; the latter differ from values[t + 1] only at an end."""
+    """Rewards, values and values of the true successors; the latter differ from values[t + 1] only
+    at an end.
+    """
     rng = np.random.default_rng(seed)
     rewards, fresh = rng.normal(size=(2, STEPS, COLUMNS)).astype(np.float32)
     all_values = rng.normal(size=(STEPS + 1, COLUMNS)).astype(np.float32)
@@ -57,11 +62,13 @@ def gae_loop(rewards, values, next_values, terminated, truncated):
 @pytest.mark.parametrize(
     ("terminated", "truncated", "expected"),
     [
-        # δ = [1 + ½·4 − 2, 2 + ½·6 − 4, 3 + ½·10 − 6] = [1, 1, 2], γλ = ¼: A = [1 + ¼·1.5, 1 + ¼·2, 2]
+        # δ = [1 + ½·4 − 2, 2 + ½·6 − 4, 3 + ½·10 − 6] = [1, 1, 2], γλ = ¼: A = [1 + ¼·1.5, 1 + ¼·2,
+        # 2]
         (False, False, [1.375, 1.5, 2.0]),
         # δ_1 = 2 − 4 = −2, nothing flows back from row 2: A = [1 + ¼·(−2), −2, 2]
         (True, False, [0.5, -2.0, 2.0]),
-        # the true successor is worth 8, δ_1 = 2 + ½·8 − 4 = 2, nothing flows back from row 2: A = [1 + ¼·2, 2, 2]
+        # the true successor is worth 8, δ_1 = 2 + ½·8 − 4 = 2, nothing flows back from row 2: A =
+        # [1 + ¼·2, 2, 2]
         (False, True, [1.5, 2.0, 2.0]),
         # both at once is a termination
         (True, True, [0.5, -2.0, 2.0]),
@@ -97,20 +104,27 @@ def test_truncation_taken_for_termination_gives_other_numbers():
     never = np.zeros_like(at_row_2)
     right, _ = gae(rewards, values, next_values, never, at_row_2, gamma=GAMMA, gae_lambda=LAMBDA)
     wrong, _ = gae(rewards, values, next_values, at_row_2, never, gamma=GAMMA, gae_lambda=LAMBDA)
-    # The missing bootstrap γ·V(s') of row 2, carried back by γλ per step; after the end nothing changes.
+    # The missing bootstrap γ·V(s') of row 2, carried back by γλ per step; after the end nothing
+    # changes.
     carried = np.array([(GAMMA * LAMBDA) ** 2, GAMMA * LAMBDA, 1.0, 0.0])[:, None]
     close(right - wrong, carried * GAMMA * next_values[2:3], rtol=1e-5, atol=1e-6)
     assert np.all(np.abs(right - wrong)[:3] > 0)
 
 
-@pytest.mark.parametrize(("gamma", "gae_lambda"), [(0.9, 0.8), (1.0, 1.0), (0.99, 0.0), (0.0, 0.95)])
+@pytest.mark.parametrize(
+    ("gamma", "gae_lambda"), [(0.9, 0.8), (1.0, 1.0), (0.99, 0.0), (0.0, 0.95)]
+)
 def test_gae_without_ends_equals_rlax(gamma, gae_lambda):
     rng = np.random.default_rng(1)
     rewards, values = rng.normal(size=30).astype(np.float32), rng.normal(size=31).astype(np.float32)
     never = np.zeros(30, bool)
-    advantages, _ = gae(rewards, values[:-1], values[1:], never, never, gamma=gamma, gae_lambda=gae_lambda)
+    advantages, _ = gae(
+        rewards, values[:-1], values[1:], never, never, gamma=gamma, gae_lambda=gae_lambda
+    )
     discounts = jnp.full(30, gamma)
-    expected = rlax.truncated_generalized_advantage_estimation(rewards, discounts, gae_lambda, values)
+    expected = rlax.truncated_generalized_advantage_estimation(
+        rewards, discounts, gae_lambda, values
+    )
     close(advantages, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -118,14 +132,20 @@ def test_lambda_returns_with_terminations_equal_rlax():
     rng = np.random.default_rng(2)
     rewards, next_values = rng.normal(size=(2, 30)).astype(np.float32)
     terminated = rng.random(30) < 0.2
-    returns = lambda_returns(rewards, next_values, terminated, np.zeros(30, bool), gamma=GAMMA, gae_lambda=LAMBDA)
-    expected = rlax.lambda_returns(rewards, GAMMA * (1.0 - jnp.asarray(terminated)), next_values, LAMBDA)
+    returns = lambda_returns(
+        rewards, next_values, terminated, np.zeros(30, bool), gamma=GAMMA, gae_lambda=LAMBDA
+    )
+    expected = rlax.lambda_returns(
+        rewards, GAMMA * (1.0 - jnp.asarray(terminated)), next_values, LAMBDA
+    )
     close(returns, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_gae_lambda_0_is_the_one_step_error():
     rewards, values, next_values = rollout()
-    advantages, _ = gae(rewards, values, next_values, TERMINATED, TRUNCATED, gamma=GAMMA, gae_lambda=0.0)
+    advantages, _ = gae(
+        rewards, values, next_values, TERMINATED, TRUNCATED, gamma=GAMMA, gae_lambda=0.0
+    )
     close(advantages, rewards + GAMMA * next_values * ~TERMINATED - values, rtol=1e-5, atol=1e-6)
 
 
@@ -149,7 +169,11 @@ def test_gae_lambda_1_is_the_bootstrapped_sum_of_rewards():
     [
         ([0, 0, 0], [0, 0, 0], (3.0, 0.125, 2)),  # 1 + ½·2 + ¼·4, bootstrap ½³ at the last row
         ([1, 0, 0], [0, 0, 0], (1.0, 0.0, 0)),  # the first row ends the episode: its reward alone
-        ([0, 0, 0], [1, 0, 0], (1.0, 0.5, 0)),  # the same, bootstrapping from the first row's successor
+        (
+            [0, 0, 0],
+            [1, 0, 0],
+            (1.0, 0.5, 0),
+        ),  # the same, bootstrapping from the first row's successor
         ([0, 1, 0], [0, 0, 0], (2.0, 0.0, 1)),  # 1 + ½·2
         ([0, 0, 0], [0, 1, 0], (2.0, 0.25, 1)),
         ([0, 1, 0], [0, 1, 0], (2.0, 0.0, 1)),  # both at once is a termination
@@ -183,7 +207,9 @@ def test_n_step_return_equals_a_plain_loop_for_every_pattern_of_ends():
 
 def test_n_step_return_never_reads_rewards_after_the_end():
     rewards = jnp.array([1.0, jnp.nan, jnp.inf])
-    returns, _, _ = n_step_return(rewards, jnp.zeros(3, bool), jnp.array([True, False, True]), gamma=0.5)
+    returns, _, _ = n_step_return(
+        rewards, jnp.zeros(3, bool), jnp.array([True, False, True]), gamma=0.5
+    )
     assert returns == 1.0
 
 
@@ -245,13 +271,21 @@ def test_vtrace_with_terminations_equals_rlax(clip_rho):
     def expected(gae_lambda):
         discounts = GAMMA * (1.0 - jnp.asarray(terminated))
         return rlax.vtrace_td_error_and_advantage(
-            values[:-1], values[1:], rewards, discounts, jnp.exp(log_ratio), gae_lambda, clip_rho, clip_rho
+            values[:-1],
+            values[1:],
+            rewards,
+            discounts,
+            jnp.exp(log_ratio),
+            gae_lambda,
+            clip_rho,
+            clip_rho,
         )
 
     advantages, targets = vtrace(*data, gamma=GAMMA, clip_rho=clip_rho)
     close(advantages, expected(1.0).pg_advantage, rtol=1e-5, atol=1e-6)
     close(targets, expected(1.0).errors + values[:-1], rtol=1e-5, atol=1e-6)
-    # With λ < 1 rlax mixes λ into its advantages as well, the paper does not: the targets alone are comparable.
+    # With λ < 1 rlax mixes λ into its advantages as well, the paper does not: the targets alone are
+    # comparable.
     _, targets = vtrace(*data, gamma=GAMMA, gae_lambda=LAMBDA, clip_rho=clip_rho)
     close(targets, expected(LAMBDA).errors + values[:-1], rtol=1e-5, atol=1e-6)
 
@@ -287,7 +321,9 @@ def test_vtrace_of_an_overflowing_ratio_is_that_of_the_clipped_one():
 
 ESTIMATORS = {
     "gae": lambda r, v, n, *flags: gae(r, v, n, *flags, gamma=GAMMA, gae_lambda=LAMBDA),
-    "lambda_returns": lambda r, v, n, *flags: lambda_returns(r, n, *flags, gamma=GAMMA, gae_lambda=LAMBDA),
+    "lambda_returns": lambda r, v, n, *flags: lambda_returns(
+        r, n, *flags, gamma=GAMMA, gae_lambda=LAMBDA
+    ),
     "n_step_return": lambda r, v, n, *flags: n_step_return(r, *flags, gamma=GAMMA),
     "vtrace": lambda r, v, n, *flags: vtrace(0.1 * r, r, v, n, *flags, gamma=GAMMA),
 }
@@ -297,7 +333,9 @@ estimators = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIM
 @estimators
 def test_no_gradient_flows_through(estimator):
     def total(*floats):
-        return sum(jnp.sum(result) for result in jax.tree.leaves(estimator(*floats, TERMINATED, TRUNCATED)))
+        return sum(
+            jnp.sum(result) for result in jax.tree.leaves(estimator(*floats, TERMINATED, TRUNCATED))
+        )
 
     for gradient in jax.jit(jax.grad(total, argnums=(0, 1, 2)))(*rollout()):
         np.testing.assert_array_equal(gradient, np.zeros((STEPS, COLUMNS)))
@@ -308,7 +346,9 @@ def test_no_gradient_flows_through(estimator):
 def test_flags_may_be_0_and_1_in_any_dtype(estimator, dtype):
     flags = TERMINATED, TRUNCATED
     numbers = estimator(*rollout(), *(flag.astype(dtype) for flag in flags))
-    for result, expected in zip(jax.tree.leaves(numbers), jax.tree.leaves(estimator(*rollout(), *flags)), strict=True):
+    for result, expected in zip(
+        jax.tree.leaves(numbers), jax.tree.leaves(estimator(*rollout(), *flags)), strict=True
+    ):
         np.testing.assert_array_equal(result, expected)
         assert result.dtype == expected.dtype
 
@@ -317,6 +357,8 @@ def test_flags_may_be_0_and_1_in_any_dtype(estimator, dtype):
 def test_axes_after_time_are_a_batch(estimator):
     data = *rollout(), TERMINATED, TRUNCATED
     two_axes = estimator(*(a.reshape(STEPS, 2, COLUMNS // 2) for a in data))
-    for result, expected in zip(jax.tree.leaves(two_axes), jax.tree.leaves(estimator(*data)), strict=True):
+    for result, expected in zip(
+        jax.tree.leaves(two_axes), jax.tree.leaves(estimator(*data)), strict=True
+    ):
         close(result, expected.reshape(result.shape), rtol=1e-6, atol=1e-6)
         assert result.shape[-2:] == (2, COLUMNS // 2)

@@ -46,7 +46,8 @@ def test_the_best_categorical_policy_is_the_softmax_of_q_over_alpha():
 
 
 def test_the_best_gaussian_policy_has_the_temperatures_variance():
-    # Q = −½·a²/s²: the best Gaussian is N(0, α·s²), here with a deterministic quadrature for the expectation.
+    # Q = −½·a²/s²: the best Gaussian is N(0, α·s²), here with a deterministic quadrature for the
+    # expectation.
     alpha, scale = 0.3, 2.0
     nodes, weights = np.polynomial.hermite_e.hermegauss(20)
     nodes, weights = nodes.astype(np.float32), (weights / weights.sum()).astype(np.float32)
@@ -55,17 +56,27 @@ def test_the_best_gaussian_policy_has_the_temperatures_variance():
         mean, log_std = parameters
         action = mean + jnp.exp(log_std) * nodes
         log_prob = losses.gaussian_log_prob(action, jnp.full(20, mean), jnp.full(20, log_std))
-        return weights @ losses.sac_actor_loss(log_prob, -0.5 * jnp.square(action / scale), alpha=alpha)
+        return weights @ losses.sac_actor_loss(
+            log_prob, -0.5 * jnp.square(action / scale), alpha=alpha
+        )
 
     best = jnp.array([0.0, 0.5 * np.log(alpha * scale**2)])
     close(jax.grad(loss)(best), [0.0, 0.0], atol=1e-5)
 
 
 def test_temperature_rises_where_the_entropy_is_too_low():
-    # −e^0.5·(log π + H): at log π = 3, H = −2 the entropy −3 is below −2, and the gradient −e^0.5·1 is negative.
-    slope = jax.grad(lambda x: losses.sac_temperature_loss(x, jnp.float32(3.0), target_entropy=-2.0))(0.5)
+    # −e^0.5·(log π + H): at log π = 3, H = −2 the entropy −3 is below −2, and the gradient −e^0.5·1
+    # is negative.
+    slope = jax.grad(
+        lambda x: losses.sac_temperature_loss(x, jnp.float32(3.0), target_entropy=-2.0)
+    )(0.5)
     close(slope, -np.exp(0.5), rtol=1e-6)
-    assert jax.grad(lambda x: losses.sac_temperature_loss(x, jnp.float32(1.0), target_entropy=-2.0))(0.5) > 0
+    assert (
+        jax.grad(lambda x: losses.sac_temperature_loss(x, jnp.float32(1.0), target_entropy=-2.0))(
+            0.5
+        )
+        > 0
+    )
 
 
 def test_actor_loss_with_the_densities_of_distrax():

@@ -19,10 +19,25 @@ def normal(*shape, seed=0):
     [
         (1.0, 2.0, -2.0, -2.0),  # at ratio 1: −A, and the policy gradient −A
         (1.2, 2.0, -2.2, 0.0),  # at 1 + eps: −(1.2·2 − 2/0.4·0.04) = −2.4 + 0.2, the minimum
-        (1.4, 2.0, -2.0, 2.8),  # beyond: −2.8 + 5·0.16; by log_prob r·(|A|/eps·(r − 1) − A) = 1.4·(4 − 2)
+        (
+            1.4,
+            2.0,
+            -2.0,
+            2.8,
+        ),  # beyond: −2.8 + 5·0.16; by log_prob r·(|A|/eps·(r − 1) − A) = 1.4·(4 − 2)
         (0.8, -2.0, 1.8, 0.0),  # a bad action at 1 − eps: 1.6 + 5·0.04, the minimum
-        (0.5, -2.0, 2.25, -1.5),  # a bad action that has become too rare: 1 + 5·0.25; 0.5·(10·(−0.5) + 2)
-        (1.5, -2.0, 4.25, 10.5),  # a bad action that has become likelier: 3 + 5·0.25; 1.5·(10·0.5 + 2)
+        (
+            0.5,
+            -2.0,
+            2.25,
+            -1.5,
+        ),  # a bad action that has become too rare: 1 + 5·0.25; 0.5·(10·(−0.5) + 2)
+        (
+            1.5,
+            -2.0,
+            4.25,
+            10.5,
+        ),  # a bad action that has become likelier: 3 + 5·0.25; 1.5·(10·0.5 + 2)
         (1.5, 0.0, 0.0, 0.0),
     ],
 )
@@ -53,10 +68,14 @@ def test_spo_loss_is_the_aligned_loss_weighted_and_shifted():
     )
 
 
-@pytest.mark.parametrize(("ratio", "advantage", "loss"), [(1.0, 5.0, 0.04), (1.2, 5.0, 0.0), (1.2, -5.0, 0.16)])
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss"), [(1.0, 5.0, 0.04), (1.2, 5.0, 0.0), (1.2, -5.0, 0.16)]
+)
 def test_spo_aligned_loss_by_hand(ratio, advantage, loss):
     # (r − 1 ∓ 0.2)², whatever the size of the advantage
-    value = losses.spo_aligned_loss(jnp.log(ratio), jnp.float32(0.0), jnp.float32(advantage), eps=0.2)
+    value = losses.spo_aligned_loss(
+        jnp.log(ratio), jnp.float32(0.0), jnp.float32(advantage), eps=0.2
+    )
     close(value, loss, atol=1e-6)
 
 
@@ -78,7 +97,10 @@ def test_importance_ratio_is_the_exponential_with_a_tangent_above_10():
     ratio = losses.importance_ratio(log_ratio, np.zeros_like(log_ratio))
     # e^10·(1 + 12 − 10) at 12
     close(
-        ratio, [np.exp(-100.0), np.exp(-1.0), 1.0, np.exp(3.0), np.exp(10.0), 3 * np.exp(10.0)], rtol=1e-6, atol=1e-40
+        ratio,
+        [np.exp(-100.0), np.exp(-1.0), 1.0, np.exp(3.0), np.exp(10.0), 3 * np.exp(10.0)],
+        rtol=1e-6,
+        atol=1e-40,
     )
 
 

@@ -12,7 +12,10 @@ close = np.testing.assert_allclose
 
 
 def test_target_policy_noise_clips():
-    close(losses.target_policy_noise(jnp.array([-0.9, -0.2, 0.0, 0.5, 3.0]), noise_clip=0.5), [-0.5, -0.2, 0, 0.5, 0.5])
+    close(
+        losses.target_policy_noise(jnp.array([-0.9, -0.2, 0.0, 0.5, 3.0]), noise_clip=0.5),
+        [-0.5, -0.2, 0, 0.5, 0.5],
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,7 +32,9 @@ def test_td3_target_by_hand(discount, q1, q2, target):
 
 
 def test_the_target_is_a_constant():
-    gradient = jax.grad(lambda q: losses.td3_target(jnp.float32(1.0), jnp.float32(0.9), q, q + 1.0))(2.0)
+    gradient = jax.grad(
+        lambda q: losses.td3_target(jnp.float32(1.0), jnp.float32(0.9), q, q + 1.0)
+    )(2.0)
     assert gradient == 0.0
     # d/dq (q − y)² = 2·(3 − 1), and nothing through y
     close(jax.grad(lambda q: losses.td3_critic_loss(q, q - 2.0))(3.0), 4.0)

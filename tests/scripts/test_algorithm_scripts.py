@@ -49,7 +49,17 @@ def run(monkeypatch, name, *arguments):
 
 @pytest.mark.parametrize("name", SCRIPT_FLAGS)
 def test_leaves_a_run_folder_and_resumes(name, monkeypatch, tmp_path):
-    assert run(monkeypatch, name, *SCRIPT_FLAGS[name], "--num_seeds=2", "--total_steps=160", f"--out={tmp_path}") == 0
+    assert (
+        run(
+            monkeypatch,
+            name,
+            *SCRIPT_FLAGS[name],
+            "--num_seeds=2",
+            "--total_steps=160",
+            f"--out={tmp_path}",
+        )
+        == 0
+    )
     (folder,) = tmp_path.iterdir()
     rows = (folder / "metrics.jsonl").read_text().splitlines()
     # Four environments, some vector steps in one iteration; what init took counts too.

@@ -25,7 +25,11 @@ def load():
 def test_is_one_short_file_on_losses_and_envs():
     text = SCRIPT.read_text()
     assert len(text.splitlines()) <= 150
-    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom) and node.module == "onejit"]
+    nodes = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and node.module == "onejit"
+    ]
     assert [alias.name for node in nodes for alias in node.names] == ["envs", "losses"]
 
 
@@ -40,6 +44,12 @@ def test_learns_a_probe(continuous):
 
 
 def test_runs_as_a_script():
-    command = [sys.executable, SCRIPT, "--env=gymnax/Pendulum-v1", "--total_steps=16384", "--seed=1"]
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--env=gymnax/Pendulum-v1",
+        "--total_steps=16384",
+        "--seed=1",
+    ]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert output.count("iteration") == 8

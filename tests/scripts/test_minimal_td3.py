@@ -22,18 +22,28 @@ def load():
 def test_is_one_short_file_on_losses_and_envs():
     text = SCRIPT.read_text()
     assert len(text.splitlines()) <= 200
-    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom) and node.module == "onejit"]
+    nodes = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and node.module == "onejit"
+    ]
     assert [alias.name for node in nodes for alias in node.names] == ["envs", "losses"]
 
 
 def test_learns_a_probe():
     minimal = load()
     config = minimal.Config(
-        total_steps=16 * 700, num_envs=16, learning_starts=512, batch_size=64, exploration_noise=1.0, tau=0.05
+        total_steps=16 * 700,
+        num_envs=16,
+        learning_starts=512,
+        batch_size=64,
+        exploration_noise=1.0,
+        tau=0.05,
     )
     train = minimal.make_train(envs.make("probe/observation", continuous=True), config)
     run = jax.jit(train)
     returns = [np.mean(run(jax.random.key(seed))[1][-20:]) for seed in range(4)]
-    # Guessing gives 0.5. The right action gives 0.84: the noise turns ±1 around with probability Φ(−1) = 0.16.
-    # A seed whose actor saturates on the wrong side of the threshold before the critics know better is stuck there.
+    # Guessing gives 0.5. The right action gives 0.84: the noise turns ±1 around with probability
+    # Φ(−1) = 0.16. A seed whose actor saturates on the wrong side of the threshold before the
+    # critics know better is stuck there.
     assert sum(each > 0.8 for each in returns) >= 2, returns

@@ -18,7 +18,13 @@ from onejit.algos.host import checkpoint, cli, logs
 from onejit.envs.probes import Probe
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "ppo.py"
-TINY = ["--num_envs=4", "--num_steps=8", "--num_minibatches=2", "--hidden_sizes=8", "--eval_episodes=2"]
+TINY = [
+    "--num_envs=4",
+    "--num_steps=8",
+    "--num_minibatches=2",
+    "--hidden_sizes=8",
+    "--eval_episodes=2",
+]
 
 REFUSED = [
     (["--gamma=1.5"], "gamma=1.5: must be a number at least 0 and at most 1"),
@@ -86,7 +92,9 @@ def test_what_an_own_environment_does_wrong_is_said_and_no_folder_is_made(capsys
     with pytest.raises(SystemExit) as caught:
         cli.main(ppo, ["ppo.py", "--env=mine/row", f"--out={tmp_path}", *TINY])
     assert caught.value.code == 2
-    assert re.search(r"Row .*\n.*reward must be a float32 scalar, got float32\[1\]", capsys.readouterr().err)
+    assert re.search(
+        r"Row .*\n.*reward must be a float32 scalar, got float32\[1\]", capsys.readouterr().err
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -94,7 +102,9 @@ def test_a_non_finite_number_stops_the_run_with_exit_code_3(capsys, tmp_path):
     table = envs.make("probe/value").table
     envs.register("mine/poisoned", lambda: Poisoned(table))
     with pytest.raises(SystemExit) as caught:
-        cli.main(ppo, ["ppo.py", "--env=mine/poisoned", f"--out={tmp_path}", *TINY, "--total_steps=320"])
+        cli.main(
+            ppo, ["ppo.py", "--env=mine/poisoned", f"--out={tmp_path}", *TINY, "--total_steps=320"]
+        )
     assert caught.value.code == 3
     error = capsys.readouterr().err
     assert "non-finite reward in iteration 0, step 0 of the rollout, environment 0" in error
@@ -111,7 +121,14 @@ def test_help_explains_every_hyperparameter(capsys):
 
 
 def test_ctrl_c_keeps_the_work_and_the_printed_command_continues_it(tmp_path):
-    command = [sys.executable, SCRIPT, "--env=probe/observation", f"--out={tmp_path}", "--total_steps=2e9", *TINY]
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--env=probe/observation",
+        f"--out={tmp_path}",
+        "--total_steps=2e9",
+        *TINY,
+    ]
     process = subprocess.Popen(
         [*command, "--num_logs=1000000", "--num_evals=1000000"], stdout=subprocess.PIPE, text=True
     )
@@ -124,7 +141,9 @@ def test_ctrl_c_keeps_the_work_and_the_printed_command_continues_it(tmp_path):
 
     # A refused resume leaves the run as it was.
     refused = subprocess.run(
-        [sys.executable, SCRIPT, f"--resume={folder}", "--num_envs=8"], capture_output=True, text=True
+        [sys.executable, SCRIPT, f"--resume={folder}", "--num_envs=8"],
+        capture_output=True,
+        text=True,
     )
     assert refused.returncode == 2
     assert "num_envs=8: decides shapes or structure, and was made as 4" in refused.stderr
@@ -132,7 +151,14 @@ def test_ctrl_c_keeps_the_work_and_the_printed_command_continues_it(tmp_path):
     # Twice as far as it came: the log goes on where it stopped.
     rows = (folder / "metrics.jsonl").read_text().splitlines()
     steps = 2 * json.loads(rows[-1])["step"]
-    resumed = [sys.executable, SCRIPT, f"--resume={folder}", f"--total_steps={steps}", "--num_logs=20", "--num_evals=2"]
+    resumed = [
+        sys.executable,
+        SCRIPT,
+        f"--resume={folder}",
+        f"--total_steps={steps}",
+        "--num_logs=20",
+        "--num_evals=2",
+    ]
     output = subprocess.run(resumed, check=True, capture_output=True, text=True).stdout
     assert "evaluated return" in output
     more = (folder / "metrics.jsonl").read_text().splitlines()
@@ -166,5 +192,8 @@ def test_a_closed_pipe_an_ascii_terminal_and_a_hang_up_do_not_end_in_tracebacks(
     assert "Traceback" not in errors
     last = checkpoint.checkpoints(folder / "checkpoints")[-1]
     checkpoint.verify(last)
-    # Every row up to the checkpoint, once: 2e9 steps are 62.5 million iterations, in a million rows.
-    assert [row["step"] for row in logs.read(folder)] == [63 * 32 * i for i in range(1, int(last.name) // 63 + 1)]
+    # Every row up to the checkpoint, once: 2e9 steps are 62.5 million iterations, in a million
+    # rows.
+    assert [row["step"] for row in logs.read(folder)] == [
+        63 * 32 * i for i in range(1, int(last.name) // 63 + 1)
+    ]

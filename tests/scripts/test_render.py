@@ -1,4 +1,6 @@
-"""scripts/render.py on a run of gymnax; robots' pages and GIFs are tested in tests/envs and tests/algos."""
+"""scripts/render.py on a run of gymnax; robots' pages and GIFs are tested in tests/envs and
+tests/algos.
+"""
 
 import importlib.util
 import json
@@ -27,8 +29,21 @@ def main():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
-    tiny = ["--num_envs=4", "--num_steps=8", "--num_minibatches=2", "--hidden_sizes=8", "--eval_episodes=2"]
-    command = ["ppo.py", "--env=gymnax/CartPole-v1", "--total_steps=64", "--num_seeds=2", f"--out={out}", *tiny]
+    tiny = [
+        "--num_envs=4",
+        "--num_steps=8",
+        "--num_minibatches=2",
+        "--hidden_sizes=8",
+        "--eval_episodes=2",
+    ]
+    command = [
+        "ppo.py",
+        "--env=gymnax/CartPole-v1",
+        "--total_steps=64",
+        "--num_seeds=2",
+        f"--out={out}",
+        *tiny,
+    ]
     with pytest.raises(SystemExit) as caught:
         cli.main(ppo, command)
     assert caught.value.code == 0
@@ -80,7 +95,9 @@ def test_an_episode_of_a_run_is_drawn_and_the_libraries_are_silent(folder):
         ([".", "--colour=red"], "colour"),
     ],
 )
-def test_wrong_flags_are_refused_in_a_sentence(main, arguments, sentence, tmp_path, monkeypatch, capsys):
+def test_wrong_flags_are_refused_in_a_sentence(
+    main, arguments, sentence, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     assert_refused(main, arguments, 2, sentence, capsys)
 
@@ -88,7 +105,9 @@ def test_wrong_flags_are_refused_in_a_sentence(main, arguments, sentence, tmp_pa
 def test_an_error_in_a_file_that_registers_is_told_with_its_line(main, tmp_path, capsys):
     file = tmp_path / "mine.py"
     file.write_text("from onejit import envs\nenvs.regster('mine/Robot', None)\n")
-    sentence = f"register={file}, line 2: AttributeError: module 'onejit.envs' has no attribute 'regster'"
+    sentence = (
+        f"register={file}, line 2: AttributeError: module 'onejit.envs' has no attribute 'regster'"
+    )
     assert_refused(main, [tmp_path, f"--register={file}"], 2, sentence, capsys)
 
 
@@ -137,7 +156,9 @@ def test_a_description_of_another_run_is_refused(main, folder, capsys):
 
 
 def test_a_member_that_was_not_trained_is_refused(main, folder, capsys):
-    assert_refused(main, [folder, "--member=2"], 2, "member=2: the run has 2 seeds, counted from 0", capsys)
+    assert_refused(
+        main, [folder, "--member=2"], 2, "member=2: the run has 2 seeds, counted from 0", capsys
+    )
 
 
 def test_damaged_or_missing_checkpoints_are_told(main, folder, capsys):
@@ -152,4 +173,6 @@ def test_damaged_or_missing_checkpoints_are_told(main, folder, capsys):
 
 def test_a_picture_that_cannot_be_written_is_told(main, folder, capsys):
     (folder / "episode.gif").mkdir()
-    assert_refused(main, [folder, "--max_steps=2"], 2, f"Is a directory: '{folder / 'episode.gif'}'", capsys)
+    assert_refused(
+        main, [folder, "--max_steps=2"], 2, f"Is a directory: '{folder / 'episode.gif'}'", capsys
+    )

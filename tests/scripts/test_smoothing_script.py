@@ -9,12 +9,24 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "smoothing.py"
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False
+    )
 
 
 def test_one_command_from_training_to_figure(tmp_path):
-    command = ["--env=gymnax/CartPole-v1", "--env_options=max_steps_in_episode=8", "--sigmas=0.2", "--num_frames=2"]
-    command += ["--changes=total_steps=2048", "--changes=hidden_sizes=(8,)", "--budgets=0,0.2", "--attack_budgets=0.2"]
+    command = [
+        "--env=gymnax/CartPole-v1",
+        "--env_options=max_steps_in_episode=8",
+        "--sigmas=0.2",
+        "--num_frames=2",
+    ]
+    command += [
+        "--changes=total_steps=2048",
+        "--changes=hidden_sizes=(8,)",
+        "--budgets=0,0.2",
+        "--attack_budgets=0.2",
+    ]
     command += ["--strengths=0", "--episodes=50", "--attack_episodes=4", f"--out={tmp_path}"]
     first = run(*command)
     assert first.returncode == 0, first.stderr
@@ -37,12 +49,18 @@ def test_wrong_input_is_refused():
     result = run("--env=gymnax/Pendulum-v1", "--algorithm=dqn", "--sigmas=0.1")
     assert result.returncode != 0
     assert "algorithm=dqn: must be one of" in result.stderr
-    assert "changes=gamma: must be name=value" in run("--env=gymnax/CartPole-v1", "--changes=gamma").stderr
+    assert (
+        "changes=gamma: must be name=value"
+        in run("--env=gymnax/CartPole-v1", "--changes=gamma").stderr
+    )
     assert "episodes are too few" in run("--experiment=cartpole", "--episodes=3").stderr
 
 
 def test_every_experiment_can_be_made():
-    program = "import smoothing; [smoothing.require_valid(e, 10_000) for e in smoothing.EXPERIMENTS.values()]"
+    program = (
+        "import smoothing; [smoothing.require_valid(e, 10_000) for e in"
+        " smoothing.EXPERIMENTS.values()]"
+    )
     command = [sys.executable, "-c", program]
     result = subprocess.run(command, cwd=SCRIPT.parent, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

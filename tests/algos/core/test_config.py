@@ -1,4 +1,6 @@
-"""Hyperparameters: what is traced, what is static, and that nonsense is refused before anything compiles."""
+"""Hyperparameters: what is traced, what is static, and that nonsense is refused before anything
+compiles.
+"""
 
 import dataclasses
 import re
@@ -66,7 +68,11 @@ INVALID = [
     ("num_envs", 2**31, "at most 2147483647"),
     ("num_envs", 2**64, "an integer"),
     ("num_envs", 64 * 10**6, "would take .* GiB, the device has .* GiB"),
-    ("hidden_sizes", (10**6, 10**6), r"the networks and their optimiser would take 22,\d+.* GiB, the device has"),
+    (
+        "hidden_sizes",
+        (10**6, 10**6),
+        r"the networks and their optimiser would take 22,\d+.* GiB, the device has",
+    ),
 ]
 
 
@@ -85,7 +91,9 @@ ALGORITHMS = ("ppo", "spo", "mdpo", "td3", "fast_td3", "sac", "fast_sac", "mdpo_
 
 def env_of(name):
     """A probe that the algorithm takes."""
-    return envs.make("probe/value", continuous=name in ("td3", "fast_td3", "fast_sac", "mdpo_off_policy"))
+    return envs.make(
+        "probe/value", continuous=name in ("td3", "fast_td3", "fast_sac", "mdpo_off_policy")
+    )
 
 
 @pytest.mark.parametrize("field, value, allowed", INVALID)
@@ -100,11 +108,15 @@ def test_invalid_values_are_refused_with_field_value_and_what_is_allowed(field, 
 
 def test_init_refuses_a_config_that_the_algorithm_was_not_made_for():
     algorithm = ppo.make(envs.make("probe/value"), ppo.Config(num_envs=8))
-    with pytest.raises(ConfigError, match="num_envs=4: decides shapes or structure, and was made as 8"):
+    with pytest.raises(
+        ConfigError, match="num_envs=4: decides shapes or structure, and was made as 8"
+    ):
         algorithm.init(jax.random.key(0), ppo.Config(num_envs=4))
 
 
-@pytest.mark.parametrize("field, value", [("learning_rate", -1.0), ("gamma", 3.0), ("clip_eps", NAN)])
+@pytest.mark.parametrize(
+    "field, value", [("learning_rate", -1.0), ("gamma", 3.0), ("clip_eps", NAN)]
+)
 def test_a_config_is_validated_wherever_it_enters(field, value):
     algorithm = ppo.make(envs.make("probe/value"), ppo.Config(num_envs=8))
     config = algorithm.config.replace(**{field: value})
@@ -114,7 +126,10 @@ def test_a_config_is_validated_wherever_it_enters(field, value):
     with pytest.raises(ConfigError, match=message):
         algos.train(algorithm, jax.random.key(0), config=config, num_iterations=1)
     with pytest.raises(ConfigError, match=message):
-        jax.eval_shape(lambda key: algos.train(algorithm, key, config=config, num_iterations=1), jax.random.key(0))
+        jax.eval_shape(
+            lambda key: algos.train(algorithm, key, config=config, num_iterations=1),
+            jax.random.key(0),
+        )
     # Not known yet, which is not refused.
     configs = jax.tree.map(lambda x: jnp.broadcast_to(x, 2), config.as_leaves())
     jax.eval_shape(jax.vmap(algorithm.init), jax.random.split(jax.random.key(0), 2), configs)
@@ -126,7 +141,10 @@ def test_a_config_is_validated_wherever_it_enters(field, value):
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({"gamma": 0.9}, "config={'gamma': 0.9}: must be a {name}.Config: write {name}.Config(**config)"),
+        (
+            {"gamma": 0.9},
+            "config={'gamma': 0.9}: must be a {name}.Config: write {name}.Config(**config)",
+        ),
         ({}, "config={}: must be a {name}.Config: write {name}.Config(**config)"),
         (0.9, "config=0.9: must be a {name}.Config: write {name}.Config()"),
         ("other", "config={other}.Config: must be a {name}.Config: write {name}.Config()"),
@@ -163,14 +181,17 @@ def test_init_takes_one_value_of_each_field():
     algorithm = ppo.make(envs.make("probe/value"))
     config = algorithm.config.replace(gamma=jnp.array([0.9, 0.8]))
     with pytest.raises(
-        ConfigError, match=r"gamma=an array of the shape \(2,\): a run has one value; several take jax.vmap"
+        ConfigError,
+        match=r"gamma=an array of the shape \(2,\): a run has one value; several take jax.vmap",
     ):
         algorithm.init(jax.random.key(0), config)
 
 
 def test_what_is_swept_together_has_one_shape():
     config = ppo.Config(learning_rate=jnp.ones(3), gamma=jnp.ones(2), gae_lambda=0.9)
-    with pytest.raises(ConfigError, match=r"gamma=.*\(2,\): must have the shape of learning_rate, \(3,\)"):
+    with pytest.raises(
+        ConfigError, match=r"gamma=.*\(2,\): must have the shape of learning_rate, \(3,\)"
+    ):
         config.validate(envs.make("probe/value"))
 
 
@@ -181,14 +202,17 @@ def test_static_fields_cannot_be_swept_or_traced():
         lambda: jax.eval_shape(lambda n: ppo.Config().replace(hidden_sizes=(64, n)).gamma, 4),
     ):
         with pytest.raises(
-            ConfigError, match="decides shapes or structure, and cannot be traced or differ within a sweep"
+            ConfigError,
+            match="decides shapes or structure, and cannot be traced or differ within a sweep",
         ):
             sweep()
 
 
 @pytest.mark.parametrize("integer", [np.int64, np.int32, np.uint8, np.array, jnp.int32])
 def test_scalars_of_numpy_and_jax_in_static_fields_are_those_of_python(integer):
-    config = ppo.Config(num_envs=integer(8), hidden_sizes=(integer(16), 4), anneal_lr=np.bool_(False))
+    config = ppo.Config(
+        num_envs=integer(8), hidden_sizes=(integer(16), 4), anneal_lr=np.bool_(False)
+    )
     plain = ppo.Config(num_envs=8, hidden_sizes=(16, 4), anneal_lr=False)
     assert repr(config) == repr(plain)
     assert jax.tree.structure(config) == jax.tree.structure(plain)
@@ -197,11 +221,65 @@ def test_scalars_of_numpy_and_jax_in_static_fields_are_those_of_python(integer):
 
 ANY = [
     *(10**9, 10**10, 1e9, -1, 0, 1, 2, 2**31, 2**63, 2**64, 10**400, -(2**63)),
-    *(NAN, INF, -INF, 1e39, 1e-50, 0.5, 1.5, True, False, None, "", "3", "relu", b"3", 1j, object()),
-    *([], [1], (), (1,), (10**9,), (10**9, 10**9), (0.5,), ("3",), ((1,),), (None,), {}, {"a": 1}, {1}, range(3)),
-    *(np.int64(3), np.uint64(2**63), np.float32(0.5), np.float64(NAN), np.bool_(True), np.str_("relu"), np.array(3)),
-    *(np.array([1, 2]), np.array([]), np.array([None]), np.array(["a"]), np.datetime64("2026-01-01"), np.ones((2, 2))),
-    *(jnp.int32(3), jnp.float32(0.5), jnp.bfloat16(0.5), jnp.bool_(True), jnp.array([1, 2]), jax.random.key(0)),
+    *(
+        NAN,
+        INF,
+        -INF,
+        1e39,
+        1e-50,
+        0.5,
+        1.5,
+        True,
+        False,
+        None,
+        "",
+        "3",
+        "relu",
+        b"3",
+        1j,
+        object(),
+    ),
+    *(
+        [],
+        [1],
+        (),
+        (1,),
+        (10**9,),
+        (10**9, 10**9),
+        (0.5,),
+        ("3",),
+        ((1,),),
+        (None,),
+        {},
+        {"a": 1},
+        {1},
+        range(3),
+    ),
+    *(
+        np.int64(3),
+        np.uint64(2**63),
+        np.float32(0.5),
+        np.float64(NAN),
+        np.bool_(True),
+        np.str_("relu"),
+        np.array(3),
+    ),
+    *(
+        np.array([1, 2]),
+        np.array([]),
+        np.array([None]),
+        np.array(["a"]),
+        np.datetime64("2026-01-01"),
+        np.ones((2, 2)),
+    ),
+    *(
+        jnp.int32(3),
+        jnp.float32(0.5),
+        jnp.bfloat16(0.5),
+        jnp.bool_(True),
+        jnp.array([1, 2]),
+        jax.random.key(0),
+    ),
 ]
 
 
@@ -222,7 +300,9 @@ def test_any_value_of_any_field_is_taken_or_refused(name, monkeypatch):
                     if np.max(plain if field.type in (int, tuple[int, ...]) else 0) >= 10**9:
                         module.make(env, config)
                 else:
-                    assert np.all(np.isfinite(getattr(config.as_leaves(), field.name))) or np.any(plain == INF)
+                    assert np.all(np.isfinite(getattr(config.as_leaves(), field.name))) or np.any(
+                        plain == INF
+                    )
                 taken += 1
             except ConfigError as error:
                 assert str(error).startswith(f"{error.field}=")
@@ -234,13 +314,23 @@ def test_any_value_of_any_field_is_taken_or_refused(name, monkeypatch):
 HUGE = {
     "ppo": ("num_envs", "num_steps", "update_epochs", "hidden_sizes"),
     "mdpo": ("policy_steps", "update_epochs"),
-    "td3": ("batch_size", "buffer_size", "learning_starts", "num_updates", "policy_delay", "n_step", "num_envs"),
+    "td3": (
+        "batch_size",
+        "buffer_size",
+        "learning_starts",
+        "num_updates",
+        "policy_delay",
+        "n_step",
+        "num_envs",
+    ),
     "fast_td3": ("num_atoms", "critic_hidden_sizes", "actor_hidden_sizes"),
     "staq": ("memory", "num_critics", "updates_per_step", "num_steps", "bins", "batch_size"),
 }
 
 
-@pytest.mark.parametrize("name, field", [(name, field) for name, fields in HUGE.items() for field in fields])
+@pytest.mark.parametrize(
+    "name, field", [(name, field) for name, fields in HUGE.items() for field in fields]
+)
 def test_sizes_that_cannot_fit_are_refused(name, field, monkeypatch):
     monkeypatch.setattr(memory, "device_bytes", lambda: 8 * 2**30)
     module = getattr(algos, name)
@@ -257,7 +347,9 @@ def test_the_noise_of_fast_td3_is_between_its_bounds():
     with pytest.raises(ConfigError, match="min_noise=0.5: must be at most max_noise = 0.4"):
         fast_td3.Config(min_noise=0.5).validate(env)
     with pytest.raises(ConfigError, match="min_noise"):
-        fast_td3.Config(min_noise=jnp.array([0.1, 0.3]), max_noise=jnp.array([0.2, 0.2])).validate(env)
+        fast_td3.Config(min_noise=jnp.array([0.1, 0.3]), max_noise=jnp.array([0.2, 0.2])).validate(
+            env
+        )
     jax.eval_shape(lambda low: fast_td3.Config(min_noise=low).validate(env), 0.5)
 
 
@@ -298,7 +390,10 @@ def test_whole_numbers_as_actions_are_discrete():
 
 
 class BlindEnv(UnboundedEnv):
-    observation_space = {"state": envs.Box(-1.0, 1.0, (2,)), "privileged_state": envs.Box(-1.0, 1.0, (4, 0))}
+    observation_space = {
+        "state": envs.Box(-1.0, 1.0, (2,)),
+        "privileged_state": envs.Box(-1.0, 1.0, (4, 0)),
+    }
     action_space = envs.Discrete(2)
 
 
@@ -346,6 +441,7 @@ def test_every_field_is_documented():
     "name, env_id", [(name, env_id) for name, known in presets.PRESETS.items() for env_id in known]
 )
 def test_presets_are_valid(name, env_id):
-    # Presets for suites that are not installed are checked against an environment that stands in for them.
+    # Presets for suites that are not installed are checked against an environment that stands in
+    # for them.
     env = envs.make("gymnax/Pendulum-v1" if env_id.startswith("playground/") else env_id)
     getattr(algos, name).Config(**presets.get(name, env_id)).validate(env)

@@ -1,4 +1,6 @@
-"""JAX_ENABLE_X64=1 changes nothing that a State carries, beside what environments keep for themselves."""
+"""JAX_ENABLE_X64=1 changes nothing that a State carries, beside what environments keep for
+themselves.
+"""
 
 import os
 import subprocess
@@ -27,7 +29,8 @@ cases = [
 
 def wide(tree):
     leaves = jax.tree.leaves_with_path(tree)
-    return [jax.tree_util.keystr(path) for path, x in leaves if str(x.dtype) in ("float64", "int64", "uint64")]
+    return [jax.tree_util.keystr(path) for path, x in leaves if str(x.dtype) in ("float64",
+        "int64", "uint64")]
 
 
 assert wide(jax.eval_shape(lambda: jax.numpy.zeros(()))), "double precision is not on"
@@ -37,7 +40,8 @@ for module, env, changes in cases:
     state, metrics = jax.eval_shape(algorithm.step, start)
     assert jax.tree.map(lambda x: x.dtype, state) == jax.tree.map(lambda x: x.dtype, start), module
     for each in (start, state):
-        found = wide(each._replace(**{name: () for name in ("env_state", "collection") if hasattr(each, name)}))
+        found = wide(each._replace(**{name: () for name in ("env_state",
+            "collection") if hasattr(each, name)}))
         if hasattr(each, "collection"):
             found += wide(each.collection._replace(env_state=()))
         assert not found, (module, found)
@@ -57,6 +61,12 @@ print("the same")
 
 def test_a_state_and_its_metrics_have_32_bits_also_where_jax_has_64():
     environment = os.environ | {"JAX_ENABLE_X64": "1"}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("the same\n")

@@ -11,12 +11,18 @@ from onejit.algos.core import guard
 from onejit.envs.base import Step
 
 CONFIG = ppo.Config(
-    num_envs=4, num_steps=8, num_minibatches=2, hidden_sizes=(8,), normalize_obs=True, normalize_reward=True
+    num_envs=4,
+    num_steps=8,
+    num_minibatches=2,
+    hidden_sizes=(8,),
+    normalize_obs=True,
+    normalize_reward=True,
 )
 
 
 class Poisoned:
-    """Counts its steps; after 11 of them the lane that started with the largest number turns bad for ever.
+    """Counts its steps; after 11 of them the lane that started with the largest number turns bad
+    for ever.
 
     How is in its state, where `poisoned` puts it: no program need be compiled for each way.
     """
@@ -26,7 +32,11 @@ class Poisoned:
 
     def reset(self, key):
         mark = jax.random.uniform(key)
-        poison = {"observation": jnp.float32(0.0), "reward": jnp.float32(0.0), "threshold": jnp.float32(2.0)}
+        poison = {
+            "observation": jnp.float32(0.0),
+            "reward": jnp.float32(0.0),
+            "threshold": jnp.float32(2.0),
+        }
         return (mark, jnp.int32(0), poison), jnp.stack([mark, 0.0])
 
     def step(self, key, state, action):
@@ -44,11 +54,15 @@ def programs():
 
 
 def poisoned(state, quantity, value):
-    """The state with the lane of the largest mark turning bad at its twelfth step; and that lane."""
+    """The state with the lane of the largest mark turning bad at its twelfth step; and that
+    lane.
+    """
     mark, time, poison = state.env_state.env_state
     threshold = jnp.full_like(mark, np.sort(mark)[-2])
     poison = poison | {quantity: jnp.full_like(mark, value), "threshold": threshold}
-    return state._replace(env_state=state.env_state._replace(env_state=(mark, time, poison))), int(np.argmax(mark))
+    return state._replace(env_state=state.env_state._replace(env_state=(mark, time, poison))), int(
+        np.argmax(mark)
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,15 +89,22 @@ def test_a_bad_lane_spoils_nothing_and_is_named(programs, quantity, value, named
     assert guard.describe(state.learner.fault) == f"non-finite {named} in iteration 1{place}"
     assert algos.describe_fault(metrics["charts/fault"]) == f"non-finite {named}"
     for name in ("params", "opt_state", "obs_statistics", "return_statistics", "discounted_return"):
-        jax.tree.map(np.testing.assert_array_equal, getattr(state.learner, name), getattr(good, name))
+        jax.tree.map(
+            np.testing.assert_array_equal, getattr(state.learner, name), getattr(good, name)
+        )
 
 
 def test_all_seeds_of_a_training_say_in_their_history_when_it_froze():
     algorithm = ppo.make(Short(jnp.inf), CONFIG.replace(num_envs=2, num_steps=4))
     keys = jax.random.split(jax.random.key(0), 2)
     history = jax.jit(jax.vmap(lambda key: algos.train(algorithm, key, num_iterations=3)[1]))(keys)
-    np.testing.assert_array_equal(history["charts/fault"], np.full((2, 3), guard.QUANTITIES.index("reset observation")))
-    assert algos.describe_fault(history["charts/fault"]) == "non-finite reset observation, first at [0, 0]"
+    np.testing.assert_array_equal(
+        history["charts/fault"], np.full((2, 3), guard.QUANTITIES.index("reset observation"))
+    )
+    assert (
+        algos.describe_fault(history["charts/fault"])
+        == "non-finite reset observation, first at [0, 0]"
+    )
 
 
 class Short:
@@ -108,7 +129,10 @@ def test_a_nan_in_a_reset_observation_is_a_fault_where_it_happens(assert_bitwise
     config = CONFIG.replace(num_steps=4, normalize_obs=False, normalize_reward=False)
     good, bad = (ppo.make(Short(first), config) for first in (0.0, jnp.nan))
     start = jax.jit(bad.init)(jax.random.key(0))
-    assert guard.describe(start.learner.fault) == "non-finite reset observation in iteration 0, environment 0"
+    assert (
+        guard.describe(start.learner.fault)
+        == "non-finite reset observation in iteration 0, environment 0"
+    )
     start = jax.jit(good.init)(jax.random.key(0))
     assert guard.describe(start.learner.fault) is None
     state, _ = jax.jit(bad.step)(start)
@@ -131,7 +155,10 @@ def test_a_diverging_update_is_not_written(programs, learning_rate, named):
 
 def test_seeds_are_told_apart():
     faults = jnp.stack([guard.init(), jnp.array([2, 5, 1, 3])])
-    assert guard.describe(faults) == "non-finite reward in iteration 5 of seed 1, step 1 of the rollout, environment 3"
+    assert (
+        guard.describe(faults)
+        == "non-finite reward in iteration 5 of seed 1, step 1 of the rollout, environment 3"
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,6 +192,9 @@ def test_what_an_update_writes_is_checked_and_named(name, bad):
 def test_only_parameters_are_bounded():
     tree = {"a": jnp.full(3, LARGEST), "c": -jnp.full((2, 2), LARGEST)}
     written = dict.fromkeys(guard.QUANTITIES[7:], tree)
-    assert guard.describe(guard.in_update(written | {"parameter": jnp.float32(1e6)}, jnp.int32(7))) is None
+    assert (
+        guard.describe(guard.in_update(written | {"parameter": jnp.float32(1e6)}, jnp.int32(7)))
+        is None
+    )
     found = guard.in_update(written | {"parameter": jnp.array([0.0, -1.01e6])}, jnp.int32(7))
     assert guard.describe(found) == "diverged: a parameter beyond 1e6 in iteration 7"

@@ -27,7 +27,9 @@ def test_before_any_data_apply_only_clips():
 def test_apply_standardises_by_hand():
     statistics = normalize.Statistics(jnp.float32(10), jnp.array([1.0, 2.0]), jnp.array([4.0, 9.0]))
     # (3 − 1)/2 = 1, (−1 − 2)/3 = −1
-    np.testing.assert_allclose(normalize.apply(statistics, jnp.array([[[3.0, -1.0]]])), [[[1.0, -1.0]]], rtol=1e-6)
+    np.testing.assert_allclose(
+        normalize.apply(statistics, jnp.array([[[3.0, -1.0]]])), [[[1.0, -1.0]]], rtol=1e-6
+    )
 
 
 def test_scale_leaves_the_mean_in():
@@ -38,10 +40,13 @@ def test_scale_leaves_the_mean_in():
 def test_neither_overflows_nor_stalls_after_1e10_observations():
     statistics = normalize.Statistics(jnp.float32(1e10), jnp.zeros(1), jnp.ones(1))
     update = jax.jit(
-        lambda s: jax.lax.fori_loop(0, 300_000, lambda _, s: normalize.update(s, jnp.full((64, 1), 5.0)), s)
+        lambda s: jax.lax.fori_loop(
+            0, 300_000, lambda _, s: normalize.update(s, jnp.full((64, 1), 5.0)), s
+        )
     )
     statistics = update(statistics)
-    # At the smallest weight 1e-5, 300,000 batches leave e^-3 = 0.0498 of the old mean 0: 5·(1 − 0.0498) = 4.751.
+    # At the smallest weight 1e-5, 300,000 batches leave e^-3 = 0.0498 of the old mean 0: 5·(1 −
+    # 0.0498) = 4.751.
     np.testing.assert_allclose(statistics.mean, 4.751, rtol=1e-3)
     # The mixture's variance is (1 − 0.0498)·0.0498·25 + 0.0498·1 = 1.2328.
     np.testing.assert_allclose(statistics.var, 1.2328, rtol=1e-3)
@@ -60,7 +65,9 @@ def test_works_on_a_dict_of_observations():
 
 def test_a_feature_that_wakes_up_late_does_not_saturate_and_a_small_one_does_not_vanish():
     rng = np.random.default_rng(0)
-    warm_up = np.stack([np.full(1000, 0.7), rng.normal(0.7, 1e-3, 1000), rng.normal(0.7, 0.1, 1000)], axis=1)
+    warm_up = np.stack(
+        [np.full(1000, 0.7), rng.normal(0.7, 1e-3, 1000), rng.normal(0.7, 0.1, 1000)], axis=1
+    )
     statistics = normalize.update(normalize.init(jnp.zeros(3)), jnp.asarray(warm_up, jnp.float32))
     seen = normalize.apply(statistics, jnp.array([[0.701, 0.701, 0.8]]))
     np.testing.assert_allclose(seen, [[1.0, 1.0, 1.0]], rtol=0.05, atol=0.05)

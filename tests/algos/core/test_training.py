@@ -26,12 +26,19 @@ def step(state):
 
 
 COUNTER = algos.Algorithm(
-    init=lambda key, config=None: jnp.int32(0), step=step, act=None, env=None, config=None, steps_per_iteration=1
+    init=lambda key, config=None: jnp.int32(0),
+    step=step,
+    act=None,
+    env=None,
+    config=None,
+    steps_per_iteration=1,
 )
 
 
 def test_one_row_per_iteration_with_nan_where_no_episode_ended():
-    state, history = jax.jit(lambda key: algos.train(COUNTER, key, num_iterations=7))(jax.random.key(0))
+    state, history = jax.jit(lambda key: algos.train(COUNTER, key, num_iterations=7))(
+        jax.random.key(0)
+    )
     assert state == 7
     np.testing.assert_array_equal(history["charts/episodic_return"], RETURNS)
     np.testing.assert_array_equal(history["charts/episodes"], EPISODES)
@@ -39,7 +46,9 @@ def test_one_row_per_iteration_with_nan_where_no_episode_ended():
 
 
 def test_rows_are_weighted_by_episodes_and_the_rest_is_run_too():
-    state, history = jax.jit(lambda key: algos.train(COUNTER, key, num_iterations=7, log_every=3))(jax.random.key(0))
+    state, history = jax.jit(lambda key: algos.train(COUNTER, key, num_iterations=7, log_every=3))(
+        jax.random.key(0)
+    )
     assert state == 7
     np.testing.assert_array_equal(history["charts/episodes"], [4, 2])
     # (3·10 + 1·50)/4 = 20; 2·20/2 = 20
@@ -52,9 +61,9 @@ def test_evaluation_joins_the_history_with_the_same_key_each_time():
     def evaluate(state, key):
         return {"eval/state": state, "eval/draw": jax.random.uniform(key)}
 
-    history = jax.jit(lambda key: algos.train(COUNTER, key, num_iterations=6, log_every=2, evaluate=evaluate))(
-        jax.random.key(0)
-    )[1]
+    history = jax.jit(
+        lambda key: algos.train(COUNTER, key, num_iterations=6, log_every=2, evaluate=evaluate)
+    )(jax.random.key(0))[1]
     np.testing.assert_array_equal(history["eval/state"], [2, 4, 6])
     assert len(set(history["eval/draw"].tolist())) == 1
 
@@ -71,9 +80,14 @@ def test_one_program_advances_by_any_number_of_iterations():
 
 
 def test_the_fault_of_a_row_is_its_code_and_no_average():
-    history = jax.jit(lambda key: algos.train(COUNTER, key, num_iterations=6, log_every=3))(jax.random.key(0))[1]
+    history = jax.jit(lambda key: algos.train(COUNTER, key, num_iterations=6, log_every=3))(
+        jax.random.key(0)
+    )[1]
     np.testing.assert_array_equal(history["charts/fault"], [0, 5])
-    assert algos.describe_fault(history["charts/fault"]) == f"non-finite {guard.QUANTITIES[5]}, first at [1]"
+    assert (
+        algos.describe_fault(history["charts/fault"])
+        == f"non-finite {guard.QUANTITIES[5]}, first at [1]"
+    )
 
 
 @pytest.mark.parametrize("log_every", [0, 5])

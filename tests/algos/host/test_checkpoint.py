@@ -92,8 +92,14 @@ def test_an_added_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"params": jnp.zeros((3, 100), jnp.float16)}, r"the array params is float32\[3, 100\], expected float16"),
-        ({"params": jnp.zeros((100, 3))}, r"the array params is float32\[3, 100\], expected float32\[100, 3\]"),
+        (
+            {"params": jnp.zeros((3, 100), jnp.float16)},
+            r"the array params is float32\[3, 100\], expected float16",
+        ),
+        (
+            {"params": jnp.zeros((100, 3))},
+            r"the array params is float32\[3, 100\], expected float32\[100, 3\]",
+        ),
         ({"more": jnp.zeros(1)}, "the array more is in this program's State only"),
         ({"nothing": jnp.zeros(1)}, "the array nothing is in this program's State only"),
         ({"key": jax.random.key(0, impl="rbg")}, "the array key is key<fry>"),
@@ -126,14 +132,16 @@ import jax
 from onejit import envs
 from onejit.algos import checkpoint, ppo
 exec(sys.argv[2])
-state = checkpoint.restore(Path(sys.argv[1], "000000003"), jax.eval_shape(algorithm.init, jax.random.key(0)))
+state = checkpoint.restore(Path(sys.argv[1], "000000003"), jax.eval_shape(algorithm.init,
+    jax.random.key(0)))
 step = jax.jit(algorithm.step)
 for _ in range(3):
     state, _ = step(state)
 checkpoint.save(Path(sys.argv[1]), 6, state, {})
 """
 MAKE = """
-config = ppo.Config(num_envs=4, num_steps=8, num_minibatches=2, hidden_sizes=(8,), normalize_obs=True,
+config = ppo.Config(num_envs=4, num_steps=8, num_minibatches=2, hidden_sizes=(8,),
+    normalize_obs=True,
                     normalize_reward=True, reset="bank", total_steps=8 * 32)
 algorithm = ppo.make(envs.make("gymnax/Pendulum-v1"), config)
 """
@@ -150,6 +158,8 @@ def test_resuming_in_another_process_equals_never_stopping(tmp_path):
         if iteration == 3:
             checkpoint.save(tmp_path, 3, state, {})
     subprocess.run([sys.executable, "-c", CONTINUE, tmp_path, MAKE], check=True)
-    resumed = checkpoint.restore(tmp_path / "000000006", jax.eval_shape(algorithm.init, jax.random.key(0)))
+    resumed = checkpoint.restore(
+        tmp_path / "000000006", jax.eval_shape(algorithm.init, jax.random.key(0))
+    )
     for a, b in zip(as_numbers(resumed), as_numbers(state), strict=True):
         np.testing.assert_array_equal(a, b)

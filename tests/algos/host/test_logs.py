@@ -1,4 +1,6 @@
-"""The log: every row once, whatever happens to the disk or to the file, and a run that never waits for it."""
+"""The log: every row once, whatever happens to the disk or to the file, and a run that never waits
+for it.
+"""
 
 import contextlib
 import json
@@ -37,7 +39,9 @@ def events(folder):
     found = []
     for path in sorted((folder / "tensorboard").iterdir()):
         for event in EventFileLoader(str(path)).Load():
-            found += [(event.step, each.tag, each.tensor.float_val[0]) for each in event.summary.value]
+            found += [
+                (event.step, each.tag, each.tensor.float_val[0]) for each in event.summary.value
+            ]
     return found
 
 
@@ -45,13 +49,17 @@ def test_rows_and_events_are_the_same_and_what_is_not_finite_is_null(tmp_path):
     log = logs.RunLog(tmp_path)
     write(log, (10, 20))
     log.close()
-    assert logs.read(tmp_path) == [{"step": step, "a": float(step), "b": [None, 1.0]} for step in (10, 20)]
+    assert logs.read(tmp_path) == [
+        {"step": step, "a": float(step), "b": [None, 1.0]} for step in (10, 20)
+    ]
     # The mean over the seeds that have a finite number.
     assert events(tmp_path) == [(10, "a", 10.0), (10, "b", 1.0), (20, "a", 20.0), (20, "b", 1.0)]
     assert log.problem is None
 
 
-def test_a_resume_cuts_off_what_came_after_the_checkpoint_and_does_not_write_the_rest_again(tmp_path):
+def test_a_resume_cuts_off_what_came_after_the_checkpoint_and_does_not_write_the_rest_again(
+    tmp_path,
+):
     log = logs.RunLog(tmp_path)
     write(log, (10, 20, 30))
     log.close()
@@ -69,7 +77,9 @@ def test_a_resume_cuts_off_what_came_after_the_checkpoint_and_does_not_write_the
 def test_a_line_that_was_cut_is_dropped_and_a_damaged_one_costs_no_other(tmp_path):
     write(logs.RunLog(tmp_path), (10, 20, 30))
     lines = (tmp_path / logs.FILE).read_bytes().splitlines(keepends=True)
-    (tmp_path / logs.FILE).write_bytes(lines[0] + b'{"step": 2\x00' + lines[1][11:] + lines[2] + b'{"step": 40, "a')
+    (tmp_path / logs.FILE).write_bytes(
+        lines[0] + b'{"step": 2\x00' + lines[1][11:] + lines[2] + b'{"step": 40, "a'
+    )
     assert steps(tmp_path) == [10, 30]
     log = logs.RunLog(tmp_path, 30)
     write(log, (40,))

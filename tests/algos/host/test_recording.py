@@ -14,7 +14,9 @@ from onejit.envs.observations import NoisyObservations, NoisyState
 
 def test_a_robot_in_a_wrapper_is_drawn(tmp_path):
     env = NoisyObservations(envs.make("mjx/InvertedPendulum-v5"), 0.1)
-    states = [NoisyState(env.env.state(np.full(2, 0.1 * i), np.zeros(2)), (), 0.0) for i in range(5)]
+    states = [
+        NoisyState(env.env.state(np.full(2, 0.1 * i), np.zeros(2)), (), 0.0) for i in range(5)
+    ]
     files, problems = recording.save_recording(tmp_path, env, states)
     assert files[0] == tmp_path / "episode.html"
     # A machine without OpenGL says so.
@@ -22,10 +24,14 @@ def test_a_robot_in_a_wrapper_is_drawn(tmp_path):
 
 
 @pytest.mark.parametrize(("piece", "max_steps", "length"), [(100, 30, 9), (4, 30, 9), (4, 6, 6)])
-def test_an_episode_is_recorded_from_its_first_state_to_its_last(piece, max_steps, length, monkeypatch):
+def test_an_episode_is_recorded_from_its_first_state_to_its_last(
+    piece, max_steps, length, monkeypatch
+):
     monkeypatch.setattr(recording, "_STEPS_AT_ONCE", piece)
     env = envs.make("gymnax/Catch-bsuite")
-    states = recording.record_episode(env, lambda obs, key: jnp.int32(1), jax.random.key(0), max_steps=max_steps)
+    states = recording.record_episode(
+        env, lambda obs, key: jnp.int32(1), jax.random.key(0), max_steps=max_steps
+    )
     assert [int(state.ball_y) for state in states] == list(range(length + 1))
 
 
@@ -40,7 +46,9 @@ def test_a_game_is_drawn_with_gymnax_own_pictures(tmp_path):
 
 def test_without_its_packages_an_mp4_is_refused_before_they_are_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(recording.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RenderError, match=r"needs the package imageio: pip install 'onejit\[video\]'"):
+    with pytest.raises(
+        RenderError, match=r"needs the package imageio: pip install 'onejit\[video\]'"
+    ):
         recording.gif_to_mp4(tmp_path / "not there.gif")
 
 

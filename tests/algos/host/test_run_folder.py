@@ -1,4 +1,6 @@
-"""A run's folder, wherever it lies: what is in it belongs together, and one process writes it at a time."""
+"""A run's folder, wherever it lies: what is in it belongs together, and one process writes it at a
+time.
+"""
 
 import io
 import json
@@ -18,7 +20,9 @@ from onejit.algos.core.config import ConfigError
 from onejit.algos.host import checkpoint, cli, logs, run_folder, runner
 from onejit.envs import Step
 
-CONFIG = ppo.Config(num_envs=4, num_steps=8, num_minibatches=2, hidden_sizes=(8,), total_steps=12 * 32)
+CONFIG = ppo.Config(
+    num_envs=4, num_steps=8, num_minibatches=2, hidden_sizes=(8,), total_steps=12 * 32
+)
 ALGORITHM = ppo.make(envs.make("probe/observation"), CONFIG)
 PROGRAMS = {}
 QUIET = {"num_logs": 6, "num_evals": 3, "eval_episodes": 4}
@@ -72,7 +76,9 @@ def test_a_run_goes_on_from_another_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     run(runner.Path("../a/run"), resume=True)
     assert names(tmp_path / "a" / "run")[-1] == "000000012"
-    assert [row["step"] for row in logs.read(tmp_path / "a" / "run")] == [32 * i for i in (1, 2, 3, 4, 5, 6, 8, 10, 12)]
+    assert [row["step"] for row in logs.read(tmp_path / "a" / "run")] == [
+        32 * i for i in (1, 2, 3, 4, 5, 6, 8, 10, 12)
+    ]
 
 
 def test_a_second_process_is_refused(tmp_path):
@@ -85,7 +91,9 @@ def test_a_second_process_is_refused(tmp_path):
         pass
 
 
-def test_rows_stand_before_their_checkpoint_and_once_after_a_kill_between_the_two(tmp_path, monkeypatch):
+def test_rows_stand_before_their_checkpoint_and_once_after_a_kill_between_the_two(
+    tmp_path, monkeypatch
+):
     class Killed(BaseException):
         pass
 
@@ -121,7 +129,9 @@ def full_disk():
 def test_a_log_that_cannot_be_written_is_said_once_and_training_goes_on(tmp_path, full_disk):
     output = io.StringIO()
     full_disk(45_000)  # enough for a checkpoint, and not for a hundred rows
-    run(tmp_path, iterations=120, num_logs=120, num_evals=6, console=Console(file=output, width=200))
+    run(
+        tmp_path, iterations=120, num_logs=120, num_evals=6, console=Console(file=output, width=200)
+    )
     full_disk(None)
     assert output.getvalue().count("cannot be written") == 1
     assert names(tmp_path)[-1] == "000000120"
@@ -135,7 +145,8 @@ def test_a_checkpoint_that_cannot_be_written_leaves_those_before_it(tmp_path, fu
     first = checkpoint.save(tmp_path, 1, tree, {})
     full_disk(100_000)
     with pytest.raises(
-        checkpoint.CheckpointWriteError, match=r"000000002: the checkpoint could not be written \(File too large\)"
+        checkpoint.CheckpointWriteError,
+        match=r"000000002: the checkpoint could not be written \(File too large\)",
     ):
         checkpoint.save(tmp_path, 2, tree, {})
     with pytest.raises(checkpoint.CheckpointWriteError):
@@ -164,7 +175,9 @@ def test_a_link_in_the_place_of_a_checkpoint_is_replaced(tmp_path):
 def test_seeds_that_only_the_compiled_program_is_too_large_for_are_refused(tmp_path, monkeypatch):
     # The State of so many seeds would fit; what is drawn to initialise it would not.
     monkeypatch.setattr(runner.memory, "device_bytes", lambda: 20_000_000)
-    with pytest.raises(ConfigError, match=r"num_seeds=500: must be smaller: the program to start would take .* GiB"):
+    with pytest.raises(
+        ConfigError, match=r"num_seeds=500: must be smaller: the program to start would take .* GiB"
+    ):
         run(tmp_path / "none", num_seeds=500)
     assert not (tmp_path / "none").exists()
 
@@ -194,9 +207,14 @@ def test_what_is_no_checkpoint_is_left_alone_and_names_sort_as_numbers(tmp_path)
 def test_a_damaged_last_checkpoint_names_the_whole_one_beside_it(tmp_path):
     saves = tmp_path / "checkpoints"
     for iteration in (4, 8):
-        checkpoint.save(saves, iteration, {"a": jnp.ones(3)}, {"iteration": iteration, "eval_return": 0.0})
+        checkpoint.save(
+            saves, iteration, {"a": jnp.ones(3)}, {"iteration": iteration, "eval_return": 0.0}
+        )
     (saves / "000000008" / "manifest.json").unlink()
-    with pytest.raises(checkpoint.CheckpointError, match="000000004 is whole: to go on from there, move .*000000008"):
+    with pytest.raises(
+        checkpoint.CheckpointError,
+        match="000000004 is whole: to go on from there, move .*000000008",
+    ):
         run_folder.last_checkpoint(saves)
     (saves / "000000004" / "manifest.json").unlink()
     with pytest.raises(checkpoint.CheckpointError, match="not a complete checkpoint$"):
@@ -220,7 +238,9 @@ def test_seeds_are_evaluated_from_start_states_of_their_own_the_same_each_time(t
     algorithm = ppo.make(Start(), CONFIG)
     result = run(tmp_path, algorithm, num_seeds=3, eval_episodes=1, iterations=4, num_evals=2)
     assert len(set(result.eval_returns.tolist())) == 3
-    first, second = [row["eval/episodic_return"] for row in logs.read(tmp_path) if "eval/episodic_return" in row]
+    first, second = [
+        row["eval/episodic_return"] for row in logs.read(tmp_path) if "eval/episodic_return" in row
+    ]
     assert first == second
 
 
@@ -234,7 +254,9 @@ def test_checkpoints_without_the_replay_are_small_and_go_on_with_random_actions(
     state = jax.jit(algorithm.init)(jax.random.key(5))
     restored = checkpoint.restore(last, state)
     assert restored.collection.replay is not None
-    np.testing.assert_array_equal(restored.collection.replay.rows.obs, state.collection.replay.rows.obs)
+    np.testing.assert_array_equal(
+        restored.collection.replay.rows.obs, state.collection.replay.rows.obs
+    )
     assert int(restored.learner.iteration) == 4
     run(tmp_path, algorithm, iterations=6, save_replay=False, resume=True)
     assert names(tmp_path)[-1] == "000000006"
@@ -287,18 +309,28 @@ DAMAGES = [
     (lambda run: run.update(seed=4), "checkpoint of iteration 2: seed is 4 and was 3"),
     (lambda run: run["env_options"].update(g=5.0), "env_options.g is 5.0 and was 10.0"),
     (lambda run: run["env_options"].pop("g"), "env_options.g is None and was 10.0"),
-    (lambda run: run["config"].update(learning_rate=1.0), "config.learning_rate is 1.0 and was 0.001.* as flags"),
-    (lambda run: run.update(seed=4, env="brax/ant"), "env is 'brax/ant' and was 'gymnax/Pendulum-v1', seed is 4"),
+    (
+        lambda run: run["config"].update(learning_rate=1.0),
+        "config.learning_rate is 1.0 and was 0.001.* as flags",
+    ),
+    (
+        lambda run: run.update(seed=4, env="brax/ant"),
+        "env is 'brax/ant' and was 'gymnax/Pendulum-v1', seed is 4",
+    ),
 ]
 
 
 @pytest.mark.parametrize("change, message", DAMAGES)
-def test_a_description_that_was_edited_is_refused_entry_by_entry(finished, tmp_path, change, message):
+def test_a_description_that_was_edited_is_refused_entry_by_entry(
+    finished, tmp_path, change, message
+):
     with pytest.raises((run_folder.RunFolderError, checkpoint.CheckpointError), match=message):
         belongs(edited(finished, tmp_path, change))
 
 
-@pytest.mark.parametrize("text, message", [("{", "not JSON"), ("[]", "not the description"), ("\xff", "not JSON")])
+@pytest.mark.parametrize(
+    "text, message", [("{", "not JSON"), ("[]", "not the description"), ("\xff", "not JSON")]
+)
 def test_a_description_that_is_none_is_refused(tmp_path, text, message):
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(run_folder.RunFolderError, match=message):
@@ -309,7 +341,9 @@ def test_a_description_that_is_none_is_refused(tmp_path, text, message):
     "module, message",
     [(spo, "is a run of ppo, not of spo"), (ppo, "config.json: has no config.gamma")],
 )
-def test_a_folder_of_another_algorithm_or_version_is_refused_by_the_script(finished, module, message, capsys):
+def test_a_folder_of_another_algorithm_or_version_is_refused_by_the_script(
+    finished, module, message, capsys
+):
     with pytest.raises(SystemExit) as caught:
         cli.main(module, ["script.py", f"--resume={finished}"])
     assert caught.value.code == 2
@@ -337,7 +371,10 @@ def test_a_path_that_orbax_takes_for_a_pattern_is_refused(tmp_path):
     with pytest.raises(run_folder.RunFolderError, match=r"must not have \["):
         run_folder.require_writable(str(tmp_path / "[0-9]*"))
     (tmp_path / "[a]").mkdir()
-    with pytest.raises(run_folder.RunFolderError, match=r"must not have \["), run_folder.locked(tmp_path / "[a]"):
+    with (
+        pytest.raises(run_folder.RunFolderError, match=r"must not have \["),
+        run_folder.locked(tmp_path / "[a]"),
+    ):
         pass
 
 

@@ -14,7 +14,9 @@ from onejit.algos import ppo
 from onejit.algos.host import checkpoint, logs, plotting, runner
 from onejit.algos.host.runner import Settings
 
-CONFIG = ppo.Config(num_envs=4, num_steps=8, num_minibatches=2, hidden_sizes=(8,), total_steps=12 * 32)
+CONFIG = ppo.Config(
+    num_envs=4, num_steps=8, num_minibatches=2, hidden_sizes=(8,), total_steps=12 * 32
+)
 
 
 def run(folder, *, console=None, resume=False, env="probe/observation", config=CONFIG, **settings):
@@ -33,8 +35,20 @@ def test_leaves_log_curve_tensorboard_and_two_checkpoints(tmp_path):
     result = run(tmp_path)
     rows = logs.read(tmp_path)
     assert [row["step"] for row in rows] == [64 * i for i in range(1, 7)]
-    assert ["eval/episodic_return" in row for row in rows] == [False, True, False, True, False, True]
-    assert {"charts/episodic_return", "charts/sps", "losses/policy_loss", "losses/approx_kl"} <= rows[0].keys()
+    assert ["eval/episodic_return" in row for row in rows] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert {
+        "charts/episodic_return",
+        "charts/sps",
+        "losses/policy_loss",
+        "losses/approx_kl",
+    } <= rows[0].keys()
     assert result.eval_returns.shape == (1,)
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "tensorboard").iterdir())
@@ -42,11 +56,15 @@ def test_leaves_log_curve_tensorboard_and_two_checkpoints(tmp_path):
     assert 1 <= len(saved) <= 2
     assert saved[-1].name == "000000012"
     scores = [checkpoint.read_metadata(path)["eval_return"] for path in saved]
-    assert max(scores) == max(row["eval/episodic_return"] for row in rows if "eval/episodic_return" in row)
+    assert max(scores) == max(
+        row["eval/episodic_return"] for row in rows if "eval/episodic_return" in row
+    )
 
 
 class Impatient(Console):
-    """Sends this process a signal when the first evaluation is printed, as an impatient user would."""
+    """Sends this process a signal when the first evaluation is printed, as an impatient user
+    would.
+    """
 
     def __init__(self, number):
         super().__init__(file=io.StringIO())
@@ -69,12 +87,21 @@ def test_sigterm_saves_and_the_resumed_run_equals_one_that_never_stopped(tmp_pat
     run(whole, num_seeds=2)
     algorithm = ppo.make(envs.make("probe/observation"), CONFIG)
     shape = jax.eval_shape(jax.vmap(algorithm.init), jax.random.split(jax.random.key(0), 2))
-    states = [checkpoint.restore(checkpoint.checkpoints(f / "checkpoints")[-1], shape) for f in (stopped, whole)]
+    states = [
+        checkpoint.restore(checkpoint.checkpoints(f / "checkpoints")[-1], shape)
+        for f in (stopped, whole)
+    ]
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
-        a, b = (jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (a, b))
+        a, b = (
+            jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+            for x in (a, b)
+        )
         np.testing.assert_array_equal(a, b)
     kept = [
-        [{k: v for k, v in row.items() if k != "charts/sps" and "eval" not in k} for row in logs.read(f)]
+        [
+            {k: v for k, v in row.items() if k != "charts/sps" and "eval" not in k}
+            for row in logs.read(f)
+        ]
         for f in (stopped, whole)
     ]
     assert kept[0] == kept[1]
@@ -91,10 +118,12 @@ def test_a_non_finite_number_stops_the_run_and_keeps_the_last_good_checkpoint(tm
     run(tmp_path)
     good = checkpoint.checkpoints(tmp_path / "checkpoints")
     algorithm = ppo.make(
-        envs.make("probe/observation"), CONFIG.replace(learning_rate=1e38, max_grad_norm=1e30, anneal_lr=False)
+        envs.make("probe/observation"),
+        CONFIG.replace(learning_rate=1e38, max_grad_norm=1e30, anneal_lr=False),
     )
     with pytest.raises(
-        runner.NonFiniteError, match=r"non-finite .* in iteration 12.*last good checkpoint is .*000000012"
+        runner.NonFiniteError,
+        match=r"non-finite .* in iteration 12.*last good checkpoint is .*000000012",
     ):
         runner.run(
             algorithm,

@@ -1,4 +1,6 @@
-"""Signals: the first is noted, the second ends the process at once, one that is ignored stays ignored."""
+"""Signals: the first is noted, the second ends the process at once, one that is ignored stays
+ignored.
+"""
 
 import os
 import signal
@@ -16,7 +18,8 @@ from onejit.algos import signals
 with signals.watched() as stop:
     stop.can_save = sys.argv[1] == "running"
     print("ready", flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # as in compiled code, no handler of Python's runs
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # as in compiled code,
+        no handler of Python's runs
 """
 
 
@@ -41,10 +44,14 @@ def test_what_is_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("phase, signals_needed, words", [("running", 2, "the last"), ("compiling", 1, "there was")])
+@pytest.mark.parametrize(
+    "phase, signals_needed, words", [("running", 2, "the last"), ("compiling", 1, "there was")]
+)
 def test_a_process_ends_at_once_where_there_is_nothing_to_wait_for(phase, signals_needed, words):
     command = [sys.executable, "-c", WAIT, phase]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         timer = threading.Timer(60, process.kill)
         timer.start()
         assert process.stdout.readline() == "ready\n"

@@ -1,4 +1,6 @@
-"""What the off-policy algorithms share: they solve the probes, resume exactly, keep NaN out, and compile as a whole."""
+"""What the off-policy algorithms share: they solve the probes, resume exactly, keep NaN out, and
+compile as a whole.
+"""
 
 from typing import NamedTuple
 
@@ -43,16 +45,31 @@ SETUPS = {
     "td3": Setup(td3, td3.Config(**SMALL, exploration_noise=1.0)),
     "sac": Setup(sac, sac.Config(**SMALL, initial_alpha=0.1)),
     "sac discrete": Setup(sac, sac.Config(**SMALL, initial_alpha=0.1, n_step=2), continuous=False),
-    "mdpo": Setup(mdpo_off_policy, mdpo_off_policy.Config(**SMALL, kappa=0.3, lam=0.1, tsallis_q=0.8)),
-    "fast_td3": Setup(fast_td3, fast_td3.Config(**SMALL, **ATOMS, min_noise=0.5, max_noise=3.0, n_step=2)),
-    "fast_sac": Setup(fast_sac, fast_sac.Config(**SMALL, **ATOMS, initial_alpha=0.3, target_entropy=0.5)),
+    "mdpo": Setup(
+        mdpo_off_policy, mdpo_off_policy.Config(**SMALL, kappa=0.3, lam=0.1, tsallis_q=0.8)
+    ),
+    "fast_td3": Setup(
+        fast_td3, fast_td3.Config(**SMALL, **ATOMS, min_noise=0.5, max_noise=3.0, n_step=2)
+    ),
+    "fast_sac": Setup(
+        fast_sac, fast_sac.Config(**SMALL, **ATOMS, initial_alpha=0.3, target_entropy=0.5)
+    ),
 }
-# The states of each probe, counted from its first, in which the two actions differ and which are visited.
-DECISIONS = {"action": [0], "delay": [0], "observation": [0, 1], "truncation": [0], "termination": [0]}
+# The states of each probe, counted from its first, in which the two actions differ and which are
+# visited.
+DECISIONS = {
+    "action": [0],
+    "delay": [0],
+    "observation": [0, 1],
+    "truncation": [0],
+    "termination": [0],
+}
 
 
 def trained(setup, iterations=700, num_seeds=8):
-    """Trains on all probes with several seeds; returns the environment, the states and the actions `[S, states]`."""
+    """Trains on all probes with several seeds; returns the environment, the states and the actions
+    `[S, states]`.
+    """
     env = envs.make("probe/all", continuous=setup.continuous)
     algorithm = setup.module.make(env, setup.config)
 
@@ -73,7 +90,8 @@ SIBLINGS = ("sac discrete", "mdpo", "fast_sac")  # of SAC and FastTD3
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SIBLINGS else name for name in SETUPS]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SIBLINGS else name for name in SETUPS],
 )
 def test_solves_the_probes_with_the_right_values(name):
     has_closed_form = name in ("td3", "fast_td3")  # no entropy in the values
@@ -82,8 +100,9 @@ def test_solves_the_probes_with_the_right_values(name):
     for probe, states in DECISIONS.items():
         places = env.first_state[probe] + np.array(states)
         solved = (action[:, places] == best_action[places]).all(axis=1)
-        # A deterministic actor that has saturated on the wrong side of 0 feels no gradient across the threshold: some
-        # seeds are stuck. What is wrong by design fails in all of them, as the next test shows.
+        # A deterministic actor that has saturated on the wrong side of 0 feels no gradient across
+        # the threshold: some seeds are stuck. What is wrong by design fails in all of them, as the
+        # next test shows.
         assert solved.sum() >= 5, f"{name} fails probe/{probe}: {solved}"
     if has_closed_form:
         assert_values_equal_their_closed_form(name, env, state)
@@ -92,7 +111,9 @@ def test_solves_the_probes_with_the_right_values(name):
 # That it also fails where one bootstraps from the reset observation is shown in test_on_policy.
 def test_the_probe_of_truncation_fails_when_truncation_is_termination(monkeypatch):
     right = losses.n_step_return
-    monkeypatch.setattr(loop.losses, "n_step_return", lambda r, te, tr, *, gamma: right(r, te | tr, tr, gamma=gamma))
+    monkeypatch.setattr(
+        loop.losses, "n_step_return", lambda r, te, tr, *, gamma: right(r, te | tr, tr, gamma=gamma)
+    )
     env, _, action = trained(SETUPS["td3"])
     place = env.first_state["truncation"]
     assert (action[:, place] != env.solve(0.9)[1][place]).all()
@@ -111,15 +132,20 @@ def assert_values_equal_their_closed_form(name, env, state):
 
     # The middle one of the seeds: a policy that is stuck has another value.
     q = np.median(jax.vmap(first_q)(state.learner.params), axis=0)
-    # The last state of "termination" is only ever seen as a final observation: its value is never learned.
+    # The last state of "termination" is only ever seen as a final observation: its value is never
+    # learned.
     seen = np.arange(len(values)) != env.first_state["termination"] + 2
     np.testing.assert_allclose(q[seen], values[seen], rtol=0.03, atol=0.15)
 
 
-@pytest.mark.parametrize("name", ["td3", "fast_td3"])  # the loop is one; FastTD3 also carries its exploration
+@pytest.mark.parametrize(
+    "name", ["td3", "fast_td3"]
+)  # the loop is one; FastTD3 also carries its exploration
 def test_resume_is_exact_with_the_replay_included(name, assert_resume_is_exact):
     setup = SETUPS[name]
-    algorithm = setup.module.make(envs.make("probe/delay", continuous=setup.continuous), setup.config)
+    algorithm = setup.module.make(
+        envs.make("probe/delay", continuous=setup.continuous), setup.config
+    )
     init = jax.jit(algorithm.init)
     step = jax.jit(algorithm.step).lower(jax.eval_shape(init, jax.random.key(0))).compile()
     assert_resume_is_exact(algorithm, init, step, 2)
@@ -130,7 +156,11 @@ def test_the_whole_training_lowers_for_tpu_and_cuda(name):
     setup = SETUPS[name]
     env = envs.make("gymnax/Pendulum-v1" if setup.continuous else "gymnax/CartPole-v1")
     algorithm = setup.module.make(env, setup.config.replace(dtype="bfloat16", normalize_obs=True))
-    run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=2, evaluate=algos.evaluator(algorithm)))
+    run = jax.jit(
+        lambda key: algos.train(
+            algorithm, key, num_iterations=2, evaluate=algos.evaluator(algorithm)
+        )
+    )
     lowered = run.trace(jax.random.key(0)).lower(lowering_platforms=("tpu", "cuda"))
     assert "bf16" in lowered.as_text()
 
@@ -157,15 +187,21 @@ class Poisoned:
         bad = (mark > 0.5) & (time >= 7)
         reward = jnp.where(bad, 1.0 + poison["reward"], 1.0)
         obs = jnp.stack([mark, time / 100.0]) + jnp.where(bad, poison["observation"], 0.0)
-        return (mark, time + 1, poison), Step(obs, reward, bad & poison["reset"], jnp.bool_(False), {})
+        return (mark, time + 1, poison), Step(
+            obs, reward, bad & poison["reset"], jnp.bool_(False), {}
+        )
 
 
-POISONED = td3.Config(**SMALL).replace(normalize_obs=True, num_envs=8, learning_starts=8 * 5, buffer_size=8 * 64)
+POISONED = td3.Config(**SMALL).replace(
+    normalize_obs=True, num_envs=8, learning_starts=8 * 5, buffer_size=8 * 64
+)
 
 
 @pytest.fixture(scope="module")
 def programs():
-    return jax.jit(td3.make(Poisoned(), POISONED).init), jax.jit(td3.make(Poisoned(jnp.nan), POISONED).step)
+    return jax.jit(td3.make(Poisoned(), POISONED).init), jax.jit(
+        td3.make(Poisoned(jnp.nan), POISONED).step
+    )
 
 
 def poisoned(state, quantity, value):
@@ -201,15 +237,22 @@ def test_a_fault_belongs_to_the_iteration_that_it_happens_in(programs, quantity,
     iteration = int(state.learner.iteration)
     state, metrics = step(state)
     place = "" if "statistics" in named else f", step 0 of the rollout, environment {bad.argmax()}"
-    assert guard.describe(state.learner.fault) == f"non-finite {named} in iteration {iteration}{place}"
+    assert (
+        guard.describe(state.learner.fault) == f"non-finite {named} in iteration {iteration}{place}"
+    )
     assert guard.describe(metrics["charts/fault"]) == f"non-finite {named}"
     for name in ("params", "targets", "opt_state", "obs_statistics"):
-        jax.tree.map(np.testing.assert_array_equal, getattr(state.learner, name), getattr(good, name))
+        jax.tree.map(
+            np.testing.assert_array_equal, getattr(state.learner, name), getattr(good, name)
+        )
 
 
 def test_a_nan_in_the_first_observations_is_a_fault_of_init():
     state = jax.jit(td3.make(Poisoned(jnp.nan), POISONED).init)(jax.random.key(0))
-    assert guard.describe(state.learner.fault) == "non-finite reset observation in iteration 0, environment 0"
+    assert (
+        guard.describe(state.learner.fault)
+        == "non-finite reset observation in iteration 0, environment 0"
+    )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.obs_statistics))
 
 
@@ -242,13 +285,17 @@ def test_the_prefill_keeps_no_rows_beside_the_replay():
             return jnp.int32(0), jax.random.uniform(key, (1000,))
 
         def step(self, key, state, action):
-            return state + 1, Step(jax.random.uniform(key, (1000,)), jnp.float32(1), state < 0, state < 0, {})
+            return state + 1, Step(
+                jax.random.uniform(key, (1000,)), jnp.float32(1), state < 0, state < 0, {}
+            )
 
     def temporaries(rows):
         config = POISONED.replace(learning_starts=8 * rows)
         start = collection.make_collector(Wide(), config).start
         statistics = normalize.of_space(Wide.observation_space)
-        compiled = jax.jit(lambda key: start(key, config, statistics)).lower(jax.random.key(0)).compile()
+        compiled = (
+            jax.jit(lambda key: start(key, config, statistics)).lower(jax.random.key(0)).compile()
+        )
         return compiled.memory_analysis().temp_size_in_bytes
 
     # 200 rows of 8 environments' observations and successors are 12.8 MB.
@@ -266,11 +313,17 @@ def test_a_bad_transition_is_never_written_and_spoils_nothing(programs, quantity
     for _ in range(3):
         state, _ = step(state)
     # Two good steps after the prefill: the third iteration is number 2, and has one step.
-    expected = f"non-finite {quantity} in iteration 2, step 0 of the rollout, environment {bad.argmax()}"
+    expected = (
+        f"non-finite {quantity} in iteration 2, step 0 of the rollout, environment {bad.argmax()}"
+    )
     assert guard.describe(state.learner.fault) == expected
     for name in ("params", "targets", "opt_state", "obs_statistics"):
-        jax.tree.map(np.testing.assert_array_equal, getattr(state.learner, name), getattr(good, name))
-    rows = jax.tree.map(lambda x: x[: int(state.collection.replay.size)], state.collection.replay.rows)
+        jax.tree.map(
+            np.testing.assert_array_equal, getattr(state.learner, name), getattr(good, name)
+        )
+    rows = jax.tree.map(
+        lambda x: x[: int(state.collection.replay.size)], state.collection.replay.rows
+    )
     assert state.collection.replay.size == 10
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rows))
     # The last good transition stands again, flagged, in the bad lanes; the others go on.
@@ -278,7 +331,9 @@ def test_a_bad_transition_is_never_written_and_spoils_nothing(programs, quantity
     assert rows.truncated[6:, bad].all()
     assert not rows.truncated[:, ~bad].any()
     assert not rows.truncated[:6].any()
-    np.testing.assert_allclose(rows.obs[7:, ~bad, 1], np.array([[0.06], [0.07], [0.08]]) * np.ones((1, (~bad).sum())))
+    np.testing.assert_allclose(
+        rows.obs[7:, ~bad, 1], np.array([[0.06], [0.07], [0.08]]) * np.ones((1, (~bad).sum()))
+    )
 
 
 def test_n_step_samples_equal_a_loop():
@@ -298,7 +353,9 @@ def test_n_step_samples_equal_a_loop():
     for t in range(steps):
         ring = add(ring, jax.tree.map(lambda x, t=t: jnp.asarray(x[t]), rows))
     learner = algos.td3.Learner({}, {}, {}, (), jnp.int32(0), guard.init())
-    batch = jax.tree.map(lambda x: np.asarray(x[0]), loop.sample(ring, learner, jax.random.key(0), 1, config))
+    batch = jax.tree.map(
+        lambda x: np.asarray(x[0]), loop.sample(ring, learner, jax.random.key(0), 1, config)
+    )
     where = {tuple(rows.obs[t, e]): (t, e) for t in range(steps) for e in range(lanes)}
     for i in range(500):
         t, e = where[tuple(batch.obs[i])]
@@ -310,15 +367,21 @@ def test_n_step_samples_equal_a_loop():
                 break
         assert steps - capacity <= t <= steps - 3
         np.testing.assert_allclose(batch.reward[i], total, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(batch.discount[i], 0.0 if rows.terminated[t + k, e] else discount, rtol=1e-6)
+        np.testing.assert_allclose(
+            batch.discount[i], 0.0 if rows.terminated[t + k, e] else discount, rtol=1e-6
+        )
         np.testing.assert_array_equal(batch.next_obs[i], rows.next_obs[t + k, e])
         np.testing.assert_array_equal(batch.action[i], rows.action[t, e])
 
 
 def test_a_step_does_not_copy_the_replay():
-    algorithm = td3.make(envs.make("gymnax/Pendulum-v1"), td3.Config(buffer_size=2_000_000, actor_hidden_sizes=(8,)))
+    algorithm = td3.make(
+        envs.make("gymnax/Pendulum-v1"), td3.Config(buffer_size=2_000_000, actor_hidden_sizes=(8,))
+    )
     state = jax.eval_shape(algorithm.init, jax.random.key(0))
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.collection.replay.rows))
+    size = sum(
+        leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.collection.replay.rows)
+    )
     memory = jax.jit(algorithm.step, donate_argnums=0).lower(state).compile().memory_analysis()
     assert size > 60e6
     assert memory.temp_size_in_bytes < 0.2 * size

@@ -15,7 +15,11 @@ N = 3
 def row(t):
     """The row of step t: t in every leaf, with the environment's index behind the point."""
     marks = t + jnp.arange(N) / 10.0
-    return {"obs": jnp.stack([marks, -marks], axis=1), "done": jnp.full(N, t % 2 == 0), "mark": marks}
+    return {
+        "obs": jnp.stack([marks, -marks], axis=1),
+        "done": jnp.full(N, t % 2 == 0),
+        "mark": marks,
+    }
 
 
 def filled(capacity, steps):
@@ -33,7 +37,9 @@ def test_holds_the_last_rows(steps):
     oldest = (int(ring.cursor) - int(ring.size)) % 5
     order = [(oldest + i) % 5 for i in range(len(expected))]
     for name in ("obs", "done", "mark"):
-        np.testing.assert_array_equal(ring.rows[name][np.array(order)], np.stack([row(t)[name] for t in expected]))
+        np.testing.assert_array_equal(
+            ring.rows[name][np.array(order)], np.stack([row(t)[name] for t in expected])
+        )
     np.testing.assert_array_equal(replay.newest(ring)["mark"], row(steps - 1)["mark"])
 
 
@@ -48,7 +54,9 @@ def test_keeps_the_dtype_of_every_leaf():
 @pytest.mark.parametrize("window", [1, 3])
 def test_windows_are_uniform_and_never_cross_the_head(steps, window):
     ring = filled(5, steps)
-    place, env = jax.jit(lambda key: replay.sample_places(ring, key, (6000,), window=window))(jax.random.key(0))
+    place, env = jax.jit(lambda key: replay.sample_places(ring, key, (6000,), window=window))(
+        jax.random.key(0)
+    )
     marks = np.asarray(replay.take(ring.rows["mark"], place, env[None]))
     step, index = np.round(marks).astype(int), np.round((marks % 1) * 10).astype(int)
     # consecutive steps of one environment

@@ -1,4 +1,6 @@
-"""What PPO, SPO and MDPO share: they solve the probes, resume exactly, compile as a whole, and fit a laptop."""
+"""What PPO, SPO and MDPO share: they solve the probes, resume exactly, compile as a whole, and fit
+a laptop.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +12,22 @@ from onejit.algos import mdpo, ppo, spo
 from onejit.algos.on_policy import policy_gradient
 
 ALGORITHMS = {"ppo": ppo, "spo": spo, "mdpo": mdpo}
-# The states of each probe, counted from its first, in which the two actions differ and which are visited.
-DECISIONS = {"action": [0], "delay": [0], "observation": [0, 1], "truncation": [0], "termination": [0]}
-SIZES = {"num_envs": 8, "num_steps": 8, "num_minibatches": 2, "update_epochs": 2, "hidden_sizes": (8,)}
+# The states of each probe, counted from its first, in which the two actions differ and which are
+# visited.
+DECISIONS = {
+    "action": [0],
+    "delay": [0],
+    "observation": [0, 1],
+    "truncation": [0],
+    "termination": [0],
+}
+SIZES = {
+    "num_envs": 8,
+    "num_steps": 8,
+    "num_minibatches": 2,
+    "update_epochs": 2,
+    "hidden_sizes": (8,),
+}
 PROBE_CONFIG = {
     "learning_rate": 3e-3,
     "gamma": 0.9,
@@ -33,7 +48,9 @@ def learned(module, continuous):
     state, _ = run(jax.random.key(0))
     observations = jnp.eye(env.observation_space.shape[0])
     action = algorithm.act(state, observations, jax.random.key(1), True)
-    values = module.make_networks(env, config).value.apply(state.learner.params["value"], observations)
+    values = module.make_networks(env, config).value.apply(
+        state.learner.params["value"], observations
+    )
     return env, np.asarray(action[:, 0] > 0 if continuous else action), np.asarray(values)
 
 
@@ -44,15 +61,20 @@ def test_solves_the_probes(name, continuous):
     best_values, best_action = env.solve(gamma=0.9)
     for probe, states in DECISIONS.items():
         places = env.first_state[probe] + np.array(states)
-        np.testing.assert_array_equal(action[places], best_action[places], err_msg=f"fails probe/{probe}")
-    # The policy still explores a little, so that its value is a little below the best one. Not visited are the worse
-    # state of "delay" and the one of "termination" that is only seen as a final observation.
+        np.testing.assert_array_equal(
+            action[places], best_action[places], err_msg=f"fails probe/{probe}"
+        )
+    # The policy still explores a little, so that its value is a little below the best one. Not
+    # visited are the worse state of "delay" and the one of "termination" that is only seen as a
+    # final observation.
     visited = np.ones(len(values), bool)
     visited[[env.first_state["delay"] + 1, env.first_state["termination"] + 2]] = False
     np.testing.assert_allclose(values[visited], best_values[visited], rtol=0.08, atol=0.3)
 
 
-@pytest.mark.parametrize("mistake", ["truncation is termination", "bootstraps from the reset observation"])
+@pytest.mark.parametrize(
+    "mistake", ["truncation is termination", "bootstraps from the reset observation"]
+)
 def test_truncation_probe_fails_when_truncation_is_wrong(mistake, monkeypatch):
     gae = losses.gae
 
@@ -69,7 +91,9 @@ def test_truncation_probe_fails_when_truncation_is_wrong(mistake, monkeypatch):
 
 
 def test_resume_of_mdpo_is_exact(assert_resume_is_exact):
-    """Its step has two passes; PPO's, which is SPO's too, resumes in another process, in test_checkpoint."""
+    """Its step has two passes; PPO's, which is SPO's too, resumes in another process, in
+    test_checkpoint.
+    """
     config = mdpo.Config(**SIZES, normalize_obs=True, normalize_reward=True)
     algorithm = mdpo.make(envs.make("probe/delay"), config)
     init = jax.jit(algorithm.init)
@@ -88,19 +112,29 @@ def test_vmapped_seeds_of_mdpo_equal_single_runs_and_differ_from_each_other():
     many, single = jax.jit(jax.vmap(run))(keys)[0].learner.params, jax.jit(run)
     for i in range(3):
         one = single(jax.random.clone(keys)[i])[0].learner.params
-        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-6), many, one)
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-6), many, one
+        )
     kernel = many["value"]["params"]["torso"]["Dense_0"]["kernel"]
     assert np.abs(kernel[0] - kernel[1]).max() > 0.1
     assert np.abs(kernel[1] - kernel[2]).max() > 0.1
 
 
 @pytest.mark.parametrize(
-    "name, env_id", [*((name, "gymnax/Breakout-MinAtar") for name in ALGORITHMS), ("ppo", "brax/inverted_pendulum")]
+    "name, env_id",
+    [
+        *((name, "gymnax/Breakout-MinAtar") for name in ALGORITHMS),
+        ("ppo", "brax/inverted_pendulum"),
+    ],
 )
 def test_the_whole_training_lowers_for_tpu_and_cuda(name, env_id):
     module = ALGORITHMS[name]
     algorithm = module.make(envs.make(env_id), module.Config(**SIZES))
-    run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=2, evaluate=algos.evaluator(algorithm)))
+    run = jax.jit(
+        lambda key: algos.train(
+            algorithm, key, num_iterations=2, evaluate=algos.evaluator(algorithm)
+        )
+    )
     lowered = run.trace(jax.random.key(0)).lower(lowering_platforms=("tpu", "cuda"))
     assert "stablehlo.while" in lowered.as_text()
 
@@ -108,7 +142,9 @@ def test_the_whole_training_lowers_for_tpu_and_cuda(name, env_id):
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_default_config_fits_a_laptop(name):
     algorithm = ALGORITHMS[name].make(envs.make("gymnax/CartPole-v1"))
-    step = jax.jit(algorithm.step).lower(jax.eval_shape(algorithm.init, jax.random.key(0))).compile()
+    step = (
+        jax.jit(algorithm.step).lower(jax.eval_shape(algorithm.init, jax.random.key(0))).compile()
+    )
     memory = step.memory_analysis()
     assert memory.temp_size_in_bytes + memory.argument_size_in_bytes < 1e9
 
@@ -120,20 +156,32 @@ def test_the_first_gradient_of_the_policy_is_the_policy_gradient(name, continuou
     config = module.Config(**SIZES, normalize_advantage=False)
     env = envs.make("probe/observation", continuous=continuous)
     networks = module.make_networks(env, config)
-    learner = policy_gradient.init_learner(jax.random.key(0), env=env, networks=networks, config=config)
+    learner = policy_gradient.init_learner(
+        jax.random.key(0), env=env, networks=networks, config=config
+    )
     obs = jax.random.normal(jax.random.key(1), (64, *env.observation_space.shape))
     old = networks.policy.apply(learner.params["policy"], obs)
     action = networks.head.sample(jax.random.key(2), old)
     advantage, target = jax.random.normal(jax.random.key(3), (2, 64))
     value = networks.value.apply(learner.params["value"], obs)
-    data = policy_gradient.Minibatch(obs, action, networks.head.log_prob(action, old), old, value, advantage, target)
+    data = policy_gradient.Minibatch(
+        obs, action, networks.head.log_prob(action, old), old, value, advantage, target
+    )
     loss = mdpo.policy_loss if module is mdpo else module.loss
 
     def policy_gradient_loss(params):
-        log_prob = networks.head.log_prob(data.action, networks.policy.apply(params["policy"], data.obs))
+        log_prob = networks.head.log_prob(
+            data.action, networks.policy.apply(params["policy"], data.obs)
+        )
         return -jnp.mean(log_prob * data.advantage)
 
     expected = jax.grad(policy_gradient_loss)(learner.params)["policy"]
-    actual = jax.grad(loss, has_aux=True)(learner.params, data, jax.random.key(4), networks=networks, config=config)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), actual[0]["policy"], expected)
+    actual = jax.grad(loss, has_aux=True)(
+        learner.params, data, jax.random.key(4), networks=networks, config=config
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        actual[0]["policy"],
+        expected,
+    )
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(expected)) > 1e-3

@@ -41,7 +41,10 @@ def test_the_page_holds_geoms_poses_and_its_own_scripts():
     # Groups above 2 and what is transparent are not shown.
     assert [geom["type"] for geom in episode["geoms"]] == ["plane", "capsule", "mesh"]
     # A geom's own colour goes before that of its material.
-    assert [geom["rgba"] for geom in episode["geoms"][1:]] == [[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]]
+    assert [geom["rgba"] for geom in episode["geoms"][1:]] == [
+        [1.0, 0.0, 0.0, 1.0],
+        [0.0, 1.0, 0.0, 1.0],
+    ]
     assert len(episode["geoms"][2]["vertices"]) == 4 * 3
     assert len(episode["geoms"][2]["faces"]) == 4 * 3
     # 100 steps a second are shown as 50.

@@ -1,4 +1,6 @@
-"""Linear systems of physics: solved right, and on a CPU without LAPACK, whose batches wait for each other."""
+"""Linear systems of physics: solved right, and on a CPU without LAPACK, whose batches wait for each
+other.
+"""
 
 import contextlib
 
@@ -17,7 +19,9 @@ def test_a_factor_and_a_solution_by_hand():
     # [[4, 2], [2, 5]] = UᵀU with U = [[2, 1], [0, 2]]; x = [1, 2] gives [4 + 4, 2 + 10].
     factor = cholesky(jnp.array([[4.0, 2.0], [2.0, 5.0]]))
     np.testing.assert_allclose(factor, [[2.0, 1.0], [0.0, 2.0]], rtol=1e-6)
-    np.testing.assert_allclose(cholesky_solve(factor, jnp.array([8.0, 12.0])), [1.0, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(
+        cholesky_solve(factor, jnp.array([8.0, 12.0])), [1.0, 2.0], rtol=1e-6
+    )
 
 
 def test_what_is_traced_inside_agrees_with_scipy_and_is_jaxs_own_outside():
@@ -38,8 +42,12 @@ def test_what_is_traced_inside_agrees_with_scipy_and_is_jaxs_own_outside():
 
     ours = traced(third_party())
     for i, (factor, columns, one) in enumerate(zip(*ours.compile()(matrices, right), strict=True)):
-        np.testing.assert_allclose(factor, np.triu(scipy.linalg.cho_factor(matrices[i])[0]), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(columns, np.linalg.solve(matrices[i], right[i]), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            factor, np.triu(scipy.linalg.cho_factor(matrices[i])[0]), rtol=1e-4, atol=1e-5
+        )
+        np.testing.assert_allclose(
+            columns, np.linalg.solve(matrices[i], right[i]), rtol=1e-3, atol=1e-4
+        )
         np.testing.assert_allclose(one, columns[:, 0], rtol=1e-5)
     if jax.default_backend() == "cpu":
         assert "lapack" not in ours.as_text()
@@ -47,14 +55,20 @@ def test_what_is_traced_inside_agrees_with_scipy_and_is_jaxs_own_outside():
 
 
 def test_what_physics_does_not_ask_for_is_jaxs_own():
-    general, right, positive = np.float32([[0, 2], [1, 1]]), np.float32([2, 3]), np.float32([[4, 2], [2, 5]])
+    general, right, positive = (
+        np.float32([[0, 2], [1, 1]]),
+        np.float32([2, 3]),
+        np.float32([[4, 2], [2, 5]]),
+    )
     own = jax.scipy.linalg.cho_factor
     with third_party():
         assert jax.scipy.linalg.cho_factor is not own
         # 2 x_1 = 2 and x_0 + x_1 = 3
         np.testing.assert_allclose(jax.scipy.linalg.solve(general, right), [2.0, 1.0], rtol=1e-6)
         lower = jax.scipy.linalg.cho_factor(positive, lower=True)
-        np.testing.assert_allclose(jax.scipy.linalg.cho_solve(lower, np.float32([8, 12])), [1.0, 2.0], rtol=1e-6)
+        np.testing.assert_allclose(
+            jax.scipy.linalg.cho_solve(lower, np.float32([8, 12])), [1.0, 2.0], rtol=1e-6
+        )
     assert lower[1]
     assert jax.scipy.linalg.cho_factor is own
 

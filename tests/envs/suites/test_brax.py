@@ -37,11 +37,14 @@ def test_all_of_brax_is_offered():
 
 @pytest.mark.parametrize(
     ("name", "backend"),
-    [(name, "spring") for name in SIZES] + [("hopper", backend) for backend in ("generalized", "positional", "mjx")],
+    [(name, "spring") for name in SIZES]
+    + [("hopper", backend) for backend in ("generalized", "positional", "mjx")],
 )
 def test_types_are_strong_and_stay_equal(name, backend):
     env = envs.make(f"brax/{name}", backend=backend)
-    assert (env.observation_space.shape, env.action_space.shape) == tuple((size,) for size in SIZES[name])
+    assert (env.observation_space.shape, env.action_space.shape) == tuple(
+        (size,) for size in SIZES[name]
+    )
     key = jax.random.key(0)
     state, obs = jax.eval_shape(env.reset, key)
     action = jax.ShapeDtypeStruct(env.action_space.shape, env.action_space.dtype)
@@ -70,7 +73,8 @@ def test_the_contract_is_kept():
 
 
 def test_the_time_limit_truncates_and_keeps_the_final_observation():
-    # Brax's `fast`: velocity grows by 0.02 a step, position by 0.02 times velocity; the position is the reward.
+    # Brax's `fast`: velocity grows by 0.02 a step, position by 0.02 times velocity; the position is
+    # the reward.
     env = VectorEnv(envs.make("brax/fast", episode_length=5), num_envs=2)
     step = jax.jit(env.step)
     state, _ = env.reset(jax.random.key(0))
@@ -82,13 +86,16 @@ def test_the_time_limit_truncates_and_keeps_the_final_observation():
         np.testing.assert_allclose(result.reward, [position] * 2, rtol=1e-5)
         np.testing.assert_array_equal(result.truncated, [steps == 5] * 2)
         np.testing.assert_array_equal(result.episode_length, [steps] * 2)
-        np.testing.assert_array_equal(result.obs, np.zeros((2, 2)) if steps == 5 else result.next_obs)
+        np.testing.assert_array_equal(
+            result.obs, np.zeros((2, 2)) if steps == 5 else result.next_obs
+        )
         assert not result.terminated.any()
     assert step._cache_size() == 1
 
 
 def test_inverted_pendulum_falls_or_is_cut():
-    # Copy 0 pushes to one side and falls within ten steps; copy 1 stands still, until the time is over.
+    # Copy 0 pushes to one side and falls within ten steps; copy 1 stands still, until the time is
+    # over.
     env = VectorEnv(envs.make("brax/inverted_pendulum", episode_length=10), num_envs=2)
     step = jax.jit(env.step)
     state, obs = jax.jit(env.reset)(jax.random.key(0))
@@ -100,7 +107,8 @@ def test_inverted_pendulum_falls_or_is_cut():
         results.append(jax.device_get(result))
     fall = [bool(result.terminated[0]) for result in results].index(True)
     assert 2 < fall < 9
-    # Brax ends the episode where |angle| > 0.2; the final observation shows it, the one to act on does not.
+    # Brax ends the episode where |angle| > 0.2; the final observation shows it, the one to act on
+    # does not.
     angles = np.array([np.abs(result.next_obs[0, 1]) for result in results])
     assert angles[:fall].max() <= 0.2 < angles[fall]
     assert np.abs(results[fall].obs[0]).max() <= 0.01  # the noise of a reset
@@ -153,13 +161,29 @@ def test_options_of_the_solver_reach_mjx():
     ("env_id", "options", "words"),
     [
         ("brax/swimmer", {}, "brax/swimmer is not offered: Brax 0.14 calls jax.numpy.clip"),
-        ("brax/ant", {"backend": "bullet"}, "backend='bullet': must be one of spring, generalized, "),
+        (
+            "brax/ant",
+            {"backend": "bullet"},
+            "backend='bullet': must be one of spring, generalized, ",
+        ),
         ("brax/ant", {"episode_length": 0}, "episode_length=0: must be at least 1"),
         ("brax/ant", {"ls_iterations": 8}, "need backend='mjx', brax/ant has backend='spring'"),
-        ("brax/ant", {"solver_iterations": 4, "backend": "positional"}, "brax/ant has backend='positional'"),
+        (
+            "brax/ant",
+            {"solver_iterations": 4, "backend": "positional"},
+            "brax/ant has backend='positional'",
+        ),
         ("brax/fast", {"ls_iterations": 8, "backend": "mjx"}, "brax/fast has no physics engine"),
-        ("brax/reacher", {"wheels": 4}, "brax/reacher has no option 'wheels'; it has backend, episode_length"),
-        ("brax/fast", {"asymmetric_obs": True}, "asymmetric_obs=True: must fit .* requires dictionary observations"),
+        (
+            "brax/reacher",
+            {"wheels": 4},
+            "brax/reacher has no option 'wheels'; it has backend, episode_length",
+        ),
+        (
+            "brax/fast",
+            {"asymmetric_obs": True},
+            "asymmetric_obs=True: must fit .* requires dictionary observations",
+        ),
     ],
 )
 def test_what_does_not_work_is_refused_in_words(env_id, options, words):
@@ -170,7 +194,10 @@ def test_what_does_not_work_is_refused_in_words(env_id, options, words):
 def test_options_reach_brax():
     env = envs.make("brax/inverted_pendulum", backend="generalized")
     assert env._env.backend == "generalized"
-    assert envs.make("brax/hopper", terminate_when_unhealthy=False)._env._terminate_when_unhealthy is False
+    assert (
+        envs.make("brax/hopper", terminate_when_unhealthy=False)._env._terminate_when_unhealthy
+        is False
+    )
 
 
 def test_an_environment_that_nothing_ends_is_cut_all_the_same():

@@ -41,7 +41,9 @@ def test_types_are_strong_and_stay_equal(env_id):
     assert (step.truncated.shape, step.truncated.dtype) == ((), jnp.bool_)
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "Breakout-MinAtar", "FrozenLake-misc"])
+@pytest.mark.parametrize(
+    "env_id", ["CartPole-v1", "Pendulum-v1", "Breakout-MinAtar", "FrozenLake-misc"]
+)
 def test_the_contract_is_kept(env_id):
     envs.check(envs.make(f"gymnax/{env_id}"))
 
@@ -60,7 +62,8 @@ def test_observations_stay_in_their_space_where_upstream_is_wrong(env_id):
     _, obs = jax.lax.scan(step, state, jax.random.split(jax.random.key(1), 500))
     obs = obs.reshape(-1, *obs.shape[2:])
     assert all(env.observation_space.contains(each) for each in np.asarray(obs))
-    # The bounds that gymnax declares are left; were they not, the exception for this environment could go.
+    # The bounds that gymnax declares are left; were they not, the exception for this environment
+    # could go.
     raw = env.env._env.observation_space(env.env._params)
     assert not all(Box(raw.low, raw.high, raw.shape).contains(each) for each in np.asarray(obs))
 
@@ -71,7 +74,9 @@ def test_spaces():
     high = cartpole.observation_space.high
     np.testing.assert_allclose(high, [4.8, np.inf, 24 * np.pi / 180, np.inf], rtol=1e-6)
     pendulum = envs.make("gymnax/Pendulum-v1")
-    np.testing.assert_array_equal([pendulum.action_space.low, pendulum.action_space.high], [[-2.0], [2.0]])
+    np.testing.assert_array_equal(
+        [pendulum.action_space.low, pendulum.action_space.high], [[-2.0], [2.0]]
+    )
     assert envs.make("gymnax/Breakout-MinAtar").observation_space.shape == (10, 10, 4)
 
 
@@ -114,7 +119,9 @@ def test_both_flags_may_be_set():
 
 
 def test_the_refused_one_says_why():
-    with pytest.raises(ValueError, match=f"{REFUSED} is not offered: it downloads the MNIST data set"):
+    with pytest.raises(
+        ValueError, match=f"{REFUSED} is not offered: it downloads the MNIST data set"
+    ):
         envs.make(REFUSED)
 
 
@@ -177,7 +184,10 @@ def test_an_environment_of_ones_own(params):
     last = steps_of(env, 2, 1)
     assert (bool(last.terminated), float(last.reward), float(last.obs[0])) == (True, -1.0, 1.0)
     last = steps_of(env, 4, 0)
-    assert (bool(last.truncated), bool(last.terminated)) == (isinstance(params, LimitedParams), False)
+    assert (bool(last.truncated), bool(last.terminated)) == (
+        isinstance(params, LimitedParams),
+        False,
+    )
     through = jax.eval_shape(VectorEnv(env, 2).reset, jax.random.key(0))
     assert through[1].shape == (2, 1)
 
@@ -197,13 +207,19 @@ def test_a_mistake_in_it_is_named():
 
     env = VectorEnv(envs.from_gymnax(Wrong(LineParams())), 2)
     state, _ = jax.eval_shape(env.reset, jax.random.key(0))
-    with pytest.raises(envs.ContractError, match=r"Gymnax\(Wrong\) breaks .*\n- step\(key, state, action\) cannot be"):
+    with pytest.raises(
+        envs.ContractError,
+        match=r"Gymnax\(Wrong\) breaks .*\n- step\(key, state, action\) cannot be",
+    ):
         jax.eval_shape(env.step, jax.random.key(0), state, jnp.zeros(2, jnp.int32))
 
 
 @pytest.mark.parametrize("wrong", ["CartPole-v1", Line, None])
 def test_what_is_no_gymnax_environment_is_refused(wrong):
-    with pytest.raises(envs.ContractError, match="must be a gymnax environment, an instance of gymnax's Environment"):
+    with pytest.raises(
+        envs.ContractError,
+        match="must be a gymnax environment, an instance of gymnax's Environment",
+    ):
         envs.from_gymnax(wrong)
 
 
@@ -212,7 +228,9 @@ def test_spaces_that_are_not_known_are_refused():
         def observation_space(self, params):
             return gymnax_spaces.Tuple([gymnax_spaces.Discrete(2)])
 
-    with pytest.raises(ValueError, match="Tuple: the observation space must be gymnax's Box or Discrete, got Tuple"):
+    with pytest.raises(
+        ValueError, match="Tuple: the observation space must be gymnax's Box or Discrete, got Tuple"
+    ):
         envs.from_gymnax(Tuple(LineParams()))
 
 
@@ -244,7 +262,9 @@ class TestCartPolePhysics:
         assert len(steps) == 50
         for ours, (obs, reward, terminated, *_) in steps:
             np.testing.assert_allclose(ours.obs, obs, rtol=1e-4, atol=1e-5)
-            assert (float(ours.reward), bool(ours.terminated)) == (reward, terminated) == (1.0, False)
+            assert (
+                (float(ours.reward), bool(ours.terminated)) == (reward, terminated) == (1.0, False)
+            )
 
     def test_falling(self, theirs):
         *before, last = self.play(theirs, lambda obs: 1, 50)

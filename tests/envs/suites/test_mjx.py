@@ -1,4 +1,5 @@
-"""Environments on MJX: Gymnasium's tasks have its spaces and limits, and a model of one's own moves as in MuJoCo.
+"""Environments on MJX: Gymnasium's tasks have its spaces and limits, and a model of one's own moves
+as in MuJoCo.
 
 Steps of Gymnasium's tasks are compared with Gymnasium's in tests/scripts/test_compare_gymnasium.py.
 """
@@ -17,7 +18,8 @@ from onejit import envs
 from onejit.envs.mujoco.environment import MujocoEnvironment
 
 TASKS = [env_id.partition("/")[2] for env_id in envs.env_ids("mjx")]
-# A ball joint under a free body, and a capsule on the floor that stands steeply: 20 degrees from upright.
+# A ball joint under a free body, and a capsule on the floor that stands steeply: 20 degrees from
+# upright.
 MODEL = """
 <mujoco>
   <option integrator="RK4" timestep="0.005" solver="Newton"/>
@@ -73,8 +75,19 @@ class Tumble(MujocoEnvironment):
 
 def shown(data):
     """MuJoCo's data, as far as the tasks read them, as a tree of arrays."""
-    names = ("qpos", "qvel", "xpos", "xipos", "site_xpos", "cvel", "qfrc_actuator", "qfrc_constraint")
-    return {name: jnp.array(getattr(data, name), jnp.float32) for name in (*names, "cinert", "cfrc_ext")}
+    names = (
+        "qpos",
+        "qvel",
+        "xpos",
+        "xipos",
+        "site_xpos",
+        "cvel",
+        "qfrc_actuator",
+        "qfrc_constraint",
+    )
+    return {
+        name: jnp.array(getattr(data, name), jnp.float32) for name in (*names, "cinert", "cfrc_ext")
+    }
 
 
 def as_data(tree):
@@ -84,10 +97,14 @@ def as_data(tree):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_observations_rewards_and_ends_are_gymnasiums_on_its_own_data(name):
-    """The formulas alone, on MuJoCo's physics; scripts/evidence/compare_gymnasium.py compares the physics too."""
+    """The formulas alone, on MuJoCo's physics; scripts/evidence/compare_gymnasium.py compares the
+    physics too.
+    """
     default = envs.make(f"mjx/{name}").defaults
     changed = {
-        key: 2.0 * value for key, value in default.items() if key.startswith(("ctrl_cost", "reward_", "healthy_r"))
+        key: 2.0 * value
+        for key, value in default.items()
+        if key.startswith(("ctrl_cost", "reward_", "healthy_r"))
     }
     env, reference = envs.make(f"mjx/{name}", **changed), gymnasium.make(name, **changed).unwrapped
     reference.reset(seed=0)
@@ -99,7 +116,10 @@ def test_observations_rewards_and_ends_are_gymnasiums_on_its_own_data(name):
         return env.observe(data), env.reward(data, remembered, action), env.terminated(data)
 
     for _ in range(12):
-        remembered, action = env.remember(as_data(shown(reference.data))), reference.action_space.sample()
+        remembered, action = (
+            env.remember(as_data(shown(reference.data))),
+            reference.action_space.sample(),
+        )
         theirs = reference.step(action)
         obs, reward, terminated = compared(shown(reference.data), remembered, action)
         np.testing.assert_allclose(obs, theirs[0], rtol=1e-4, atol=1e-4)
@@ -115,7 +135,9 @@ def test_spaces_limits_and_clock_are_gymnasiums(name):
     np.testing.assert_array_equal(env.action_space.high, reference.action_space.high)
     assert env.episode_length == reference.spec.max_episode_steps
     assert env.step_seconds == pytest.approx(reference.unwrapped.dt)
-    np.testing.assert_allclose(env.mj_model.body_mass, reference.unwrapped.model.body_mass, rtol=1e-12)
+    np.testing.assert_allclose(
+        env.mj_model.body_mass, reference.unwrapped.model.body_mass, rtol=1e-12
+    )
 
 
 def test_a_model_of_ones_own_moves_as_in_mujoco():
@@ -142,13 +164,19 @@ def test_a_model_of_ones_own_moves_as_in_mujoco():
 
 
 def test_warp_has_room_for_the_contacts_of_many_copies():
-    """MuJoCo Warp's default is room for one copy's, 48 in all, and the others fall through the floor."""
+    """MuJoCo Warp's default is room for one copy's, 48 in all, and the others fall through the
+    floor.
+    """
     model = mujoco.MjModel.from_xml_string(BALL)
     env, copies = Tumble(model, frame_skip=10, impl="warp"), 100
-    states = jax.tree.map(lambda x: jnp.broadcast_to(x, (copies, *jnp.shape(x))), env.state(model.qpos0, -jnp.ones(1)))
+    states = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (copies, *jnp.shape(x))), env.state(model.qpos0, -jnp.ones(1))
+    )
     states = states._replace(remembered=states.qpos[:, -1])
     actions = jnp.zeros((copies, 1))
-    _, step = jax.jit(jax.vmap(env.step))(jax.random.split(jax.random.key(0), copies), states, actions)
+    _, step = jax.jit(jax.vmap(env.step))(
+        jax.random.split(jax.random.key(0), copies), states, actions
+    )
     data = mujoco.MjData(model)
     data.qvel[:] = -1.0
     mujoco.mj_step(model, data, nstep=10)
@@ -158,13 +186,20 @@ def test_warp_has_room_for_the_contacts_of_many_copies():
 
 def test_what_it_was_made_with_is_known_and_makes_it_again():
     env = envs.make("mjx/Hopper-v5", ctrl_cost_weight=0.5)
-    assert env.options == {"solver": "exact", "episode_length": 1000, "impl": "jax", "ctrl_cost_weight": 0.5}
+    assert env.options == {
+        "solver": "exact",
+        "episode_length": 1000,
+        "impl": "jax",
+        "ctrl_cost_weight": 0.5,
+    }
     again = envs.make("mjx/Hopper-v5", **json.loads(json.dumps(env.options, allow_nan=False)))
     assert again.ctrl_cost_weight == 0.5
 
 
 def test_the_fast_solver_has_a_shorter_line_search():
-    exact, fast = (envs.make("mjx/InvertedPendulum-v5", solver=solver) for solver in ("exact", "fast"))
+    exact, fast = (
+        envs.make("mjx/InvertedPendulum-v5", solver=solver) for solver in ("exact", "fast")
+    )
     assert (exact.mj_model.opt.ls_iterations, fast.mj_model.opt.ls_iterations) == (50, 8)
 
 
@@ -174,7 +209,10 @@ def test_the_fast_solver_has_a_shorter_line_search():
         ({"solver": "quick"}, "solver='quick': must be one of exact, fast"),
         ({"impl": "cpp"}, "impl='cpp': must be one of jax, warp"),
         ({"episode_length": 0}, "episode_length=0: must be at least 1"),
-        ({"healthy_reward": 2.0}, "has no option 'healthy_reward'; it has solver, episode_length, impl, reset_noise"),
+        (
+            {"healthy_reward": 2.0},
+            "has no option 'healthy_reward'; it has solver, episode_length, impl, reset_noise",
+        ),
     ],
 )
 def test_wrong_options_are_refused(options, message):
@@ -196,7 +234,9 @@ def test_a_start_of_whole_numbers_moves_and_one_of_the_wrong_size_is_refused():
 
 def test_an_actuator_without_limits_is_refused():
     with pytest.raises(ValueError, match="actuator push: must have limits"):
-        Tumble(mujoco.MjModel.from_xml_string(MODEL.replace('ctrllimited="true" ctrlrange="-2 3"', "")))
+        Tumble(
+            mujoco.MjModel.from_xml_string(MODEL.replace('ctrllimited="true" ctrlrange="-2 3"', ""))
+        )
 
 
 def test_a_model_with_mocap_bodies_is_refused():

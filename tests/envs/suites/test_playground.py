@@ -1,4 +1,6 @@
-"""The adapter of MuJoCo Playground: truncation and the true successor, randomised physics, what goes wrong."""
+"""The adapter of MuJoCo Playground: truncation and the true successor, randomised physics, what
+goes wrong.
+"""
 
 import subprocess
 from typing import Any, NamedTuple
@@ -22,7 +24,8 @@ class State(NamedTuple):
 
 
 class Fake:
-    """What the adapter uses of a Playground environment: it counts, and diverges at an action above 0.5.
+    """What the adapter uses of a Playground environment: it counts, and diverges at an action above
+    0.5.
 
     Like several of Playground's robots it does not say that it is done then.
     """
@@ -36,7 +39,9 @@ class Fake:
         return self._state(jnp.where(action[0] > 0.5, jnp.nan, state.obs["state"][0] + 1))
 
     def _state(self, x):
-        return State({"state": x[None], "privileged_state": x[None] * jnp.ones(2)}, x, jnp.float32(0.0), {})
+        return State(
+            {"state": x[None], "privileged_state": x[None] * jnp.ones(2)}, x, jnp.float32(0.0), {}
+        )
 
 
 def heavier(model, keys):
@@ -115,7 +120,10 @@ def _no_process(monkeypatch):
 @pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", "PandaPickCube"])
 def test_models_that_are_not_there_are_not_fetched(name, monkeypatch, tmp_path):
     monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", tmp_path / "mujoco_menagerie")
-    with pytest.raises(OSError, match=rf"playground/{name} needs the models of mujoco_menagerie.*: git clone https.*"):
+    with pytest.raises(
+        OSError,
+        match=rf"playground/{name} needs the models of mujoco_menagerie.*: git clone https.*",
+    ):
         envs.make(f"playground/{name}")
     assert not list(tmp_path.iterdir())
 
@@ -124,5 +132,7 @@ def test_models_that_are_not_there_are_not_fetched(name, monkeypatch, tmp_path):
 def test_a_folder_of_models_without_the_robot_is_named(monkeypatch, tmp_path):
     (tmp_path / "mujoco_menagerie").mkdir()
     monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", tmp_path / "mujoco_menagerie")
-    with pytest.raises(ValueError, match="playground/Go1JoystickFlatTerrain: impl='jax', .*: must fit"):
+    with pytest.raises(
+        ValueError, match="playground/Go1JoystickFlatTerrain: impl='jax', .*: must fit"
+    ):
         envs.make("playground/Go1JoystickFlatTerrain")

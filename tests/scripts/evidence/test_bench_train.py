@@ -1,4 +1,6 @@
-"""bench_train.py prints lines that a machine reads; bench_peers.py names the same cases for both sides."""
+"""bench_train.py prints lines that a machine reads; bench_peers.py names the same cases for both
+sides.
+"""
 
 import importlib.util
 import json
@@ -36,13 +38,19 @@ def test_both_sides_of_the_comparison_know_the_same_cases_and_steps(monkeypatch)
     for name in ("rejax", "rejax.compat", "rejax.networks"):  # lives in an environment of its own
         monkeypatch.setitem(sys.modules, name, mock.MagicMock())
     ours, theirs = (
-        {name: (case.steps, case.seeds, case.eval_episodes) for name, case in load(script).CASES.items()}
+        {
+            name: (case.steps, case.seeds, case.eval_episodes)
+            for name, case in load(script).CASES.items()
+        }
         for script in ("bench_train", "bench_rejax")
     )
     assert theirs == ours
     peers = load("bench_peers")
     assert set(peers.CASES) == set(ours)
-    purejaxrl = {name: config["TOTAL_TIMESTEPS"] for name, (_, config) in load("bench_purejaxrl").CASES.items()}
+    purejaxrl = {
+        name: config["TOTAL_TIMESTEPS"]
+        for name, (_, config) in load("bench_purejaxrl").CASES.items()
+    }
     assert purejaxrl == {name: ours[name][0] for name in peers.PUREJAXRL_CASES}
 
 

@@ -1,4 +1,6 @@
-"""scripts/evidence/campaign_faults.py runs a trial once, and names what is neither survived nor refused."""
+"""scripts/evidence/campaign_faults.py runs a trial once, and names what is neither survived nor
+refused.
+"""
 
 import json
 import os
@@ -23,9 +25,23 @@ def test_a_trial_is_run_once_and_the_table_names_what_is_neither(tmp_path):
     ]
     assert lines[0]["sentence"] == "ValueError: num_envs=0: must be at least 1"
     with path.open("a") as file:
-        file.write(json.dumps({**lines[1], "trial": "call: another", "outcome": "else", "sentence": "was accepted"}))
+        file.write(
+            json.dumps(
+                {
+                    **lines[1],
+                    "trial": "call: another",
+                    "outcome": "else",
+                    "sentence": "was accepted",
+                }
+            )
+        )
         file.write("\n")
     before = path.read_text()
-    again = subprocess.run([*command, *only], check=True, capture_output=True, text=True, env=environ)
+    again = subprocess.run(
+        [*command, *only], check=True, capture_output=True, text=True, env=environ
+    )
     assert path.read_text() == before
-    assert "| hostile | 3 | 0 | 2 | 1 |\n* hostile, call: another (exit 2): was accepted" in again.stdout
+    assert (
+        "| hostile | 3 | 0 | 2 | 1 |\n* hostile, call: another (exit 2): was accepted"
+        in again.stdout
+    )

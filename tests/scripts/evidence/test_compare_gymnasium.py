@@ -1,4 +1,6 @@
-"""scripts/evidence/compare_gymnasium.py, and by it: the smallest of Gymnasium's MuJoCo tasks is the same on MJX."""
+"""scripts/evidence/compare_gymnasium.py, and by it: the smallest of Gymnasium's MuJoCo tasks is the
+same on MJX.
+"""
 
 import json
 import subprocess
@@ -10,7 +12,9 @@ SCRIPT = Path(__file__).parents[3] / "scripts" / "evidence" / "compare_gymnasium
 
 def test_inverted_pendulum_agrees_step_by_step(tmp_path):
     command = ["--tasks=InvertedPendulum-v5", "--steps=100", "--resets=300", f"--out={tmp_path}"]
-    result = subprocess.run([sys.executable, SCRIPT, *command], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, SCRIPT, *command], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "InvertedPendulum-v5.json").read_text())
     assert found["terminated"] > 3

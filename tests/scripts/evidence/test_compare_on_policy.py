@@ -1,4 +1,6 @@
-"""scripts/evidence/compare_on_policy.py: a cell is trained once; figure and table come from the files."""
+"""scripts/evidence/compare_on_policy.py: a cell is trained once; figure and table come from the
+files.
+"""
 
 import json
 import subprocess
@@ -22,7 +24,9 @@ def test_a_cell_is_trained_once_and_drawn(tmp_path):
     written = path.stat().st_mtime_ns
     again = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert path.stat().st_mtime_ns == written
-    assert again.splitlines() == output.splitlines()[1:]  # but for the line that says what was trained
+    assert (
+        again.splitlines() == output.splitlines()[1:]
+    )  # but for the line that says what was trained
 
 
 def test_an_unknown_variant_is_refused(tmp_path):

@@ -1,4 +1,6 @@
-"""scripts/evidence/compare_staq.py: figure and table come from the files; what is there is not trained again."""
+"""scripts/evidence/compare_staq.py: figure and table come from the files; what is there is not
+trained again.
+"""
 
 import json
 import subprocess
@@ -13,7 +15,12 @@ def test_the_oscillation_is_worked_out_from_the_files(tmp_path):
     cells.mkdir()
     steps = [100 * (i + 1) for i in range(8)]
     for name in ("staq_1", "staq_30", "staq_300", "ppo"):
-        result = {"title": name, "seeds": [0], "steps": steps, "returns": [[0, 9, 9, 9, 10, 30, 20, 20]]}
+        result = {
+            "title": name,
+            "seeds": [0],
+            "steps": steps,
+            "returns": [[0, 9, 9, 9, 10, 30, 20, 20]],
+        }
         (cells / f"{name}.json").write_text(json.dumps(result))
     command = [sys.executable, SCRIPT, f"--out={cells}"]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
