@@ -13,18 +13,19 @@ bounds (no scales per joint), and in that minibatches are not augmented by symme
 from functools import partial
 
 import chex
+import jax
 import jax.numpy as jnp
 import optax
 
 from .. import losses
 from ..envs import Environment
-from . import fast_td3, sac
-from .core.algorithm import Algorithm, Metrics
+from .core.algorithm import Metrics
+from .core.collect import Transition
 from .core.config import configclass, static, traced
 from .core.networks import actor_space
-from .fast_td3 import CategoricalConfig
-from .off_policy import actor_critic, loop
+from .off_policy import actor_critic, categorical, loop, soft
 from .off_policy.actor_critic import Batch, Learner
+from .off_policy.categorical import CategoricalConfig
 from .off_policy.networks import (
     Networks,
     SquashedGaussianActor,
@@ -32,9 +33,19 @@ from .off_policy.networks import (
     apply_ensemble,
     torso,
 )
-from .sac import init_learner, make_policy
+from .off_policy.soft import init_learner, make_policy
 
-__all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
+__all__ = [
+    "Batch",
+    "Config",
+    "Learner",
+    "Networks",
+    "Transition",
+    "init_learner",
+    "make",
+    "make_networks",
+    "update",
+]
 
 
 @configclass
@@ -92,64 +103,43 @@ def critic_update(
     """One gradient step of each critic towards its own soft target, and of the temperature; then
     the targets follow.
     """
+    sample_key, step_key, alpha_key = jax.random.split(key, 3)
     distribution = networks.actor.apply(learner.params["actor"], batch.next_obs)
-    next_action, next_log_prob = sac.sample_action(distribution, key)
+    next_action, next_log_prob = soft.sample_action(distribution, sample_key)
     next_logits = apply_ensemble(
         networks.critic, learner.targets["critic"], batch.next_obs, next_action
     )
     # The soft target without its Q: what is left is a reward.
-    alpha = jnp.exp(learner.params["log_alpha"])
-    reward = losses.sac_target(
-        batch.reward, batch.discount, jnp.zeros_like(batch.reward), next_log_prob, alpha=alpha
+    alpha, no_q = jnp.exp(learner.params["log_alpha"]), jnp.zeros_like(batch.reward)
+    reward = losses.sac_target(batch.reward, batch.discount, no_q, next_log_prob, alpha=alpha)
+    target = categorical.projected(next_logits, reward, batch.discount, config.support)
+    learner, metrics = categorical.update_categorical_critics(
+        learner, batch, target, step_key, networks=networks, config=config
     )
-    target = fast_td3.projected(next_logits, reward, batch.discount, config.support)
-    learner, metrics = fast_td3.descend_critics(learner, batch, target, networks, config)
-    entropy_target = sac.target_entropy(networks, learner, batch, config)
-    learner, temperature_metrics = sac.temperature_update(
-        learner, next_log_prob, entropy_target, config
+    learner, alpha_metrics = soft.update_temperature(
+        learner, batch, next_log_prob, alpha_key, networks=networks, config=config
     )
-    return actor_critic.follow(learner, "critic", config), metrics | temperature_metrics
+    return actor_critic.update_target(learner, "critic", config), metrics | alpha_metrics
 
 
 def actor_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the actor up the soft value, the mean of the critics."""
+    sample_key, step_key = jax.random.split(key)
     alpha = jnp.exp(learner.params["log_alpha"])
 
-    def loss(params):
-        action, log_prob = sac.sample_action(networks.actor.apply(params, batch.obs), key)
-        q = jnp.mean(
-            fast_td3.mean_q(networks, learner.params["critic"], batch.obs, action, config), axis=0
-        )
+    def loss(actor):
+        action, log_prob = soft.sample_action(actor(batch.obs), sample_key)
+        logits = apply_ensemble(networks.critic, learner.params["critic"], batch.obs, action)
+        q = jnp.mean(categorical.mean_q(logits, config), axis=0)
         actor_loss = jnp.mean(losses.sac_actor_loss(log_prob, q, alpha=alpha))
         return actor_loss, {"losses/actor_loss": actor_loss, "losses/entropy": -jnp.mean(log_prob)}
 
-    return actor_critic.descend(learner, "actor", loss, config)
+    return actor_critic.gradient_step(
+        learner, "actor", loss, step_key, networks=networks, config=config
+    )
 
 
 update = partial(actor_critic.update, critic_update=critic_update, actor_update=actor_update)
-
-
-def make(
-    env: Environment, config: Config | None = None, networks: Networks | None = None
-) -> Algorithm:
-    """FastSAC on an environment.
-
-    Args:
-      env: a single environment with a Box of actions, as `envs.make` gives it.
-      config: the hyperparameters; `Config()` by default.
-      networks: own networks; by default those of `make_networks`.
-
-    Raises:
-      ConfigError: the config is not valid for the environment.
-    """
-    return loop.make(
-        env,
-        Config.of(config),
-        networks,
-        make_networks=make_networks,
-        make_policy=make_policy,
-        init_learner=init_learner,
-        update=update,
-    )
+make = loop.maker(Config, make_networks, init_learner, update, make_policy)

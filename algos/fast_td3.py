@@ -29,63 +29,40 @@ as of 2026-05):
 
 import math
 from functools import partial
-from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from .. import losses
 from ..envs import Environment
-from . import td3
-from .core.algorithm import Algorithm, Metrics
-from .core.config import ConfigError, configclass, require_at_most, static, traced
-from .core.networks import actor_space, sample_obs
-from .off_policy import actor_critic, loop
-from .off_policy.actor_critic import Batch, Learner, OffPolicyConfig
+from .core.algorithm import Metrics
+from .core.collect import Transition
+from .core.config import configclass, require_at_most, static, traced
+from .core.networks import actor_space
+from .off_policy import actor_critic, categorical, deterministic, loop
+from .off_policy.actor_critic import Batch, Learner
+from .off_policy.categorical import CategoricalConfig
 from .off_policy.networks import (
     DeterministicActor,
     Networks,
     action_critic,
     apply_ensemble,
-    init_ensemble,
     torso,
 )
 
-__all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
-
-
-@configclass
-class CategoricalConfig(OffPolicyConfig):
-    """What algorithms with categorical critics have in common."""
-
-    v_min: float = traced(-10.0, "The smallest return that the critics can express.")
-    v_max: float = traced(
-        10.0, "The largest; a discounted sum of the largest rewards is a good choice."
-    )
-    num_atoms: int = static(101, "Atoms of the critics' distributions.", low=2)
-    weight_decay: float = traced(0.1, "Decay of AdamW, for all parameters.", low=0)
-
-    def validate(self, env: Environment) -> None:
-        """Checks the fields, that they go together, and that actions are continuous.
-
-        Raises:
-          ConfigError: names the field, its value and what is allowed.
-        """
-        super().validate(env)
-        td3.require_continuous(env)
-        known = not any(isinstance(each, jax.core.Tracer) for each in (self.v_min, self.v_max))
-        if known and np.any(np.asarray(self.v_min) >= np.asarray(self.v_max)):
-            raise ConfigError("v_max", self.v_max, f"must be above v_min = {self.v_min}")
-
-    @property
-    def support(self) -> chex.Array:
-        """The atoms, `[num_atoms]`."""
-        return self.v_min + (self.v_max - self.v_min) * jnp.linspace(
-            0.0, 1.0, self.num_atoms, dtype=jnp.float32
-        )
+__all__ = [
+    "Batch",
+    "Config",
+    "Learner",
+    "Networks",
+    "Transition",
+    "init_learner",
+    "make",
+    "make_networks",
+    "update",
+]
 
 
 @configclass
@@ -141,133 +118,56 @@ def make_networks(env: Environment, config: Config) -> Networks:
     return Networks(actor, action_critic(config, config.num_atoms))
 
 
-def init_learner(
-    key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config
-) -> Learner:
-    """Fresh parameters, two critics and their targets, optimisers and statistics."""
-    obs, action = sample_obs(env), jnp.zeros(env.action_space.shape)
-    actor_key, critic_key = jax.random.split(key)
-    params = {
-        "actor": networks.actor.init(actor_key, obs),
-        "critic": init_ensemble(networks.critic, critic_key, 2, obs, action),
-    }
-    return actor_critic.learner_of(params, ("critic",), env=env, config=config)
+init_learner = partial(actor_critic.init_learner, targets=("critic",))
 
 
 def critic_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
-    """One gradient step of both critics towards the projected target distribution; then their
+    """One gradient step of all critics towards the projected target distribution; then their
     targets follow.
     """
-    noise = config.policy_noise * jax.random.normal(key, batch.action.shape, jnp.float32)
-    smoothing = losses.target_policy_noise(noise, noise_clip=config.noise_clip)
-    next_action = networks.actor.apply(learner.params["actor"], batch.next_obs) + smoothing
-    next_logits = apply_ensemble(
-        networks.critic, learner.targets["critic"], batch.next_obs, jnp.clip(next_action, -1.0, 1.0)
+    noise_key, step_key = jax.random.split(key)
+    actor, critic = learner.params["actor"], learner.targets["critic"]
+    next_action = deterministic.smoothed_action(
+        networks.actor, actor, batch.next_obs, noise_key, config
     )
-    target = projected(next_logits, batch.reward, batch.discount, config.support)
+    next_logits = apply_ensemble(networks.critic, critic, batch.next_obs, next_action)
+    target = categorical.projected(next_logits, batch.reward, batch.discount, config.support)
     if config.clipped_double_q:
-        lower = losses.clipped_double_categorical(target[0], target[1], support=config.support)
-        target = jnp.stack([lower, lower])
-    learner, metrics = descend_critics(learner, batch, target, networks, config)
-    return actor_critic.follow(learner, "critic", config), metrics
-
-
-def projected(
-    logits: chex.Array, reward: chex.Array, discount: chex.Array, support: chex.Array
-) -> chex.Array:
-    """Each critic's own target: logits `[C, B, K]`, reward and discount `[B]` to probabilities `[C,
-    B, K]`.
-    """
-    project = partial(
-        losses.categorical_projection, reward=reward, discount=discount, support=support
+        target = categorical.lowest(target, config.support)
+    learner, metrics = categorical.update_categorical_critics(
+        learner, batch, target, step_key, networks=networks, config=config
     )
-    return jax.vmap(project)(jax.nn.softmax(logits))
-
-
-def descend_critics(
-    learner: Learner,
-    batch: Batch,
-    target: chex.Array,
-    networks: Networks,
-    config: CategoricalConfig,
-) -> tuple[Learner, Metrics]:
-    """One gradient step of all critics on the cross-entropy to target `[C, B, K]`, summed over the
-    critics.
-    """
-
-    def loss(params):
-        logits = apply_ensemble(networks.critic, params, batch.obs, batch.action)
-        critic_loss = jnp.sum(jnp.mean(losses.categorical_cross_entropy(logits, target), axis=1))
-        return critic_loss, {
-            "losses/critic_loss": critic_loss,
-            "losses/q": jnp.mean(losses.categorical_mean(target, support=config.support)),
-            # Where this is not small, v_min and v_max cut returns off.
-            "losses/end_atom_mass": jnp.mean(target[..., 0] + target[..., -1]),
-        }
-
-    return actor_critic.descend(learner, "critic", loss, config)
-
-
-def mean_q(
-    networks: Networks, critic_params: Any, obs: Any, action: chex.Array, config: Any
-) -> chex.Array:
-    """The critics' expected returns, `[C, B]`."""
-    logits = apply_ensemble(networks.critic, critic_params, obs, action)
-    return losses.categorical_mean(jax.nn.softmax(logits), support=config.support)
+    return actor_critic.update_target(learner, "critic", config), metrics
 
 
 def actor_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
-    """One gradient step of the actor up the lower of the critics' means (or up their mean)."""
-    del key  # the actor is deterministic
+    """One gradient step of the actor up the lowest of the critics' means (or up their mean)."""
     reduce = jnp.min if config.clipped_double_q else jnp.mean
 
-    def loss(params):
-        action = networks.actor.apply(params, batch.obs)
-        q = reduce(mean_q(networks, learner.params["critic"], batch.obs, action, config), axis=0)
+    def loss(actor):
+        action = actor(batch.obs)
+        logits = apply_ensemble(networks.critic, learner.params["critic"], batch.obs, action)
+        q = reduce(categorical.mean_q(logits, config), axis=0)
         actor_loss = jnp.mean(losses.td3_actor_loss(q))
         return actor_loss, {"losses/actor_loss": actor_loss}
 
-    return actor_critic.descend(learner, "actor", loss, config)
+    return actor_critic.gradient_step(learner, "actor", loss, key, networks=networks, config=config)
 
 
 update = partial(actor_critic.update, critic_update=critic_update, actor_update=actor_update)
 
 
-def noise_scales(key: chex.PRNGKey, num_envs: int, config: Config) -> chex.Array:
+def exploration_noise(key: chex.PRNGKey, num_envs: int, config: Config) -> chex.Array:
     """The standard deviation of exploration in each environment, `[N]`, uniform between the
     bounds.
     """
-    return config.min_noise + (config.max_noise - config.min_noise) * jax.random.uniform(
-        key, (num_envs,)
-    )
+    width = config.max_noise - config.min_noise
+    return config.min_noise + width * jax.random.uniform(key, (num_envs,))
 
 
-make_policy = partial(td3.deterministic_policy, noise=noise_scales)
-
-
-def make(
-    env: Environment, config: Config | None = None, networks: Networks | None = None
-) -> Algorithm:
-    """FastTD3 on an environment.
-
-    Args:
-      env: a single environment with a Box of actions, as `envs.make` gives it.
-      config: the hyperparameters; `Config()` by default.
-      networks: own networks; by default those of `make_networks`.
-
-    Raises:
-      ConfigError: the config is not valid for the environment.
-    """
-    return loop.make(
-        env,
-        Config.of(config),
-        networks,
-        make_networks=make_networks,
-        make_policy=make_policy,
-        init_learner=init_learner,
-        update=update,
-    )
+make_policy = deterministic.policy_maker(exploration_noise)
+make = loop.maker(Config, make_networks, init_learner, update, make_policy)

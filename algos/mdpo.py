@@ -20,15 +20,28 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..envs import Environment
-from .core.algorithm import Algorithm, Metrics
+from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass, require_at_most, static, traced
 from .core.networks import Networks
 from .core.networks import make_actor_critic as make_networks
 from .on_policy import loop, policy_gradient
-from .on_policy.policy_gradient import Learner, Minibatch, OnPolicyConfig
+from .on_policy.config import OnPolicyConfig
+from .on_policy.policy_gradient import Learner, Minibatch, init_learner
 
-__all__ = ["Config", "Learner", "make", "make_networks", "policy_loss", "update", "value_loss"]
+__all__ = [
+    "Config",
+    "Learner",
+    "Minibatch",
+    "Networks",
+    "Transition",
+    "init_learner",
+    "make",
+    "make_networks",
+    "policy_loss",
+    "update",
+    "value_loss",
+]
 
 
 @configclass
@@ -128,17 +141,4 @@ def update(
     return learner, metrics | {"charts/step_size": step_size}
 
 
-def make(
-    env: Environment, config: Config | None = None, networks: Networks | None = None
-) -> Algorithm:
-    """On-policy MDPO on an environment.
-
-    Args:
-      env: a single environment, as `envs.make` gives it.
-      config: the hyperparameters; `Config()` by default.
-      networks: own networks; by default those of `make_networks`.
-
-    Raises:
-      ConfigError: the config is not valid for the environment.
-    """
-    return loop.make(env, Config.of(config), networks, update)
+make = loop.maker(Config, update)

@@ -14,6 +14,9 @@ and in that log_std runs smoothly in [−5, 2] instead of being clipped to [−2
 actor climbs the first critic, not the smaller of the two.
 """
 
+from functools import partial
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -21,18 +24,37 @@ import numpy as np
 
 from .. import losses
 from ..envs import Environment
-from . import sac
 from .core import guard
-from .core.algorithm import Algorithm, Metrics
+from .core.algorithm import Metrics
+from .core.collect import Transition
 from .core.config import ConfigError, configclass, require_at_most, static, traced
-from .core.networks import Gaussian, sample_gaussian, sample_obs
-from .off_policy import actor_critic, loop
-from .off_policy.actor_critic import Batch, Learner, OffPolicyConfig
-from .off_policy.networks import Networks, apply_ensemble, init_ensemble
-from .sac import make_networks, make_policy
-from .td3 import require_continuous
+from .core.heads import Gaussian, sample_gaussian
+from .core.networks import actor_space
+from .off_policy import actor_critic, loop, soft
+from .off_policy.actor_critic import Batch, Learner
+from .off_policy.config import OffPolicyConfig
+from .off_policy.deterministic import require_continuous
+from .off_policy.networks import (
+    Networks,
+    SquashedGaussianActor,
+    action_critic,
+    apply_ensemble,
+    apply_first,
+    torso,
+)
+from .off_policy.soft import make_policy
 
-__all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
+__all__ = [
+    "Batch",
+    "Config",
+    "Learner",
+    "Networks",
+    "Transition",
+    "init_learner",
+    "make",
+    "make_networks",
+    "update",
+]
 
 
 _ACTOR_LOSSES = {
@@ -77,19 +99,15 @@ class Config(OffPolicyConfig):
             )
 
 
-def init_learner(
-    key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config
-) -> Learner:
-    """Fresh parameters, two critics and their targets, the old actor, optimisers and statistics."""
-    obs = sample_obs(env)
-    actor_key, critic_key = jax.random.split(key)
-    params = {
-        "actor": networks.actor.init(actor_key, obs),
-        "critic": init_ensemble(
-            networks.critic, critic_key, 2, obs, jnp.zeros(env.action_space.shape)
-        ),
-    }
-    return actor_critic.learner_of(params, ("actor", "critic"), env=env, config=config)
+def make_networks(env: Environment, config: Config) -> Networks:
+    """An actor and a critic, as the config says."""
+    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
+    size = env.action_space.shape[0]
+    actor = SquashedGaussianActor(layers, size, (-5.0, 2.0), config.initialiser)
+    return Networks(actor, action_critic(config))
+
+
+init_learner = partial(actor_critic.init_learner, targets=("actor", "critic"))
 
 
 def log_densities(pre_tanh: chex.Array, distribution: Gaussian, config: Config) -> chex.Array:
@@ -108,20 +126,22 @@ def total(log_densities: chex.Array, config: Config) -> chex.Array:
 def critic_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
-    """One gradient step of both critics towards the soft target; then their targets follow."""
+    """One gradient step of all critics towards the soft target; then their targets follow."""
+    sample_key, step_key = jax.random.split(key)
     distribution = networks.actor.apply(learner.params["actor"], batch.next_obs)
-    pre_tanh = sample_gaussian(key, distribution)
+    pre_tanh = sample_gaussian(sample_key, distribution)
     next_q = apply_ensemble(
         networks.critic, learner.targets["critic"], batch.next_obs, jnp.tanh(pre_tanh)
     )
-    log_q = losses.tsallis_log_prob(
-        log_densities(pre_tanh, distribution, config), q=config.tsallis_q
-    )
-    next_q = jnp.min(next_q, axis=0)
+    log_q = log_densities(pre_tanh, distribution, config)
+    log_q = total(losses.tsallis_log_prob(log_q, q=config.tsallis_q), config)
     target = losses.sac_target(
-        batch.reward, batch.discount, next_q, total(log_q, config), alpha=config.lam
+        batch.reward, batch.discount, jnp.min(next_q, axis=0), log_q, alpha=config.lam
     )
-    return sac.descend_critics(learner, batch, target, networks, config)
+    learner, metrics = soft.update_soft_critics(
+        learner, batch, target, step_key, networks=networks, config=config
+    )
+    return actor_critic.update_target(learner, "critic", config), metrics
 
 
 def actor_update(
@@ -130,31 +150,35 @@ def actor_update(
     """One gradient step of the actor up the first critic, towards high entropy, and near the old
     actor.
     """
+    sample_key, step_key = jax.random.split(key)
     old_distribution = networks.actor.apply(learner.targets["actor"], batch.obs)
-    first_critic = jax.tree.map(lambda x: x[0], learner.params["critic"])
 
-    def loss(params):
-        distribution = networks.actor.apply(params, batch.obs)
-        pre_tanh = sample_gaussian(key, distribution)
+    def loss(actor):
+        distribution = actor(batch.obs)
+        pre_tanh = sample_gaussian(sample_key, distribution)
         log_probs = log_densities(pre_tanh, distribution, config)
         old_log_probs = log_densities(pre_tanh, old_distribution, config)
+        action = jnp.tanh(pre_tanh)
         actor_loss = _ACTOR_LOSSES[config.tsallis](
             log_probs,
             old_log_probs,
-            networks.critic.apply(first_critic, batch.obs, jnp.tanh(pre_tanh)),
+            apply_first(networks.critic, learner.params["critic"], batch.obs, action),
             kappa=config.kappa,
             lam=config.lam,
             q=config.tsallis_q,
         )
+        actor_loss = jnp.mean(actor_loss)
         log_prob, old_log_prob = total(log_probs, config), total(old_log_probs, config)
         metrics = {
-            "losses/actor_loss": jnp.mean(actor_loss),
+            "losses/actor_loss": actor_loss,
             "losses/entropy": -jnp.mean(log_prob),
             "losses/kl": jnp.mean(log_prob - old_log_prob),
         }
-        return jnp.mean(actor_loss), metrics
+        return actor_loss, metrics
 
-    return actor_critic.descend(learner, "actor", loss, config)
+    return actor_critic.gradient_step(
+        learner, "actor", loss, step_key, networks=networks, config=config
+    )
 
 
 def copy_old_actor(learner: Learner, config: Config) -> Learner:
@@ -173,7 +197,13 @@ def copy_old_actor(learner: Learner, config: Config) -> Learner:
 
 
 def update(
-    learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
+    learner: Learner,
+    batch: Batch,
+    key: chex.PRNGKey,
+    *,
+    networks: Networks,
+    config: Config,
+    obs_statistics: Any = None,
 ) -> tuple[Learner, Metrics]:
     """Copies the old actor if it is time, then updates as `actor_critic.update` says."""
     new, metrics = actor_critic.update(
@@ -184,31 +214,10 @@ def update(
         config=config,
         critic_update=critic_update,
         actor_update=actor_update,
+        obs_statistics=obs_statistics,
     )
-    return new._replace(
-        targets=guard.keep(guard.ok(new.fault), new.targets, learner.targets)
-    ), metrics
+    targets = guard.keep(guard.ok(new.fault), new.targets, learner.targets)
+    return new._replace(targets=targets), metrics
 
 
-def make(
-    env: Environment, config: Config | None = None, networks: Networks | None = None
-) -> Algorithm:
-    """Off-policy MDPO on an environment.
-
-    Args:
-      env: a single environment with a Box of actions, as `envs.make` gives it.
-      config: the hyperparameters; `Config()` by default.
-      networks: own networks; by default those of `make_networks`.
-
-    Raises:
-      ConfigError: the config is not valid for the environment.
-    """
-    return loop.make(
-        env,
-        Config.of(config),
-        networks,
-        make_networks=make_networks,
-        make_policy=make_policy,
-        init_learner=init_learner,
-        update=update,
-    )
+make = loop.maker(Config, make_networks, init_learner, update, make_policy)

@@ -14,15 +14,27 @@ import chex
 import jax.numpy as jnp
 
 from .. import losses
-from ..envs import Environment
-from .core.algorithm import Algorithm, Metrics
+from .core.algorithm import Metrics
+from .core.collect import Transition
 from .core.config import configclass, traced
 from .core.networks import Networks
 from .core.networks import make_actor_critic as make_networks
 from .on_policy import loop, policy_gradient
-from .on_policy.policy_gradient import Learner, Minibatch, OnPolicyConfig
+from .on_policy.config import OnPolicyConfig
+from .on_policy.policy_gradient import Learner, Minibatch, init_learner
 
-__all__ = ["Config", "Learner", "loss", "make", "make_networks", "update"]
+__all__ = [
+    "Config",
+    "Learner",
+    "Minibatch",
+    "Networks",
+    "Transition",
+    "init_learner",
+    "loss",
+    "make",
+    "make_networks",
+    "update",
+]
 
 
 @configclass
@@ -57,19 +69,4 @@ def loss(
 
 
 update = partial(policy_gradient.update, objectives={"losses/grad_norm": loss})
-
-
-def make(
-    env: Environment, config: Config | None = None, networks: Networks | None = None
-) -> Algorithm:
-    """SPO on an environment.
-
-    Args:
-      env: a single environment, as `envs.make` gives it.
-      config: the hyperparameters; `Config()` by default.
-      networks: own networks; by default those of `make_networks`.
-
-    Raises:
-      ConfigError: the config is not valid for the environment.
-    """
-    return loop.make(env, Config.of(config), networks, update)
+make = loop.maker(Config, update)

@@ -30,24 +30,27 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
-from .. import losses
 from ..envs import Box, Discretized, Environment
-from .core import collect, fitting, guard, memory
-from .core.algorithm import Algorithm, Metrics, single
+from .core import collect, fitting, guard, keys, memory
+from .core.algorithm import Algorithm, Metrics
+from .core.collect import Transition
 from .core.config import ConfigError, configclass, static, traced
+from .core.initialisers import INITIALISERS
 from .core.memory import Part
-from .core.networks import ACTIVATIONS, INITIALISERS, actor_space, make_torso, rows, sample_obs
+from .core.networks import ACTIVATIONS, actor_space, make_torso, rows
 from .off_policy import q_stack, replay
-from .off_policy.collection import Carry, ReplayConfig, Seen, make_collector
-from .off_policy.networks import DiscreteCritic, apply_ensemble, init_ensemble
-from .off_policy.q_stack import Stack, Weights
+from .off_policy.collection import Store, make_collection
+from .off_policy.config import ReplayConfig
+from .off_policy.networks import DiscreteCritic
+from .off_policy.q_learner import Batch, Learner, gradient_step, guarded, init_learner, sample
+from .off_policy.q_stack import Weights
 
 __all__ = [
     "Batch",
     "Config",
     "Learner",
+    "Transition",
     "init_learner",
     "make",
     "make_networks",
@@ -154,49 +157,6 @@ class Config(ReplayConfig):
         return self.num_steps
 
 
-class Batch(NamedTuple):
-    """What a gradient step learns from; every leaf `[B, ...]`.
-
-    Attributes:
-      obs: the observation.
-      action: int32, what was done.
-      reward: scaled.
-      discount: γ·(1 − terminated).
-      next_obs: the true successor.
-      next_logits: the policy's logits there, `[B, n]`.
-    """
-
-    obs: Any
-    action: chex.Array
-    reward: chex.Array
-    discount: chex.Array
-    next_obs: Any
-    next_logits: chex.Array
-
-
-class Learner(NamedTuple):
-    """What an iteration changes.
-
-    Attributes:
-      params: of the Q-functions that are learned, an ensemble, leaves `[C, ...]`.
-      targets: their slowly following copy.
-      opt_state: the optimiser's state.
-      stack: the last Q-functions, which are the policy.
-      updates: gradient steps so far, int32.
-      iteration: iterations so far, int32.
-      fault: the first non-finite number that was met, or a parameter that has diverged, see
-        `guard`.
-    """
-
-    params: Any
-    targets: Any
-    opt_state: Any
-    stack: Stack
-    updates: chex.Array
-    iteration: chex.Array
-    fault: chex.Array
-
-
 class State(NamedTuple):
     """Everything that a run carries; the cache holds the previous policy's logits at the replay's
     successors.
@@ -204,7 +164,8 @@ class State(NamedTuple):
 
     config: Any
     learner: Learner
-    collection: Carry
+    collection: collect.Carry
+    replay: replay.Replay
     cache: q_stack.Cache
     key: chex.PRNGKey
 
@@ -232,22 +193,6 @@ def make_networks(env: Environment, config: Config) -> nn.Module:
         actor_space(env), config.hidden_sizes, config.activation, config.initialiser
     )
     return DiscreteCritic(layers, env.action_space.n, config.initialiser, privileged=False)
-
-
-def init_learner(
-    key: chex.PRNGKey, *, env: Environment, networks: nn.Module, config: Config
-) -> Learner:
-    """Fresh parameters and optimiser, and an empty stack."""
-    params = single(init_ensemble(networks, key, config.num_critics, sample_obs(env)))
-    return Learner(
-        params=params,
-        targets=jax.tree.map(jnp.copy, params),
-        opt_state=optax.adam(config.learning_rate).init(params),
-        stack=q_stack.init(params, config.memory),
-        updates=jnp.int32(0),
-        iteration=jnp.int32(0),
-        fault=guard.init(),
-    )
 
 
 def entropy_coef(iteration: chex.Array, num_actions: int, config: Config) -> chex.Array:
@@ -300,54 +245,9 @@ def update(
     """
     del key
     fitting.require_minibatch(learner, batch, networks)
-    new, metrics = _gradient_step(learner, batch, networks, config)
-    return _guarded(learner, new, metrics), metrics
-
-
-def _gradient_step(learner, batch, networks, config):
-    probs = jax.nn.softmax(batch.next_logits)
-    next_q = jnp.sum(probs * q_stack.mean_q(networks, learner.targets, batch.next_obs), axis=-1)
-    entropy = losses.categorical_entropy(batch.next_logits)
     coef = entropy_coef(learner.iteration, batch.next_logits.shape[-1], config)
-    target = losses.staq_target(batch.reward, batch.discount, next_q, entropy, entropy_coef=coef)
-
-    def loss(params):
-        q = apply_ensemble(networks, params, batch.obs)
-        q = jnp.take_along_axis(q, batch.action[None, :, None], axis=-1)[..., 0]
-        critic_loss = jnp.mean(losses.td3_critic_loss(q, jnp.broadcast_to(target, q.shape)))
-        return critic_loss, {"losses/critic_loss": critic_loss, "losses/q": jnp.mean(q)}
-
-    grads, metrics = jax.grad(loss, has_aux=True)(learner.params)
-    changes, opt_state = optax.adam(config.learning_rate).update(grads, learner.opt_state)
-    params = optax.apply_updates(learner.params, changes)
-    updates = learner.updates + 1
-    weight = jnp.where(updates % config.target_interval == 0, config.tau, 0.0)
-    targets = optax.incremental_update(params, learner.targets, weight)
-    metrics |= {
-        "losses/entropy": jnp.mean(entropy),
-        "losses/critic_grad_norm": optax.tree.norm(grads),
-    }
-    return learner._replace(
-        params=params, targets=targets, opt_state=opt_state, updates=updates
-    ), metrics
-
-
-def _guarded(old, new, metrics):
-    """`new` if there was no fault, also none before, else `old` with the fault; both have the same
-    stack.
-    """
-    written = {
-        "loss": (metrics["losses/critic_loss"], metrics["losses/entropy"]),
-        "gradient": metrics["losses/critic_grad_norm"],
-        "parameter": (new.params, new.targets),
-        "optimiser state": new.opt_state,
-    }
-    fault = guard.first(old.fault, guard.in_update(written, old.iteration))
-    learned = ("params", "targets", "opt_state", "updates")
-    kept = guard.keep(
-        guard.ok(fault), *({name: getattr(x, name) for name in learned} for x in (new, old))
-    )
-    return old._replace(**kept, fault=fault)
+    new, metrics = gradient_step(learner, batch, coef, networks=networks, config=config)
+    return guarded(learner, new, metrics), metrics
 
 
 def _require_memory(
@@ -392,120 +292,97 @@ def make(
         fitting.require_like_default(env, config, networks, make_networks, discrete=True)
     shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
     _require_memory(env, config, networks, shape)
-    collector, default_config = make_collector(env, config), config
+    default_config = config
+
+    def policy_params(learner, config):
+        return learner.stack, mirror_descent(learner.iteration, num_actions, config), config.epsilon
+
+    def logits(params, memory, obs):
+        del memory
+        stack, weights, _ = params
+        return q_stack.logits(stack, weights, obs, networks)
+
+    def explore(params, memory, obs, key):
+        random_key, sample_key, choice_key = jax.random.split(key, 3)
+        action = jax.random.categorical(sample_key, logits(params, memory, obs))
+        other = jax.random.randint(random_key, action.shape, 0, num_actions)
+        at_random = jax.random.uniform(choice_key, action.shape) < params[2]
+        return jnp.where(at_random, other, action).astype(jnp.int32), (), memory
+
+    def act(params, memory, obs):
+        return jnp.argmax(logits(params, memory, obs), axis=-1).astype(jnp.int32), memory
+
+    collection = make_collection(env, config)
 
     def init(key: chex.PRNGKey, config: Config | None = None) -> State:
         config = default_config.for_state(config, env)
-        learner_key, collector_key, key = jax.random.split(key, 3)
-        carry, seen = collector.start(collector_key, config, ())
+        learner_key, start_key, key = jax.random.split(key, 3)
+        carry, store = collection.start(start_key, config, ())
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
-        learner = learner._replace(fault=seen.fault)
-        return State(
-            config, learner, carry, q_stack.empty_cache(capacity, config.num_envs, num_actions), key
-        )
-
-    def logits_of(learner, obs, config):
-        return policy_logits(
-            learner, obs, networks=networks, num_actions=num_actions, config=config
-        )
-
-    def explore(learner, config, key, obs):
-        random_key, sample_key, choice_key = jax.random.split(key, 3)
-        action = jax.random.categorical(sample_key, logits_of(learner, obs, config))
-        other = jax.random.randint(random_key, action.shape, 0, num_actions)
-        return jnp.where(
-            jax.random.uniform(choice_key, action.shape) < config.epsilon, other, action
-        ).astype(jnp.int32)
+        learner = learner._replace(fault=store.fault)
+        cache = q_stack.empty_cache(capacity, config.num_envs, num_actions)
+        return State(config, learner, carry, store.replay, cache, key)
 
     def step(state: State) -> tuple[State, Metrics]:
         key, collect_key, update_key = jax.random.split(state.key, 3)
-        config, learner = state.config, state.learner
-        weights = mirror_descent(learner.iteration, num_actions, config)
-        ring = state.collection.replay
+        config, learner, num_steps = state.config, state.learner, default_config.num_steps
+        params, ring = policy_params(learner, config), state.replay
         cache = q_stack.refresh(
-            state.cache, learner.stack, weights, ring.rows.next_obs, ring.size, networks
+            state.cache, learner.stack, params[1], ring.rows.next_obs, ring.size, networks
         )
 
         # Collect with the present policy.
-        def select_action(key, exploration, obs):
-            del exploration
-            return explore(learner, config, key, obs)
+        def select(memory, obs, key):
+            return explore(params, memory, obs, key)
 
-        seen = Seen(learner.fault, ())
-        carry, seen, episodes = collector.collect(
-            select_action,
-            config,
-            state.collection,
-            seen,
-            learner.iteration,
-            collect_key,
-            config.num_steps,
+        store = Store(ring, learner.fault, ())
+        carry, store, episodes = collection.collect(
+            select, config, state.collection, store, learner.iteration, collect_key, num_steps
         )
-        rows = (carry.replay.cursor - config.num_steps + jnp.arange(config.num_steps)) % capacity
-        cache = q_stack.add_rows(cache, learner.stack, rows, carry.replay.rows.next_obs, networks)
+        ring = store.replay
+        new_rows = (ring.cursor - num_steps + jnp.arange(num_steps)) % capacity
+        cache = q_stack.add_rows(cache, learner.stack, new_rows, ring.rows.next_obs, networks)
         in_cache = guard.in_update({"cached logits": cache.logits}, learner.iteration)
 
         # Evaluate it.
         names = []  # of the metrics, which travel as one vector
+        coef = entropy_coef(learner.iteration, num_actions, config)
 
-        def gradient_step(learner, key_data):
-            (sample_key,) = collect.unpack_keys(key_data, update_key)
-            batch = sample(carry.replay, cache.logits, sample_key, config)
-            learner, metrics = _gradient_step(learner, batch, networks, config)
+        def one(learner, key_data):
+            (sample_key,) = keys.unpack_keys(key_data, update_key)
+            batch = sample(ring, cache.logits, sample_key, config)
+            learner, metrics = gradient_step(learner, batch, coef, networks=networks, config=config)
             names[:] = metrics
             return learner, jnp.stack(list(metrics.values()))
 
-        num_updates = config.num_envs * config.num_steps * config.updates_per_step
-        key_data = collect.split_for_scan(update_key, num_updates, 1)
-        new, metrics = jax.lax.scan(gradient_step, learner, key_data)
+        num_updates = config.num_envs * num_steps * config.updates_per_step
+        key_data = keys.split_for_scan(update_key, num_updates, 1)
+        new, metrics = jax.lax.scan(one, learner, key_data)
         metrics = dict(zip(names, metrics.T, strict=True))
-        learner = _guarded(learner._replace(fault=guard.first(seen.fault, in_cache)), new, metrics)
+        learner = learner._replace(fault=guard.first(store.fault, in_cache))
+        learner = guarded(learner, new, metrics)
 
         # Improve it: the Q-functions go on the stack.
         stack = q_stack.push(learner.stack, learner.params, guard.ok(learner.fault))
         learner = learner._replace(stack=stack, iteration=learner.iteration + 1)
-        metrics = (
-            collect.episode_metrics(*episodes)
-            | jax.tree.map(jnp.mean, metrics)
-            | guard.metrics(learner.fault)
-        )
-        metrics["charts/entropy_coef"] = entropy_coef(state.learner.iteration, num_actions, config)
-        return State(config, learner, carry, cache, key), metrics
+        metrics = jax.tree.map(jnp.mean, metrics) | {"charts/entropy_coef": coef}
+        metrics = collect.episode_metrics(*episodes) | metrics | guard.metrics(learner.fault)
+        return State(config, learner, carry, ring, cache, key), metrics
 
-    def logits(state: State, obs: Any) -> chex.Array:
-        return logits_of(state.learner, obs, state.config)
+    def seen(state: State, obs: Any) -> tuple[Any, Any]:
+        return policy_params(state.learner, state.config), obs
 
-    def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:
-        if deterministic:
-            return jnp.argmax(logits(state, obs), axis=-1).astype(jnp.int32)
-        return explore(state.learner, state.config, key, obs)
-
-    steps, initial_steps = config.num_envs * config.num_steps, config.prefill_rows * config.num_envs
-    replay = ("collection.replay", "cache")
+    policy = collect.Policy(explore, act, logits=logits)
+    acting = collect.make_acting(env, policy, collection.to_env, seen)
     return Algorithm(
         init,
         step,
-        act,
+        acting.act,
+        acting.memory,
         env,
         config,
-        steps,
-        initial_steps=initial_steps,
-        logits=logits,
-        replay=replay,
-    )
-
-
-def sample(
-    ring: replay.Replay, next_logits: chex.Array, key: chex.PRNGKey, config: Config
-) -> Batch:
-    """A minibatch from the replay and the logits beside it."""
-    row, env = replay.sample_places(ring, key, (config.batch_size,))
-    taken = replay.take(ring.rows._asdict() | {"next_logits": next_logits}, row[0], env)
-    return Batch(
-        obs=taken["obs"],
-        action=taken["action"],
-        reward=taken["reward"] * config.reward_scale,
-        discount=config.gamma * (1.0 - taken["terminated"]),
-        next_obs=taken["next_obs"],
-        next_logits=taken["next_logits"],
+        steps_per_iteration=config.num_envs * config.num_steps,
+        initial_steps=config.prefill_rows * config.num_envs,
+        logits=acting.logits,
+        replay=("replay", "cache"),
     )

@@ -7,7 +7,6 @@ of a block are taken before its updates instead of between them, that minibatche
 replacement, and that layers start with zero biases.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import chex
@@ -15,23 +14,34 @@ import jax
 import jax.numpy as jnp
 
 from .. import losses
-from ..envs import Box, Environment
-from .core.algorithm import Algorithm, Metrics
-from .core.config import ConfigError, configclass, static, traced
-from .core.networks import actor_space, sample_obs
-from .off_policy import actor_critic, loop
-from .off_policy.actor_critic import Batch, Learner, OffPolicyConfig
-from .off_policy.loop import Policy
+from ..envs import Environment
+from .core.algorithm import Metrics
+from .core.collect import Transition
+from .core.config import configclass, static, traced
+from .core.networks import actor_space
+from .off_policy import actor_critic, deterministic, loop
+from .off_policy.actor_critic import Batch, Learner
+from .off_policy.config import OffPolicyConfig
 from .off_policy.networks import (
     DeterministicActor,
     Networks,
     action_critic,
     apply_ensemble,
-    init_ensemble,
+    apply_first,
     torso,
 )
 
-__all__ = ["Batch", "Config", "Learner", "init_learner", "make", "make_networks", "update"]
+__all__ = [
+    "Batch",
+    "Config",
+    "Learner",
+    "Networks",
+    "Transition",
+    "init_learner",
+    "make",
+    "make_networks",
+    "update",
+]
 
 
 @configclass
@@ -52,21 +62,7 @@ class Config(OffPolicyConfig):
           ConfigError: names the field, its value and what is allowed.
         """
         super().validate(env)
-        require_continuous(env)
-
-
-def require_continuous(env: Environment) -> None:
-    """Checks that actions are a Box.
-
-    Raises:
-      ConfigError: they are not.
-    """
-    if not isinstance(env.action_space, Box):
-        raise ConfigError(
-            "env.action_space",
-            env.action_space,
-            "must be a Box: the policy is for continuous actions",
-        )
+        deterministic.require_continuous(env)
 
 
 def make_networks(env: Environment, config: Config) -> Networks:
@@ -76,115 +72,51 @@ def make_networks(env: Environment, config: Config) -> Networks:
     return Networks(actor, action_critic(config))
 
 
-def init_learner(
-    key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Config
-) -> Learner:
-    """Fresh parameters, two critics, targets of all, optimisers and statistics."""
-    obs, action = sample_obs(env), jnp.zeros(env.action_space.shape)
-    actor_key, critic_key = jax.random.split(key)
-    params = {
-        "actor": networks.actor.init(actor_key, obs),
-        "critic": init_ensemble(networks.critic, critic_key, 2, obs, action),
-    }
-    return actor_critic.learner_of(params, ("actor", "critic"), env=env, config=config)
+init_learner = partial(actor_critic.init_learner, targets=("actor", "critic"))
 
 
 def critic_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
-    """One gradient step of both critics towards the clipped double-Q target."""
-    noise = config.policy_noise * jax.random.normal(key, batch.action.shape, jnp.float32)
-    smoothing = losses.target_policy_noise(noise, noise_clip=config.noise_clip)
-    next_action = networks.actor.apply(learner.targets["actor"], batch.next_obs) + smoothing
-    next_q = apply_ensemble(
-        networks.critic, learner.targets["critic"], batch.next_obs, jnp.clip(next_action, -1.0, 1.0)
+    """One gradient step of all critics towards the clipped double-Q target."""
+    noise_key, step_key = jax.random.split(key)
+    actor, critic = learner.targets["actor"], learner.targets["critic"]
+    next_action = deterministic.smoothed_action(
+        networks.actor, actor, batch.next_obs, noise_key, config
     )
-    target = losses.td3_target(batch.reward, batch.discount, next_q[0], next_q[1])
-
-    def loss(params):
-        q = apply_ensemble(networks.critic, params, batch.obs, batch.action)
-        critic_loss = jnp.sum(
-            jnp.mean(losses.td3_critic_loss(q, jnp.stack([target, target])), axis=1)
-        )
-        return critic_loss, {"losses/critic_loss": critic_loss, "losses/q": jnp.mean(q)}
-
-    return actor_critic.descend(learner, "critic", loss, config)
+    next_q = apply_ensemble(networks.critic, critic, batch.next_obs, next_action)
+    target = losses.bootstrapped_target(batch.reward, batch.discount, jnp.min(next_q, axis=0))
+    return actor_critic.update_critics(
+        learner, batch, target, step_key, networks=networks, config=config
+    )
 
 
 def actor_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the actor up the first critic; then all targets follow."""
-    del key  # the actor is deterministic
-    first_critic = jax.tree.map(lambda x: x[0], learner.params["critic"])
 
-    def loss(params):
-        q = networks.critic.apply(first_critic, batch.obs, networks.actor.apply(params, batch.obs))
+    def loss(actor):
+        action = actor(batch.obs)
+        q = apply_first(networks.critic, learner.params["critic"], batch.obs, action)
         actor_loss = jnp.mean(losses.td3_actor_loss(q))
         return actor_loss, {"losses/actor_loss": actor_loss}
 
-    learner, metrics = actor_critic.descend(learner, "actor", loss, config)
-    return actor_critic.follow(
-        actor_critic.follow(learner, "critic", config), "actor", config
-    ), metrics
+    learner, metrics = actor_critic.gradient_step(
+        learner, "actor", loss, key, networks=networks, config=config
+    )
+    learner = actor_critic.update_target(learner, "critic", config)
+    return actor_critic.update_target(learner, "actor", config), metrics
 
 
 update = partial(actor_critic.update, critic_update=critic_update, actor_update=actor_update)
 
 
-def deterministic_policy(
-    env: Environment, networks: Networks, noise: Callable[..., chex.Array]
-) -> Policy:
-    """The actor's actions; exploring, with Gaussian noise of a standard deviation of its own in
-    each environment.
-
-    Args:
-      env: the environment.
-      networks: have the actor.
-      noise: (key, num_envs, config) -> the standard deviations, `[N]`.
-    """
-    del env
-
-    def mode(params, obs):
-        return networks.actor.apply(params["actor"], obs)
-
-    def explore(params, std, obs, key):
-        action = mode(params, obs)
-        return jnp.clip(
-            action + std[:, None] * jax.random.normal(key, action.shape, action.dtype), -1.0, 1.0
-        )
-
-    return Policy(explore, mode, noise)
-
-
-def constant_noise(key: chex.PRNGKey, num_envs: int, config: Config) -> chex.Array:
-    """The standard deviation of exploration in each environment, `[N]`."""
+def exploration_noise(key: chex.PRNGKey, num_envs: int, config: Config) -> chex.Array:
+    """The standard deviation of exploration in each environment, `[N]`: the same in all."""
     del key
     return jnp.full(num_envs, config.exploration_noise)
 
 
-make_policy = partial(deterministic_policy, noise=constant_noise)
-
-
-def make(
-    env: Environment, config: Config | None = None, networks: Networks | None = None
-) -> Algorithm:
-    """TD3 on an environment.
-
-    Args:
-      env: a single environment with a Box of actions, as `envs.make` gives it.
-      config: the hyperparameters; `Config()` by default.
-      networks: own networks; by default those of `make_networks`.
-
-    Raises:
-      ConfigError: the config is not valid for the environment.
-    """
-    return loop.make(
-        env,
-        Config.of(config),
-        networks,
-        make_networks=make_networks,
-        make_policy=make_policy,
-        init_learner=init_learner,
-        update=update,
-    )
+make_policy = deterministic.policy_maker(exploration_noise)
+make = loop.maker(Config, make_networks, init_learner, update, make_policy)

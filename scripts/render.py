@@ -20,6 +20,7 @@ import jax
 from absl import flags
 
 from onejit import algos, envs
+from onejit.algos.core.evaluation import player
 from onejit.algos.host import checkpoint, cli, recording, run_folder
 from onejit.algos.host.console import make_console
 from onejit.envs.mujoco.renderer import RenderError
@@ -149,11 +150,10 @@ def draw(arguments: Sequence[str]) -> None:
         register(values.register)
     algorithm, state = load(folder, values.last, values.member)
 
-    def act(obs, key):
-        return algorithm.act(state, obs, key, not values.stochastic)
-
+    act, memory = player(algorithm, state, not values.stochastic)
+    key = jax.random.key(values.seed)
     states = recording.record_episode(
-        algorithm.env, act, jax.random.key(values.seed), max_steps=values.max_steps
+        algorithm.env, act, key, max_steps=values.max_steps, memory=memory
     )
     files, problems = recording.save_recording(folder, algorithm.env, states)
     try:

@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import flags
+from rich.progress import track
 
 from onejit import algos, envs
 from onejit.algos import smoothing
 from onejit.algos.core import guard
+from onejit.algos.core.evaluation import player
 from onejit.algos.host import cli, plotting, presets, run_folder, runner
 from onejit.algos.host.run_folder import write_json
 
@@ -201,14 +203,17 @@ def run(
     trained = time.perf_counter()
     result = {**description(experiment, seed, episodes, attack_episodes), "sigma": sigma}
     if sigma > 0.0:
+        act, memory = player(algorithm, state, deterministic=True)
         certificate = smoothing.certify(
             env,
-            lambda obs, key: algorithm.act(state, obs, key, True),
+            act,
             sigma,
             experiment.budgets,
             episodes,
             num_frames=num_frames,
             seed=seed,
+            memory=memory,
+            track=track,
             **certificate_options(experiment),
         )
         result |= {

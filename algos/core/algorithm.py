@@ -1,11 +1,9 @@
-"""What an algorithm is: three pure functions; and the key that a seed stands for."""
+"""What an algorithm is: a tuple of pure functions."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
-import numpy as np
 
 from ...envs import spaces
 
@@ -23,15 +21,19 @@ class Algorithm(NamedTuple):
         is validated where its values are known; in `jax.vmap(algorithm.init)(keys, configs)` they
         are not: `configs.validate(env)` checks them all.
       step: `step(state) -> (State, Metrics)`: collects and updates, once.
-      act: `act(state, obs, key, deterministic) -> action`: an element of the environment's action
+      act: `act(state, obs, key, deterministic, memory=None)`: an element of the environment's action
         space for each observation, `[..., *obs_shape]`; deterministic is a Python bool. False
-        explores as in training: it samples from the policy, or adds the noise of an environment
-        drawn anew for each observation (TD3, FastTD3), or takes a random action with probability
-        epsilon (StaQ).
+        explores as in training: it samples from the policy, or adds the noise of each environment
+        (TD3, FastTD3), or takes a random action with probability epsilon (StaQ). Without a memory
+        each observation is the first of an episode, and the action is returned; with one, as
+        `memory` makes it, leaves `[..., *shape]`, (action, the memory after it). Only policies that
+        remember need it.
       env: the single environment.
       config: the Config it was made with; its static fields hold for every State.
       steps_per_iteration: environment steps that one `step` takes.
       initial_steps: environment steps that `init` takes, to fill a replay.
+      memory: `memory(state, key, num_envs)`: what the policy remembers at the start of so many
+        episodes, leaves `[num_envs, ...]`; () for policies that remember nothing.
       logits: `logits(state, obs) -> [..., n]` for n discrete actions, of which `act` takes the
         largest when it is deterministic; None for continuous ones.
       replay: the parts of the State that hold past experience, by name; `init` makes them anew.
@@ -40,6 +42,7 @@ class Algorithm(NamedTuple):
     init: Callable[..., State]
     step: Callable[[State], tuple[State, Metrics]]
     act: Callable[..., Any]
+    memory: Callable[..., Any]
     env: Any
     config: Any
     steps_per_iteration: int
@@ -54,17 +57,6 @@ class Algorithm(NamedTuple):
     def iterations(self, total_steps: int) -> int:
         """Calls of `step` that it takes until there were at least so many environment steps."""
         return max(0, -(-(total_steps - self.initial_steps) // self.steps_per_iteration))
-
-
-def seed_key(seed: int) -> chex.PRNGKey:
-    """The typed key of a seed. `jax.random.key` takes seeds that are 2^32 apart for the same.
-
-    Raises:
-      ValueError: the seed is no integer between 0 and 2^32 − 1.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed={seed!r}: must be an integer between 0 and {2**32 - 1}")
-    return jax.random.key(int(seed))
 
 
 def single(tree: Any) -> Any:

@@ -14,6 +14,18 @@ from ...envs.contract import Contracted
 from ...envs.options import require_count
 from .algorithm import Algorithm, Metrics, State
 
+# (obs, key) -> actions; with a memory, (obs, key, memory) -> (actions, memory)
+Act = Callable[..., Any]
+# (key, num_envs) -> what a policy remembers at the start of so many episodes
+Memory = Callable[[chex.PRNGKey, int], Any]
+
+
+def remembering(act: Act, memory: Memory | None) -> tuple[Act, Memory]:
+    """An `act` that takes and returns a memory, and the memory, () for one that has none."""
+    if memory is not None:
+        return act, memory
+    return lambda obs, key, memory: (act(obs, key), memory), lambda key, num_envs: ()
+
 
 class Episodes(NamedTuple):
     """The first episode of each environment; every leaf `[num_episodes]`.
@@ -32,11 +44,12 @@ class Episodes(NamedTuple):
 
 def evaluate(
     env: Environment,
-    act: Callable[[Any, chex.PRNGKey], chex.Array],
+    act: Act,
     key: chex.PRNGKey,
     *,
     num_episodes: int,
     max_steps: int = 10_000,
+    memory: Memory | None = None,
 ) -> Episodes:
     """Runs one episode in each of `num_episodes` environments, and stops when all have ended.
 
@@ -47,12 +60,14 @@ def evaluate(
       key: a typed key.
       num_episodes: how many.
       max_steps: steps after which it stops in any case, for environments without a time limit.
+      memory: for policies that remember: (key, num_episodes) -> their memory at the start, leaves
+        `[num_episodes, ...]`; `act` is then (obs, key, memory) -> (actions, memory).
 
     Raises:
       ContractError: the environment breaks the contract.
     """
-    env = Contracted(env)
-    reset_key, run_key = jax.random.split(key)
+    env, (act, memory) = Contracted(env), remembering(act, memory)
+    reset_key, run_key, memory_key = jax.random.split(key, 3)
     env_state, obs = jax.vmap(env.reset)(jax.random.split(reset_key, num_episodes))
     episodes = Episodes(
         returns=jnp.zeros(num_episodes, jnp.float32),
@@ -61,25 +76,38 @@ def evaluate(
     )
 
     def running(carry):
-        t, _, _, episodes, _ = carry
+        t, *_, episodes, _ = carry
         return (t < max_steps) & ~jnp.all(episodes.finished)
 
     def step(carry):
-        t, env_state, obs, episodes, key = carry
+        t, env_state, obs, remembered, episodes, key = carry
         key, action_key, step_key = jax.random.split(key, 3)
-        action = act(obs, action_key)
-        env_state, result = jax.vmap(env.step)(
-            jax.random.split(step_key, num_episodes), env_state, action
-        )
+        action, remembered = act(obs, action_key, remembered)
+        step_keys = jax.random.split(step_key, num_episodes)
+        env_state, result = jax.vmap(env.step)(step_keys, env_state, action)
         alive = ~episodes.finished
         episodes = Episodes(
             returns=episodes.returns + jnp.where(alive, result.reward, 0.0),
             lengths=episodes.lengths + alive,
             finished=episodes.finished | result.terminated | result.truncated,
         )
-        return t + 1, env_state, result.obs, episodes, key
+        return t + 1, env_state, result.obs, remembered, episodes, key
 
-    return jax.lax.while_loop(running, step, (jnp.int32(0), env_state, obs, episodes, run_key))[3]
+    remembered = memory(memory_key, num_episodes)
+    carry = (jnp.int32(0), env_state, obs, remembered, episodes, run_key)
+    return jax.lax.while_loop(running, step, carry)[4]
+
+
+def player(algorithm: Algorithm, state: State, deterministic: bool) -> tuple[Act, Memory]:
+    """How an algorithm plays, for `evaluate`: its `act` with a memory, and the memory."""
+
+    def act(obs, key, memory):
+        return algorithm.act(state, obs, key, deterministic, memory)
+
+    def memory(key, num_envs):
+        return algorithm.memory(state, key, num_envs)
+
+    return act, memory
 
 
 def evaluator(
@@ -103,10 +131,9 @@ def evaluator(
     require_count("num_episodes", num_episodes)
 
     def evaluate_state(state: State, key: chex.PRNGKey) -> Metrics:
-        def act(obs, key):
-            return algorithm.act(state, obs, key, deterministic)
-
-        episodes = evaluate(algorithm.env, act, key, num_episodes=num_episodes, max_steps=max_steps)
+        act, memory = player(algorithm, state, deterministic)
+        limits = {"num_episodes": num_episodes, "max_steps": max_steps}
+        episodes = evaluate(algorithm.env, act, key, memory=memory, **limits)
         return {
             "eval/episodic_return": jnp.mean(episodes.returns),
             "eval/episodic_return_std": jnp.std(episodes.returns),

@@ -1,13 +1,11 @@
-"""Networks (flax.linen) and action heads.
+"""Networks (flax.linen).
 
 A policy network maps observations `[..., *obs_shape]` to the parameters of a distribution; an
 `ActionHead` says what one does with them. A value network maps observations to `[...]`. Own
 networks are flax modules of the same form.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -15,118 +13,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ... import losses
-from ...envs import Box, Discrete, Environment, Space
+from ...envs import Box, Environment, Space
 from ...envs.checking import picture_problems
 from .config import ConfigError
+from .heads import ActionHead, Gaussian, make_head
+from .initialisers import dense
 
 ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "silu": nn.silu, "elu": nn.elu}
-# Names of the initialisers, with the scale of hidden layers.
-INITIALISERS = {"orthogonal": 2**0.5, "lecun": 1.0, "uniform": 1.0}
-
-
-class ActionHead(NamedTuple):
-    """What to do with the output of a policy network; `[...]` are any leading axes.
-
-    Attributes:
-      size: numbers per action that the network puts out (n logits, or d means).
-      sample: (key, distribution) -> action as it is stored: a class, a Gaussian sample, or what
-        goes into a tanh.
-      log_prob: (action, distribution) -> `[...]`, in nats, of the stored action.
-      entropy: (key, distribution) -> `[...]`, in nats; the tanh-Gaussian's is an estimate from one
-        sample.
-      kl: (p, q) -> KL(p‖q), `[...]`, in nats.
-      mode: distribution -> the stored form of the action to take when not exploring.
-      to_env: stored action -> element of the environment's action space.
-      space: the action space that the head is for; None if it is for any with actions of that form.
-    """
-
-    size: int
-    sample: Callable[..., chex.Array]
-    log_prob: Callable[..., chex.Array]
-    entropy: Callable[..., chex.Array]
-    kl: Callable[..., chex.Array]
-    mode: Callable[..., chex.Array]
-    to_env: Callable[..., chex.Array]
-    space: Space | None = None
-
-
-class Gaussian(NamedTuple):
-    """Parameters of a diagonal Gaussian, both `[..., d]`."""
-
-    mean: chex.Array
-    log_std: chex.Array
-
-
-def categorical_head(space: Discrete) -> ActionHead:
-    """The policy is logits `[..., n]`."""
-    return ActionHead(
-        size=space.n,
-        sample=lambda key, logits: jax.random.categorical(key, logits).astype(jnp.int32),
-        log_prob=losses.categorical_log_prob,
-        entropy=lambda key, logits: losses.categorical_entropy(logits),
-        kl=losses.categorical_kl,
-        mode=lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.int32),
-        to_env=lambda action: action,
-        space=space,
-    )
-
-
-def gaussian_head(space: Box) -> ActionHead:
-    """The policy is a `Gaussian` over [−1, 1]^d; samples are stored as drawn and clipped at the
-    environment.
-    """
-    return ActionHead(
-        size=space.shape[0],
-        sample=sample_gaussian,
-        log_prob=lambda action, d: jnp.sum(
-            losses.gaussian_log_prob(action, d.mean, d.log_std), axis=-1
-        ),
-        entropy=lambda key, d: jnp.sum(losses.gaussian_entropy(d.log_std), axis=-1),
-        kl=_gaussian_kl,
-        mode=lambda d: d.mean,
-        to_env=lambda action: space.from_unit(jnp.clip(action, -1.0, 1.0)),
-        space=space,
-    )
-
-
-def tanh_gaussian_head(space: Box) -> ActionHead:
-    """The policy is the tanh of a `Gaussian`; actions are stored as they are before the tanh."""
-
-    def log_prob(action, d):
-        return jnp.sum(losses.tanh_gaussian_log_prob(action, d.mean, d.log_std), axis=-1)
-
-    return ActionHead(
-        size=space.shape[0],
-        sample=sample_gaussian,
-        log_prob=log_prob,
-        entropy=lambda key, d: -log_prob(sample_gaussian(key, d), d),
-        kl=_gaussian_kl,  # a bijection leaves it as it is
-        mode=lambda d: d.mean,
-        to_env=lambda action: space.from_unit(jnp.tanh(action)),
-        space=space,
-    )
-
-
-def sample_gaussian(key: chex.PRNGKey, d: Gaussian) -> chex.Array:
-    """A sample, `[..., d]`, differentiable by the parameters."""
-    return d.mean + jnp.exp(d.log_std) * jax.random.normal(key, d.mean.shape, d.mean.dtype)
-
-
-def _gaussian_kl(p, q):
-    return jnp.sum(losses.gaussian_kl(p.mean, p.log_std, q.mean, q.log_std), axis=-1)
-
-
-CONTINUOUS_HEADS = {"gaussian": gaussian_head, "tanh_gaussian": tanh_gaussian_head}
-
-
-def make_head(space: Space, policy: str) -> ActionHead:
-    """The head for an action space; policy is "gaussian" or "tanh_gaussian" and only matters for a
-    Box.
-    """
-    return (
-        categorical_head(space) if isinstance(space, Discrete) else CONTINUOUS_HEADS[policy](space)
-    )
 
 
 class MLP(nn.Module):
@@ -218,79 +111,6 @@ class Value(nn.Module):
         return jnp.squeeze(
             dense(1, self.initialiser, scale=1.0)(self.torso(critic_obs(obs))), axis=-1
         )
-
-
-def dense(
-    size: int, initialiser: str, scale: float | None = None, dtype: Any = jnp.float32
-) -> nn.Dense:
-    """A fully connected layer with zero bias; scale multiplies the kernel, by default as
-    `INITIALISERS` says.
-    """
-    scale = INITIALISERS[initialiser] if scale is None else scale
-    kernel_init = {"orthogonal": orthogonal, "lecun": lecun, "uniform": uniform}[initialiser]
-    return nn.Dense(size, kernel_init=partial(kernel_init, scale=scale), dtype=dtype)
-
-
-def uniform(
-    key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float
-) -> chex.Array:
-    """Uniform in ±scale/√(inputs), as PyTorch's linear layers are by default."""
-    bound = scale / math.sqrt(max(1, math.prod(shape[:-1])))
-    return _draw(partial(jax.random.uniform, minval=-bound, maxval=bound), key, shape).astype(dtype)
-
-
-def lecun(
-    key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float
-) -> chex.Array:
-    """Normal, truncated at two standard deviations, with variance scale²/(inputs); the last axis is
-    the output.
-    """
-    # The standard deviation of a standard normal that is truncated at ±2.
-    std = scale / math.sqrt(max(1, math.prod(shape[:-1]))) / 0.87962566103423978
-    return (
-        std * _draw(partial(jax.random.truncated_normal, lower=-2.0, upper=2.0), key, shape)
-    ).astype(dtype)
-
-
-def _draw(sampler, key, shape):
-    """Random numbers of a shape, of which more are drawn: layers of about the same size then share
-    compiled kernels.
-    """
-    size = math.prod(shape)
-    return sampler(key, shape=(max(4096, 1 << (size - 1).bit_length()),))[:size].reshape(shape)
-
-
-def orthogonal(
-    key: chex.PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32, *, scale: float
-) -> chex.Array:
-    """A random orthogonal kernel times scale: rows or columns, whichever are fewer, are
-    orthonormal.
-
-    Uniformly distributed (Saxe et al. 2014, arXiv 1312.6120): the orthogonal factor of a Gaussian
-    matrix, by the Newton–Schulz iteration for the polar decomposition (Higham 2008, section 8.3),
-    in matrix products alone. `flax.linen.initializers.orthogonal` calls LAPACK's QR, of which XLA's
-    CPU runtime deadlocks when two batched calls meet: vmapped seeds then hang, for ever, now and
-    then (BUILD_NOTES.md has the evidence).
-
-    Args:
-      key: a typed key.
-      shape: of the kernel; the last axis is the output, the others together the input.
-      dtype: of the kernel.
-      scale: factor.
-    """
-    matrix = _draw(jax.random.normal, key, (math.prod(shape[:-1]), shape[-1]))
-    wide = matrix.shape[0] < matrix.shape[1]
-    matrix = matrix.T if wide else matrix
-
-    def newton_schulz(_, x):
-        gram = jnp.matmul(x.T, x, precision="highest")
-        return 1.5 * x - 0.5 * jnp.matmul(x, gram, precision="highest")
-
-    # Each iteration multiplies a small singular value by 1.5: 40 of them reach 1 from 1e-6 of the
-    # norm.
-    matrix = jax.lax.fori_loop(0, 40, newton_schulz, matrix / jnp.linalg.norm(matrix))
-    matrix = matrix.T if wide else matrix
-    return (scale * matrix.reshape(shape)).astype(dtype)
 
 
 def actor_obs(obs: Any) -> chex.Array:

@@ -107,6 +107,16 @@ def apply(statistics: Statistics, x: Any, *, clip: float = 10.0) -> Any:
     return x | normalized if isinstance(x, dict) else normalized
 
 
+def obs(learner: Any, x: Any) -> Any:
+    """Observations as the networks see them: by `learner.obs_statistics`, if it has any."""
+    return apply(learner.obs_statistics, x) if learner.obs_statistics else x
+
+
+def obs_statistics(learner: Any, x: Any) -> Any:
+    """The statistics of a learner with a batch of observations taken into account, or ()."""
+    return update(learner.obs_statistics, x) if learner.obs_statistics else ()
+
+
 def scale(statistics: Statistics, x: chex.Array, *, clip: float = 10.0) -> chex.Array:
     """x/std, clipped to ±clip: the mean is left in, for rewards."""
     return jnp.clip(x * jax.lax.rsqrt(statistics.var + _EPSILON), -clip, clip)

@@ -3,7 +3,6 @@
 import importlib.util
 import math
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,18 @@ from ...envs import Environment
 from ...envs.contract import Contracted
 from ...envs.mujoco.page import render_html
 from ...envs.mujoco.renderer import RenderError, render_gif
+from ..core.evaluation import Act, Memory, remembering
 
 _STEPS_AT_ONCE = 100
 
 
 def record_episode(
     env: Environment,
-    act: Callable[[Any, chex.PRNGKey], chex.Array],
+    act: Act,
     key: chex.PRNGKey,
     *,
     max_steps: int = 1000,
+    memory: Memory | None = None,
 ) -> list[Any]:
     """The environment's states in one episode, on the host, from the first to the last.
 
@@ -33,24 +34,29 @@ def record_episode(
       act: (obs, key) -> action, without leading axes.
       key: a typed key.
       max_steps: steps after which it stops in any case.
+      memory: as in `evaluate`: (key, 1) -> what the policy remembers at the start; its only
+        environment's is what `act` then takes and returns.
 
     Raises:
       ContractError: the environment breaks the contract.
     """
-    env = Contracted(env)
-    reset_key, run_key = jax.random.split(key)
+    env, (act, memory) = Contracted(env), remembering(act, memory)
+    reset_key, run_key, memory_key = jax.random.split(key, 3)
 
     def step(carry, key):
-        env_state, obs = carry
+        env_state, obs, remembered = carry
         action_key, step_key = jax.random.split(key)
-        following, result = env.step(step_key, env_state, act(obs, action_key))
-        return (following, result.obs), (following, result.terminated | result.truncated)
+        action, remembered = act(obs, action_key, remembered)
+        following, result = env.step(step_key, env_state, action)
+        done = result.terminated | result.truncated
+        return (following, result.obs, remembered), (following, done)
 
     # In pieces, so that no more is computed and kept on the device than an episode of this length
     # needs.
     piece = min(max_steps, _STEPS_AT_ONCE)
     run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
-    carry = jax.jit(env.reset)(reset_key)
+    remembered = jax.tree.map(lambda x: x[0], memory(memory_key, 1))
+    carry = *jax.jit(env.reset)(reset_key), remembered
     states = [jax.device_get(carry[0])]
     for keys in jax.random.split(run_key, (math.ceil(max_steps / piece), piece)):
         carry, visited = run(carry, keys)

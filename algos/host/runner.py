@@ -19,8 +19,9 @@ import numpy as np
 from rich.console import Console
 
 from ..core import guard, memory
-from ..core.algorithm import Algorithm, State, seed_key
-from ..core.evaluation import evaluator
+from ..core.algorithm import Algorithm, State
+from ..core.evaluation import evaluator, player
+from ..core.keys import seed_key
 from ..core.training import advance
 from . import checkpoint, plotting, recording, run_folder, signals
 from .console import make_console, progress
@@ -354,11 +355,9 @@ def _finish(
                 best = int(np.argmax(eval_returns))
                 state = jax.tree.map(lambda x: x[best], state)
 
-            def act(obs, key):
-                return algorithm.act(state, obs, key, True)
-
+            act, memory = player(algorithm, state, deterministic=True)
             key = programs.eval_keys[best] if settings.num_seeds > 1 else programs.eval_keys
-            states = recording.record_episode(algorithm.env, act, key)
+            states = recording.record_episode(algorithm.env, act, key, memory=memory)
             drawn, problems = recording.save_recording(folder, algorithm.env, states)
             files += drawn
     except OSError as error:

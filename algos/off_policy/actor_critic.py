@@ -10,87 +10,30 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ...envs import Environment
-from ..core import collect, fitting, guard, memory, normalize
+from ... import losses
+from ...envs import Discrete, Environment
+from ..core import fitting, guard, keys, normalize
 from ..core.algorithm import Metrics, single
-from ..core.config import ConfigError, configclass, static, traced
-from ..core.memory import Part
-from ..core.networks import ACTIVATIONS, INITIALISERS
-from .collection import DTYPES, ReplayConfig
-
-
-@configclass
-class OffPolicyConfig(ReplayConfig):
-    """What the off-policy actor-critic algorithms have in common."""
-
-    learning_rate: float = traced(3e-4, "Step size of Adam, for actor and critics.", above=0)
-    num_updates: int = static(1, "Critic updates per vector step.", low=1)
-    policy_delay: int = static(1, "Critic updates per actor update.", low=1)
-    n_step: int = static(1, "Rewards that are summed before bootstrapping.", low=1)
-    normalize_obs: bool = static(
-        False, "Whether observations are normalised by running statistics."
-    )
-    actor_hidden_sizes: tuple[int, ...] = static(
-        (256, 256), "Widths of the actor's hidden layers.", low=1
-    )
-    critic_hidden_sizes: tuple[int, ...] = static(
-        (256, 256), "Widths of the critics' hidden layers.", low=1
-    )
-    activation: str = static("relu", "Activation of all networks.", choices=tuple(ACTIVATIONS))
-    layer_norm: bool = static(False, "Whether the hidden layers are normalised.")
-    initialiser: str = static(
-        "uniform", "Initialisation of all networks.", choices=tuple(INITIALISERS)
-    )
-    dtype: str = static("float32", "What the networks compute in.", choices=tuple(DTYPES))
-
-    def validate(self, env: Environment) -> None:
-        """Checks the fields, and that they go together and with the environment.
-
-        Raises:
-          ConfigError: names the field, its value and what is allowed.
-        """
-        super().validate(env)
-        if self.num_updates % self.policy_delay and self.policy_delay % self.num_updates:
-            allowed = f"must divide num_updates = {self.num_updates}, or be a multiple of it"
-            raise ConfigError("policy_delay", self.policy_delay, allowed)
-
-    @property
-    def window(self) -> int:
-        """Consecutive steps that a sample is made of."""
-        return self.n_step
-
-    @property
-    def rows_per_step(self) -> int:
-        """Vector steps in one `step`."""
-        return max(1, self.policy_delay // self.num_updates)
-
-    def memory_parts(self, env: Environment) -> list[Part]:
-        """What a run holds at once, beside its networks and the environments' own states."""
-        obs, action = (
-            memory.space_bytes(env.observation_space),
-            memory.space_bytes(env.action_space),
-        )
-        rows = float(self.rows_per_step * self.num_updates * self.batch_size)
-        # obs and next_obs, action, reward, discount; place, reward and flags of each step of a
-        # window
-        needed = rows * (2 * obs + action + 8 + self.n_step * (8 + 4 + 2))
-        sizes = ("batch_size", "num_updates", "policy_delay", "n_step")
-        return [*super().memory_parts(env), Part(sizes, needed, "the minibatches of a step")]
-
-    def optimiser(self) -> optax.GradientTransformation:
-        """The optimiser of each set of parameters."""
-        return optax.adam(self.learning_rate)
+from ..core.networks import sample_obs
+from .config import OffPolicyConfig
+from .networks import (
+    Networks,
+    apply_ensemble_in_training,
+    apply_in_training,
+    init_ensemble,
+)
 
 
 class Batch(NamedTuple):
     """What an update learns from: n-step transitions; every leaf `[..., B, ...]`.
 
     Attributes:
-      obs: normalised, if the config says so.
+      obs: as the environment shows it; an update normalises it, if the config says so.
       action: in [−1, 1]^d, or a class.
       reward: the discounted sum of up to n rewards.
       discount: the factor of the bootstrap, γ^k·(1 − terminated).
-      next_obs: the observation to bootstrap from, normalised likewise.
+      next_obs: the observation to bootstrap from.
+      weight: of each in the critics' loss; () counts all the same.
     """
 
     obs: Any
@@ -98,14 +41,15 @@ class Batch(NamedTuple):
     reward: chex.Array
     discount: chex.Array
     next_obs: Any
+    weight: Any = ()
 
 
 class Learner(NamedTuple):
     """What an update changes.
 
     Attributes:
-      params: parameters by name: "actor", "critic" (an ensemble, leaves `[2, ...]`), and what else
-        is learned.
+      params: the networks' variables by name: "actor", "critic" (an ensemble, leaves `[C, ...]`),
+        and what else is learned.
       targets: the slowly following copies, of those that have one.
       opt_state: the optimisers' states, under the names of params.
       obs_statistics: running moments of the observations, or () without normalize_obs, or if none
@@ -126,46 +70,158 @@ class Learner(NamedTuple):
 # (learner, batch `[B, ...]`, key, *, networks, config) -> (learner, metrics)
 PartUpdate = Callable[..., tuple[Learner, Metrics]]
 
+TD_ERROR = "td_error"  # the metric that is not a mean
 
-def learner_of(
-    params: dict[str, Any], targets: tuple[str, ...], *, env: Environment, config: OffPolicyConfig
+
+def init_learner(
+    key: chex.PRNGKey,
+    *,
+    env: Environment,
+    networks: Networks,
+    config: OffPolicyConfig,
+    targets: tuple[str, ...],
+    **more: Any,
 ) -> Learner:
-    """A learner before its first update; `targets` names the parameters that get a target copy."""
-    params = single(params)
+    """Fresh parameters, config.num_critics critics that start apart, optimisers and statistics.
+
+    Args:
+      key: a typed key.
+      env: the environment.
+      networks: the networks.
+      config: the hyperparameters.
+      targets: the names of the parameters that get a target copy.
+      **more: what is learned beside actor and critics, by name.
+    """
+    obs, space = sample_obs(env), env.action_space
+    inputs = (obs,) if isinstance(space, Discrete) else (obs, jnp.zeros(space.shape))
+    actor_key, critic_key = jax.random.split(key)
+    actor = networks.actor.init(actor_key, obs)
+    critic = init_ensemble(networks.critic, critic_key, config.num_critics, *inputs)
+    params = single({"actor": actor, "critic": critic, **more})
     return Learner(
         params=params,
         targets={name: jax.tree.map(jnp.copy, params[name]) for name in targets},
-        opt_state={name: config.optimiser().init(each) for name, each in params.items()},
+        opt_state={name: config.optimiser().init(trained(x)) for name, x in params.items()},
         obs_statistics=normalize.of_space(env.observation_space) if config.normalize_obs else (),
         iteration=jnp.int32(0),
         fault=guard.init(),
     )
 
 
-def normalize_obs(learner: Learner, obs: Any) -> Any:
-    """Observations as the networks see them."""
-    return normalize.apply(learner.obs_statistics, obs) if learner.obs_statistics else obs
+def trained(variables: Any) -> Any:
+    """What of a network's variables gradients are taken by: "params", or all that is no dict."""
+    return variables["params"] if isinstance(variables, dict) else variables
 
 
-def descend(
-    learner: Learner, name: str, loss: Callable, config: OffPolicyConfig
+def gradient_step(
+    learner: Learner,
+    name: str,
+    loss: Callable[[Any], tuple[chex.Array, Metrics]],
+    key: chex.PRNGKey,
+    *,
+    networks: Networks,
+    config: OffPolicyConfig,
 ) -> tuple[Learner, Metrics]:
-    """One gradient step on params[name]; loss: params[name] -> (scalar, metrics)."""
-    params = learner.params[name]
-    grads, metrics = jax.grad(loss, has_aux=True)(params)
+    """One gradient step on params[name].
+
+    Args:
+      learner: what is to be updated.
+      name: "actor", "critic", or the name of something else that is learned.
+      loss: takes what is trained, and gives (scalar, metrics): the actor or all critics as a
+        function of their inputs (the critics' outputs are `[C, B, ...]`), in training mode; the
+        number itself else.
+      key: a typed key, for networks that sample.
+      networks: the networks that belong to learner.params.
+      config: the hyperparameters.
+    """
+    variables = learner.params[name]
+    apply = {"actor": apply_in_training, "critic": apply_ensemble_in_training}.get(name)
+
+    def of_params(params):
+        if apply is None:
+            return loss(params)
+        rest = {}
+
+        def network(*inputs):
+            present = {**variables, "params": params}
+            output, changed = apply(getattr(networks, name), present, key, *inputs)
+            rest.update(changed)
+            return output
+
+        value, metrics = loss(network)
+        return value, (metrics, rest)
+
+    params = trained(variables)
+    grads, aux = jax.grad(of_params, has_aux=True)(params)
+    metrics, rest = (aux, {}) if apply is None else aux
     updates, opt_state = config.optimiser().update(grads, learner.opt_state[name], params)
     params = optax.apply_updates(params, updates)
-    metrics[f"losses/{name}_grad_norm"] = optax.tree.norm(grads)
+    if apply is not None:
+        params = {**variables, **rest, "params": params}
     learner = learner._replace(
         params=learner.params | {name: params}, opt_state=learner.opt_state | {name: opt_state}
     )
-    return learner, metrics
+    return learner, metrics | {f"losses/{name}_grad_norm": optax.tree.norm(grads)}
 
 
-def follow(learner: Learner, name: str, config: OffPolicyConfig) -> Learner:
+def update_target(learner: Learner, name: str, config: OffPolicyConfig) -> Learner:
     """Moves targets[name] towards params[name]: (1 − tau)·target + tau·params."""
     target = optax.incremental_update(learner.params[name], learner.targets[name], config.tau)
     return learner._replace(targets=learner.targets | {name: target})
+
+
+def squared(q: chex.Array, target: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """How critics that put out a number regress to a target: loss, Q and TD error, `[C, B]`."""
+    return losses.squared_td_loss(q, target), q, q - target
+
+
+def update_critics(
+    learner: Learner,
+    batch: Batch,
+    target: chex.Array,
+    key: chex.PRNGKey,
+    *,
+    networks: Networks,
+    config: OffPolicyConfig,
+    regression: Callable[..., tuple[chex.Array, chex.Array, chex.Array]] = squared,
+    scale: float = 1.0,
+) -> tuple[Learner, Metrics]:
+    """One gradient step of all critics, on a loss that is summed over them.
+
+    Args:
+      learner: what is to be updated.
+      batch: a minibatch, `[B, ...]`.
+      target: of each critic, `[C, B, ...]`, or one of all, `[B, ...]`.
+      key: a typed key, for networks that sample.
+      networks: the networks that belong to learner.params.
+      config: the hyperparameters.
+      regression: (outputs `[C, B, ...]`, targets likewise) -> loss, Q and TD error, `[C, B]`.
+      scale: factor of the loss.
+
+    Returns:
+      (learner, metrics). `td_error`, `[B]`, is the mean of its size over the critics.
+    """
+
+    def critic_loss(critics):
+        outputs = q_of_action(critics, batch)
+        each, q, td_error = regression(outputs, jnp.broadcast_to(target, outputs.shape))
+        each = each if isinstance(batch.weight, tuple) else each * batch.weight
+        total = scale * jnp.sum(jnp.mean(each, axis=1))
+        metrics = {
+            "losses/critic_loss": total,
+            "losses/q": jnp.mean(q),
+            TD_ERROR: jnp.mean(jnp.abs(td_error), axis=0),
+        }
+        return total, metrics
+
+    return gradient_step(learner, "critic", critic_loss, key, networks=networks, config=config)
+
+
+def q_of_action(critics: Callable[..., chex.Array], batch: Batch) -> chex.Array:
+    """The critics' outputs for the actions that were taken, `[C, B, ...]`."""
+    if jnp.issubdtype(batch.action.dtype, jnp.floating):
+        return critics(batch.obs, batch.action)
+    return jnp.take_along_axis(critics(batch.obs), batch.action[None, :, None], axis=-1)[..., 0]
 
 
 def update(
@@ -173,17 +229,19 @@ def update(
     batch: Batch,
     key: chex.PRNGKey,
     *,
-    networks: Any,
+    networks: Networks,
     config: OffPolicyConfig,
     critic_update: PartUpdate,
     actor_update: PartUpdate,
+    obs_statistics: Any = None,
 ) -> tuple[Learner, Metrics]:
     """Takes a critic update on each of K minibatches, and an actor update after every policy_delay
     of them.
 
-    If a number in the losses, the gradients or what would be written is not finite, or a parameter
-    or target has diverged, nothing changes but `learner.fault` and the count of iterations, and so
-    it stays.
+    Observations are normalised by the statistics from before, which change after the updates. If a
+    number in the losses, the gradients or what would be written is not finite, or a parameter or
+    target has diverged, nothing changes but `learner.fault` and the count of iterations, and so it
+    stays.
 
     Args:
       learner: what is to be updated.
@@ -193,14 +251,22 @@ def update(
       config: the hyperparameters.
       critic_update: the algorithm's update of its critics.
       actor_update: the algorithm's update of its actor, on the last minibatch of a block.
+      obs_statistics: the statistics after the update, of a stream of observations that is known
+        better than by minibatches of it; by default those of `batch.obs` join the learner's.
 
     Returns:
-      (learner, metrics averaged over the updates).
+      (learner, metrics averaged over the updates). `metrics["td_error"]` alone is `[K, B]`: the
+      mean over the critics of |Q − target|.
 
     Raises:
       ConfigError: the shapes of the batch do not fit each other, the networks or the config.
     """
     fitting.require_minibatches(learner, batch, networks, config)
+    if obs_statistics is None:
+        obs_statistics = normalize.obs_statistics(learner, batch.obs)
+    batch = batch._replace(
+        obs=normalize.obs(learner, batch.obs), next_obs=normalize.obs(learner, batch.next_obs)
+    )
     delay = config.policy_delay
     num_blocks = batch.reward.shape[0] // delay
     blocks = jax.tree.map(lambda x: x.reshape(num_blocks, delay, *x.shape[1:]), batch)
@@ -208,24 +274,27 @@ def update(
     def part(update_part):
         def one(learner, inputs):
             minibatch, key_data = inputs
-            (part_key,) = collect.unpack_keys(key_data[None], key)
+            (part_key,) = keys.unpack_keys(key_data[None], key)
             return update_part(learner, minibatch, part_key, networks=networks, config=config)
 
         return one
 
     def block(learner, inputs):
         minibatches, key_data = inputs
-        learner, critic_metrics = jax.lax.scan(
+        learner, metrics = jax.lax.scan(
             part(critic_update), learner, (minibatches, key_data[:delay])
         )
         last = jax.tree.map(lambda x: x[-1], minibatches)
         learner, actor_metrics = part(actor_update)(learner, (last, key_data[delay]))
-        return learner, jax.tree.map(jnp.mean, critic_metrics) | actor_metrics
+        td_error = metrics.pop(TD_ERROR)
+        return learner, (jax.tree.map(jnp.mean, metrics) | actor_metrics, td_error)
 
-    key_data = collect.split_for_scan(key, num_blocks, delay + 1)
-    new, metrics = jax.lax.scan(block, learner, (blocks, key_data))
+    key_data = keys.split_for_scan(key, num_blocks, delay + 1)
+    new, (metrics, td_error) = jax.lax.scan(block, learner, (blocks, key_data))
     metrics = jax.tree.map(jnp.mean, metrics)
+    new = new._replace(obs_statistics=obs_statistics)
     written = {
+        "statistics of the observations": obs_statistics,
         "loss": [x for name, x in metrics.items() if name.endswith("_loss")],
         "gradient": [x for name, x in metrics.items() if name.endswith("_grad_norm")],
         "parameter": (new.params, new.targets),
@@ -233,4 +302,5 @@ def update(
     }
     fault = guard.first(learner.fault, guard.in_update(written, learner.iteration))
     learner = guard.keep(guard.ok(fault), new, learner)
+    metrics[TD_ERROR] = td_error.reshape(batch.reward.shape)
     return learner._replace(iteration=learner.iteration + 1, fault=fault), metrics

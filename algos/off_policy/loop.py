@@ -11,7 +11,6 @@ under vmap. `init` fills the replay with learning_starts environment steps of un
 actions.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,195 +20,200 @@ import jax.numpy as jnp
 
 from ... import losses
 from ...envs import Discrete, Environment
-from ..core import collect, fitting, guard, memory
+from ..core import collect, fitting, guard, memory, normalize
 from ..core.algorithm import Algorithm, Metrics
+from ..core.collect import Policy
 from ..core.memory import Part
 from ..core.networks import rows
 from . import replay
-from .actor_critic import Batch, Learner, OffPolicyConfig, normalize_obs
-from .collection import Carry, Seen, make_collector, no_exploration
+from .actor_critic import TD_ERROR, Batch, Learner
+from .collection import Store, make_collection
+from .config import OffPolicyConfig
+from .networks import Networks
+from .replay import Sampler
 
 
 class State(NamedTuple):
-    """Everything that a run carries."""
+    """Everything that a run carries; `sampler` is the sampler's own state."""
 
     config: Any
     learner: Learner
-    collection: Carry
+    collection: collect.Carry
+    replay: replay.Replay
+    sampler: Any
     key: chex.PRNGKey
 
 
-def sample(
-    ring: replay.Replay,
-    learner: Learner,
-    key: chex.PRNGKey,
-    num_batches: int,
-    config: OffPolicyConfig,
+def batch_at(
+    ring: replay.Replay, row: chex.Array, env: chex.Array, config: OffPolicyConfig
 ) -> Batch:
-    """Minibatches of n-step transitions from the replay, every leaf `[num_batches, batch_size,
-    ...]`.
+    """The n-step transitions at places of the replay.
+
+    Args:
+      ring: the replay of `Transition`s.
+      row: int32 `[n_step, ...]`, the rows of each window, oldest first.
+      env: int32 `[...]`, its environment.
+      config: the hyperparameters.
     """
-    shape = (num_batches, config.batch_size)
-    rows = ring.rows
-    row, env = replay.sample_places(ring, key, shape, window=config.n_step)
+    stored = ring.rows
     reward, terminated, truncated = replay.take(
-        (rows.reward, rows.terminated, rows.truncated), row, env[None]
+        (stored.reward, stored.terminated, stored.truncated), row, env[None]
     )
     reward, discount, index = losses.n_step_return(
         reward * config.reward_scale, terminated, truncated, gamma=config.gamma
     )
     last = jnp.take_along_axis(row, index[None], axis=0)[0]
-    obs, next_obs = replay.take(rows.obs, row[0], env), replay.take(rows.next_obs, last, env)
     return Batch(
-        obs=normalize_obs(learner, obs),
-        action=replay.take(rows.action, row[0], env),
+        obs=replay.take(stored.obs, row[0], env),
+        action=replay.take(stored.action, row[0], env),
         reward=reward,
         discount=discount,
-        next_obs=normalize_obs(learner, next_obs),
+        next_obs=replay.take(stored.next_obs, last, env),
     )
 
 
 def _require_memory(
-    env: Environment, config: OffPolicyConfig, networks: Any, learner: Learner, discrete: bool
+    env: Environment, config: OffPolicyConfig, networks: Networks, learner: Learner
 ) -> None:
     """Refuses what cannot fit into the device: the config's own parts, the networks, and what their
     passes keep.
     """
-    obs = rows(env.observation_space, config.batch_size)
+    obs, discrete = rows(env.observation_space, config.batch_size), _is_discrete(env)
     action = [] if discrete else [rows(env.action_space, config.batch_size)]
     params = learner.params
-    ensemble = jax.tree.leaves(params["critic"])[0].shape[0]
     critic = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params["critic"])
-    kept = ensemble * memory.backward_bytes(networks.critic, critic, obs, *action)
+    kept = config.num_critics * memory.backward_bytes(networks.critic, critic, obs, *action)
     kept += memory.backward_bytes(networks.actor, params["actor"], obs)
     memory.require(
         config,
         *config.memory_parts(env),
         Part(
-            ("critic_hidden_sizes",), memory.tree_bytes(learner), "the networks and their optimiser"
+            ("critic_hidden_sizes", "num_critics"),
+            memory.tree_bytes(learner),
+            "the networks and their optimiser",
         ),
         Part(("batch_size",), kept, "the networks' activations on a minibatch"),
     )
 
 
-class Policy(NamedTuple):
-    """How an algorithm acts; actions are in their stored form, [−1, 1]^d or a class.
-
-    Attributes:
-      explore: (params, exploration, obs, key) -> actions `[N, ...]`.
-      mode: (params, obs) -> actions `[..., *shape]` without exploring.
-      exploration: (key, num_envs, config) -> what exploration carries for each environment, leaves
-        `[N, ...]`; drawn anew for an environment when its episode ends.
-      logits: (params, obs) -> logits, for discrete actions.
-    """
-
-    explore: Callable[..., chex.Array]
-    mode: Callable[..., chex.Array]
-    exploration: Callable[..., Any] = no_exploration
-    logits: Callable[..., chex.Array] | None = None
+def _is_discrete(env):
+    return isinstance(env.action_space, Discrete)
 
 
-def make(
-    env: Environment,
-    config: OffPolicyConfig,
-    networks: Any,
-    *,
-    make_networks: Callable[..., Any],
-    make_policy: Callable[..., Policy],
+def maker(
+    Config: type[OffPolicyConfig],  # noqa: N803 - as the module of an algorithm calls it
+    make_networks: Callable[..., Networks],
     init_learner: Callable[..., Learner],
     update: Callable[..., tuple[Learner, Metrics]],
-) -> Algorithm:
-    """Builds an off-policy algorithm from its parts.
+    make_policy: Callable[..., Policy],
+) -> Callable[..., Algorithm]:
+    """The `make` of an off-policy algorithm.
 
     Args:
-      env: the single environment.
-      config: the hyperparameters; its static fields hold for every State.
-      networks: own networks, or None.
-      make_networks: (env, config) -> networks, the algorithm's own.
-      make_policy: (env, networks) -> how it acts.
+      Config: the class of its hyperparameters.
+      make_networks: (env, config) -> networks.
       init_learner: (key, *, env, networks, config) -> the learner.
-      update: (learner, batches, key, *, networks, config) -> (learner, metrics).
-
-    Raises:
-      ConfigError: the config is not valid for the environment, or what it describes cannot fit into
-        the device.
+      update: (learner, batches, key, *, networks, config, obs_statistics) -> (learner, metrics).
+      make_policy: (env, networks) -> how it acts.
     """
-    config.validate(env)
-    own, discrete = networks is not None, isinstance(env.action_space, Discrete)
-    networks = networks if own else make_networks(env, config)
-    if own:
-        fitting.require_like_default(env, config, networks, make_networks, discrete)
-    shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
-    _require_memory(env, config, networks, shape, discrete)
-    policy = make_policy(env, networks)
-    collector, default_config = make_collector(env, config, policy.exploration), config
 
-    def with_statistics(learner, statistics):
-        """New statistics of the observations, unless there was a fault."""
-        return learner._replace(
-            obs_statistics=guard.keep(guard.ok(learner.fault), statistics, learner.obs_statistics)
-        )
+    def make(
+        env: Environment,
+        config: OffPolicyConfig | None = None,
+        networks: Networks | None = None,
+        *,
+        sampler: Sampler = replay.uniform,
+    ) -> Algorithm:
+        """The algorithm on an environment.
+
+        Args:
+          env: a single environment, as `envs.make` gives it.
+          config: the hyperparameters; `Config()` by default. Its static fields hold for every
+            State.
+          networks: own networks; by default those of `make_networks`. An actor that puts out a
+            `Gaussian` or actions goes with a critic of (obs, action), one that puts out logits with
+            a critic of obs. Their modules may have other collections than "params", and take an
+            argument `train`, with which they may use the rng "dropout".
+          sampler: how minibatches are drawn from the replay.
+
+        Raises:
+          ConfigError: the config is not valid for the environment, what it describes cannot fit
+            into the device, or the networks do not fit.
+        """
+        config = Config.of(config)
+        config.validate(env)
+        own = networks is not None
+        networks = networks if own else make_networks(env, config)
+        if own:
+            fitting.require_like_default(env, config, networks, make_networks, _is_discrete(env))
+        shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+        _require_memory(env, config, networks, shape)
+        policy = make_policy(env, networks)
+        return _algorithm(env, config, networks, policy, sampler, init_learner, update)
+
+    return make
+
+
+def _algorithm(env, config, networks, policy, sampler, init_learner, update):
+    default_config, capacity = config, config.buffer_size // config.num_envs
+    collection = make_collection(env, config, policy.memory)
 
     def init(key: chex.PRNGKey, config: OffPolicyConfig | None = None) -> State:
         config = default_config.for_state(config, env)
-        learner_key, collector_key, key = jax.random.split(key, 3)
+        learner_key, start_key, key = jax.random.split(key, 3)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
-        carry, seen = collector.start(collector_key, config, learner.obs_statistics)
-        learner = with_statistics(learner._replace(fault=seen.fault), seen.statistics)
-        return State(config, learner, carry, key)
+        carry, store = collection.start(start_key, config, learner.obs_statistics)
+        # A fault leaves the statistics as they were.
+        statistics = guard.keep(guard.ok(store.fault), store.obs_statistics, learner.obs_statistics)
+        learner = learner._replace(fault=store.fault, obs_statistics=statistics)
+        return State(config, learner, carry, store.replay, sampler.init(store.replay), key)
 
     def step(state: State) -> tuple[State, Metrics]:
         key, collect_key, sample_key, update_key = jax.random.split(state.key, 4)
-        config, learner = state.config, state.learner
+        config, learner, num_rows = state.config, state.learner, default_config.rows_per_step
 
-        def select_action(key, exploration, obs):
-            return policy.explore(learner.params, exploration, normalize_obs(learner, obs), key)
+        def explore(memory, obs, key):
+            return policy.explore(learner.params, memory, normalize.obs(learner, obs), key)
 
         # Collect.
-        seen = Seen(learner.fault, learner.obs_statistics)
-        carry, seen, episodes = collector.collect(
-            select_action,
-            config,
-            state.collection,
-            seen,
-            learner.iteration,
-            collect_key,
-            config.rows_per_step,
+        store = Store(state.replay, learner.fault, learner.obs_statistics)
+        carry, store, episodes = collection.collect(
+            explore, config, state.collection, store, learner.iteration, collect_key, num_rows
         )
-        learner = learner._replace(fault=seen.fault)
+        ring = store.replay
+        new_rows = (ring.cursor - num_rows + jnp.arange(num_rows)) % capacity
+        # Sample.
+        samples = sampler.add(state.sampler, new_rows)
+        shape = (num_rows * default_config.num_updates, default_config.batch_size)
+        row, at_env, weight = sampler.sample(samples, ring, sample_key, shape, config.n_step)
+        batches = batch_at(ring, row, at_env, config)._replace(weight=weight)
         # Update.
-        num_batches = config.rows_per_step * config.num_updates
-        batches = sample(carry.replay, learner, sample_key, num_batches, config)
-        learner, metrics = update(learner, batches, update_key, networks=networks, config=config)
-        learner = with_statistics(learner, seen.statistics)
+        learner, metrics = update(
+            learner._replace(fault=store.fault),
+            batches,
+            update_key,
+            networks=networks,
+            config=config,
+            obs_statistics=store.obs_statistics,
+        )
+        updated = sampler.update(samples, row[0], at_env, metrics.pop(TD_ERROR))
+        samples = guard.keep(guard.ok(learner.fault), updated, samples)
         metrics = collect.episode_metrics(*episodes) | metrics | guard.metrics(learner.fault)
-        return State(config, learner, carry, key), metrics
+        return State(config, learner, carry, ring, samples, key), metrics
 
-    def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:
-        params, obs = state.learner.params, normalize_obs(state.learner, obs)
-        if deterministic:
-            return collector.to_env(policy.mode(params, obs))
-        # Each observation is that of an environment with an exploration of its own.
-        exploration_key, explore_key = jax.random.split(key)
-        leaf, space = jax.tree.leaves(obs)[0], jax.tree.leaves(env.observation_space)[0]
-        lead = leaf.shape[: leaf.ndim - len(space.shape)]
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), obs)
-        exploration = policy.exploration(exploration_key, math.prod(lead), state.config)
-        action = policy.explore(params, exploration, flat, explore_key)
-        return collector.to_env(action.reshape(*lead, *action.shape[1:]))
+    def seen(state: State, obs: Any) -> tuple[Any, Any]:
+        return state.learner.params, normalize.obs(state.learner, obs)
 
-    def logits(state: State, obs: Any) -> chex.Array:
-        return policy.logits(state.learner.params, normalize_obs(state.learner, obs))
-
-    num_envs = config.num_envs
+    acting = collect.make_acting(env, policy, collection.to_env, seen)
     return Algorithm(
         init,
         step,
-        act,
+        acting.act,
+        acting.memory,
         env,
         config,
-        steps_per_iteration=config.rows_per_step * num_envs,
-        initial_steps=config.prefill_rows * num_envs,
-        logits=logits if policy.logits else None,
-        replay=("collection.replay",),
+        steps_per_iteration=config.rows_per_step * config.num_envs,
+        initial_steps=config.prefill_rows * config.num_envs,
+        logits=acting.logits,
+        replay=("replay", "sampler"),
     )

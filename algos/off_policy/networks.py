@@ -2,6 +2,7 @@
 see actions too.
 """
 
+import inspect
 from typing import Any, NamedTuple
 
 import chex
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 
 from ...envs import Space
 from ..core.networks import MLP, Gaussian, actor_obs, critic_obs, dense, make_torso
-from .collection import DTYPES
+from .config import DTYPES
 
 
 class DeterministicActor(nn.Module):
@@ -135,3 +136,34 @@ def init_ensemble(critic: nn.Module, key: chex.PRNGKey, size: int, *inputs: Any)
 def apply_ensemble(critic: nn.Module, params: Any, *inputs: Any) -> chex.Array:
     """The critics' outputs, `[size, ...]`."""
     return jax.vmap(lambda each: critic.apply(each, *inputs))(params)
+
+
+def apply_first(critic: nn.Module, params: Any, *inputs: Any) -> chex.Array:
+    """The first critic's outputs."""
+    return critic.apply(jax.tree.map(lambda x: x[0], params), *inputs)
+
+
+def apply_in_training(
+    module: nn.Module, variables: Any, key: chex.PRNGKey, *inputs: Any
+) -> tuple[Any, Any]:
+    """What a network puts out while it is trained, and its other variables after it.
+
+    A module whose call has an argument `train` is called with True, and its rng "dropout" is the
+    key; every collection but "params" is mutable.
+    """
+    collections = [name for name in variables if name != "params"]
+    options = {"train": True} if "train" in inspect.signature(module.__call__).parameters else {}
+    if not (options or collections):
+        return module.apply(variables, *inputs), {}
+    rngs = {"dropout": key}
+    return module.apply(variables, *inputs, rngs=rngs, mutable=collections, **options)
+
+
+def apply_ensemble_in_training(
+    critic: nn.Module, variables: Any, key: chex.PRNGKey, *inputs: Any
+) -> tuple[chex.Array, Any]:
+    """`apply_in_training` of each of an ensemble, with keys of their own."""
+    size = jax.tree.leaves(variables)[0].shape[0]
+    return jax.vmap(lambda each, key: apply_in_training(critic, each, key, *inputs))(
+        variables, jax.random.split(key, size)
+    )

@@ -6,6 +6,7 @@ dtype. A row is written in place, so in a scan or a loop it must be the carry, a
 function donated; it must never go through `cond` or `where`, which copy all of it.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -91,6 +92,40 @@ def sample_places(
 def take(rows: Any, row: chex.Array, env: chex.Array) -> Any:
     """Reads entries: leaves `[capacity, N, ...]` at places `[...]` to leaves `[..., ...]`."""
     return jax.tree.map(lambda x: x[row, env], rows)
+
+
+class Sampler(NamedTuple):
+    """How minibatches are drawn from a replay; `uniform` is one, and prioritised replay another.
+
+    A sampler's own state is any pytree, which the State of a run carries.
+
+    Attributes:
+      init: (replay) -> state, with the rows that have been written so far.
+      add: (state, rows) -> state, after the rows `[R]` of the ring were written.
+      sample: (state, replay, key, shape, window) -> (row, env, weight): places as `sample_places`
+        gives them, `[window, ...]` and `[...]`, and the weight `[...]` of each in the critics'
+        loss, or () where all count the same.
+      update: (state, row, env, td_error) -> state, after an update: the first row of each window,
+        its environment, and its TD error, each `[...]`.
+    """
+
+    init: Callable[..., Any]
+    add: Callable[..., Any]
+    sample: Callable[..., tuple[chex.Array, chex.Array, Any]]
+    update: Callable[..., Any]
+
+
+def _sample_uniformly(state, replay, key, shape, window):
+    del state
+    return *sample_places(replay, key, shape, window=window), ()
+
+
+uniform = Sampler(
+    init=lambda replay: (),
+    add=lambda state, rows: state,
+    sample=_sample_uniformly,
+    update=lambda state, row, env, td_error: state,
+)
 
 
 def _capacity(replay):

@@ -11,11 +11,12 @@ import chex
 import jax
 
 from ...envs import Discrete, Environment, VectorEnv
-from ..core import collect, fitting, guard, memory
+from ..core import collect, fitting, guard, memory, normalize
 from ..core.algorithm import Algorithm, Metrics
 from ..core.memory import Part
 from ..core.networks import Networks, make_actor_critic, rows
-from .policy_gradient import Learner, OnPolicyConfig, init_learner, normalize_obs
+from .config import OnPolicyConfig
+from .policy_gradient import Learner, init_learner
 
 
 class State(NamedTuple):
@@ -23,8 +24,7 @@ class State(NamedTuple):
 
     config: Any
     learner: Learner
-    env_state: Any
-    obs: Any
+    collection: collect.Carry
     key: chex.PRNGKey
 
 
@@ -54,79 +54,113 @@ def _require_memory(
     )
 
 
-def make(
-    env: Environment, config: OnPolicyConfig, networks: Networks | None, update: Callable
-) -> Algorithm:
-    """Builds an on-policy algorithm from its update.
+def make_policy(env: Environment, networks: Networks) -> collect.Policy:
+    """Explores by sampling from the policy network's distribution; without exploring, its mode."""
+    head = networks.head
+
+    def explore(params, memory, obs, key):
+        distribution = networks.policy.apply(params["policy"], obs)
+        action = head.sample(key, distribution)
+        return action, head.log_prob(action, distribution), memory
+
+    def act(params, memory, obs):
+        return head.mode(networks.policy.apply(params["policy"], obs)), memory
+
+    def logits(params, memory, obs):
+        del memory
+        return networks.policy.apply(params["policy"], obs)
+
+    discrete = isinstance(env.action_space, Discrete)
+    return collect.Policy(explore, act, logits=logits if discrete else None)
+
+
+def maker(
+    Config: type[OnPolicyConfig],  # noqa: N803 - as the module of an algorithm calls it
+    update: Callable[..., tuple[Learner, Metrics]],
+    make_policy: Callable[..., collect.Policy] = make_policy,
+) -> Callable[..., Algorithm]:
+    """The `make` of an on-policy algorithm.
 
     Args:
-      env: the single environment.
-      config: the hyperparameters; its static fields hold for every State.
-      networks: policy, value and head; by default those of `make_actor_critic`.
+      Config: the class of its hyperparameters.
       update: (learner, batch, key, *, networks, config) -> (learner, metrics).
-
-    Raises:
-      ConfigError: the config is not valid for the environment.
+      make_policy: (env, networks) -> how it acts.
     """
-    config.validate(env)
-    own = networks is not None
-    if own:
-        fitting.require_parts(networks, *Networks._fields)
-    networks = networks if own else make_actor_critic(env, config)
-    shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
-    if own:
-        fitting.require_actor_critic(env, networks, shape.params)
-    _require_memory(env, config, networks, shape)
-    envs = VectorEnv(env, config.num_envs, reset=config.reset)
-    default_config, head = config, networks.head
+
+    def make(
+        env: Environment,
+        config: OnPolicyConfig | None = None,
+        networks: Networks | None = None,
+    ) -> Algorithm:
+        """The algorithm on an environment.
+
+        Args:
+          env: a single environment, as `envs.make` gives it.
+          config: the hyperparameters; `Config()` by default. Its static fields hold for every State.
+          networks: own networks: policy, value and head; by default those of `make_networks`.
+
+        Raises:
+          ConfigError: the config is not valid for the environment, what it describes cannot fit
+            into the device, or the networks do not fit.
+        """
+        config = Config.of(config)
+        config.validate(env)
+        own = networks is not None
+        if own:
+            fitting.require_parts(networks, *Networks._fields)
+        networks = networks if own else make_actor_critic(env, config)
+        shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+        if own:
+            fitting.require_actor_critic(env, networks, shape.params)
+        _require_memory(env, config, networks, shape)
+        return _algorithm(env, config, networks, make_policy(env, networks), update)
+
+    return make
+
+
+def _algorithm(env, config, networks, policy, update):
+    envs, default_config = VectorEnv(env, config.num_envs, reset=config.reset), config
+    to_env = networks.head.to_env
+    collector = collect.make_collector(envs, policy.memory, to_env)
 
     def init(key: chex.PRNGKey, config: OnPolicyConfig | None = None) -> State:
         config = default_config.for_state(config, env)
         learner_key, env_key, key = jax.random.split(key, 3)
-        env_state, obs = envs.reset(env_key)
+        carry = collector.reset(env_key, config)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
-        learner = learner._replace(fault=guard.in_reset(obs, learner.iteration))
-        return State(config, learner, env_state, obs, key)
+        learner = learner._replace(fault=guard.in_reset(carry.obs, learner.iteration))
+        return State(config, learner, carry, key)
 
     def step(state: State) -> tuple[State, Metrics]:
         key, rollout_key, update_key = jax.random.split(state.key, 3)
-        learner = state.learner
+        config, learner, num_steps = state.config, state.learner, default_config.num_steps
 
-        def select_action(key, obs):
-            distribution = policy(learner, obs)
-            action = head.sample(key, distribution)
-            return action, head.log_prob(action, distribution)
+        def explore(memory, obs, key):
+            return policy.explore(learner.params, memory, normalize.obs(learner, obs), key)
 
-        env_state, obs, batch, episodes = collect.collect(
-            envs,
-            select_action,
-            head.to_env,
-            state.env_state,
-            state.obs,
-            rollout_key,
-            config.num_steps,
+        # Collect.
+        carry, _, batch, episodes = collector.collect(
+            explore, config, state.collection, rollout_key, num_steps
         )
-        stepped = jax.tree.map(lambda x: x[-1], batch.next_obs)
-        at_reset = guard.in_reset(obs, learner.iteration, config.num_steps - 1, stepped)
+        last = jax.tree.map(lambda x: x[-1], batch.next_obs)
+        at_reset = guard.in_reset(carry.obs, learner.iteration, num_steps - 1, last)
         learner = learner._replace(fault=guard.first(learner.fault, at_reset))
-        learner, metrics = update(
-            learner, batch, update_key, networks=networks, config=state.config
-        )
-        return State(
-            state.config, learner, env_state, obs, key
-        ), episodes | metrics | guard.metrics(learner.fault)
+        # Update.
+        learner, metrics = update(learner, batch, update_key, networks=networks, config=config)
+        metrics = collect.episode_metrics(*episodes) | metrics | guard.metrics(learner.fault)
+        return State(config, learner, carry, key), metrics
 
-    def policy(learner: Learner, obs: Any) -> Any:
-        return networks.policy.apply(learner.params["policy"], normalize_obs(learner, obs))
+    def seen(state: State, obs: Any) -> tuple[Any, Any]:
+        return state.learner.params, normalize.obs(state.learner, obs)
 
-    def act(state: State, obs: Any, key: chex.PRNGKey, deterministic: bool) -> chex.Array:
-        distribution = policy(state.learner, obs)
-        return head.to_env(
-            head.mode(distribution) if deterministic else head.sample(key, distribution)
-        )
-
-    def logits(state: State, obs: Any) -> chex.Array:
-        return policy(state.learner, obs)
-
-    steps, discrete = config.num_envs * config.num_steps, isinstance(env.action_space, Discrete)
-    return Algorithm(init, step, act, env, config, steps, logits=logits if discrete else None)
+    acting = collect.make_acting(env, policy, to_env, seen)
+    return Algorithm(
+        init,
+        step,
+        acting.act,
+        acting.memory,
+        env,
+        config,
+        steps_per_iteration=config.num_envs * config.num_steps,
+        logits=acting.logits,
+    )

@@ -8,134 +8,16 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
 from ... import losses
 from ...envs import Environment
-from ...envs.vector import RESETS
-from ..core import collect, fitting, guard, memory, normalize
+from ..core import fitting, guard, keys, normalize
 from ..core.algorithm import Metrics, single
 from ..core.collect import Transition
-from ..core.config import BaseConfig, ConfigError, configclass, static, traced
-from ..core.memory import Part
-from ..core.networks import ACTIVATIONS, CONTINUOUS_HEADS, INITIALISERS, Networks, sample_obs
-
-
-@configclass
-class OnPolicyConfig(BaseConfig):
-    """What the on-policy algorithms have in common."""
-
-    learning_rate: float = traced(3e-4, "Step size of Adam.", above=0)
-    gamma: float = traced(0.99, "Discount per environment step.", low=0, high=1)
-    gae_lambda: float = traced(0.95, "λ of generalised advantage estimation.", low=0, high=1)
-    vf_coef: float = traced(0.5, "Weight of the value loss.", low=0)
-    vf_clip_eps: float = traced(
-        float("inf"),
-        "Half-width of the interval of values that are not clipped, in units of return; inf does"
-        " not clip.",
-        above=0,
-        high=float("inf"),
-    )
-    ent_coef: float = traced(0.0, "Weight of the entropy bonus.", low=0)
-    max_grad_norm: float = traced(
-        0.5, "Largest global norm of the gradient.", above=0, high=float("inf")
-    )
-    adam_eps: float = traced(1e-5, "ε of Adam.", above=0)
-    reward_scale: float = traced(1.0, "Rewards are multiplied by it before anything else.", above=0)
-    total_steps: int = traced(
-        500_000, "Environment steps of the run; schedules run over them.", low=1, high=2**31 - 1
-    )
-    num_envs: int = static(64, "Environments that are stepped together.", low=1)
-    num_steps: int = static(32, "Steps of each environment in a rollout.", low=1)
-    num_minibatches: int = static(4, "Minibatches that a rollout is cut into.", low=1)
-    update_epochs: int = static(4, "Passes over a rollout.", low=1)
-    anneal_lr: bool = static(
-        True, "Whether the learning rate falls linearly to 0 over total_steps."
-    )
-    normalize_advantage: bool = static(
-        True, "Whether advantages get mean 0 and std 1 in each minibatch."
-    )
-    normalize_obs: bool = static(
-        False, "Whether observations are normalised by running statistics."
-    )
-    normalize_reward: bool = static(
-        False, "Whether rewards are divided by the running std of the return, and clipped to ±10."
-    )
-    policy: str = static(
-        "gaussian", "Policy for continuous actions.", choices=tuple(CONTINUOUS_HEADS)
-    )
-    hidden_sizes: tuple[int, ...] = static(
-        (64, 64), "Widths of the hidden layers of both networks.", low=1
-    )
-    activation: str = static("tanh", "Activation of both networks.", choices=tuple(ACTIVATIONS))
-    initialiser: str = static(
-        "orthogonal", "Initialisation of both networks.", choices=tuple(INITIALISERS)
-    )
-    reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
-
-    PASSES = ("update_epochs",)  # the fields that say how many passes there are in each of `passes`
-
-    def validate(self, env: Environment) -> None:
-        """Checks the fields, and that they go together and with the environment.
-
-        Raises:
-          ConfigError: names the field, its value and what is allowed.
-        """
-        super().validate(env)
-        batch, policy_minibatches = self.num_envs * self.num_steps, self.passes[0][1]
-        if batch % self.num_minibatches:
-            raise ConfigError(
-                "num_minibatches", self.num_minibatches, f"must divide num_envs·num_steps = {batch}"
-            )
-        if self.normalize_advantage and batch // policy_minibatches < 2:
-            raise ConfigError(
-                "num_minibatches",
-                self.num_minibatches,
-                "normalize_advantage needs at least 2 samples in a minibatch",
-            )
-        if not isinstance(self.total_steps, jax.core.Tracer) and np.min(self.total_steps) < batch:
-            raise ConfigError(
-                "total_steps",
-                self.total_steps,
-                f"must be at least one rollout, num_envs·num_steps = {batch}",
-            )
-        memory.require(self, *self.memory_parts(env))
-
-    def schedules(self, done: float | chex.Array) -> dict[str, Any]:
-        """The learning rate when this part of total_steps is done, in [0, 1], if it is annealed."""
-        return {"learning_rate": self.learning_rate * (1.0 - done)} if self.anneal_lr else {}
-
-    @property
-    def passes(self) -> tuple[tuple[int, int], ...]:
-        """(epochs, minibatches) of each series of gradient steps on a rollout, the policy's first.
-
-        Each series has an optimiser of its own.
-        """
-        return ((self.update_epochs, self.num_minibatches),)
-
-    def memory_parts(self, env: Environment) -> list[Part]:
-        """What a run holds at once, beside its networks and the environments' own states."""
-        sizes, rows = ("num_envs", "num_steps"), float(self.num_envs * self.num_steps)
-        # obs and next_obs, the action; log_prob, reward, value, next value, advantage, target; two
-        # flags
-        row = (
-            2 * memory.space_bytes(env.observation_space)
-            + memory.space_bytes(env.action_space)
-            + 6 * 4
-            + 2
-        )
-        parts = [Part(sizes, rows * row, f"a rollout of {self.num_envs} × {self.num_steps} steps")]
-        for field, (num_passes, num_minibatches) in zip(self.PASSES, self.passes, strict=True):
-            # The order of the rows, and what sorting takes; a key and a row of metrics for each
-            # gradient step.
-            order = 16 * rows if num_minibatches > 1 else 0.0
-            needed = num_passes * (order + 64.0 * num_minibatches)
-            parts.append(
-                Part((field, *sizes), needed, f"the order of the rows in {num_passes} passes")
-            )
-        return parts
+from ..core.networks import Networks, sample_obs
+from .config import OnPolicyConfig
 
 
 class Learner(NamedTuple):
@@ -227,11 +109,6 @@ def _optimiser(
     )
 
 
-def normalize_obs(learner: Learner, obs: Any) -> Any:
-    """Observations as the networks see them."""
-    return normalize.apply(learner.obs_statistics, obs) if learner.obs_statistics else obs
-
-
 def _scale_rewards(learner, batch, config):
     """Rewards as the losses see them, and the return statistics with them.
 
@@ -256,7 +133,7 @@ def _scale_rewards(learner, batch, config):
 
 def _estimate(learner, batch, networks, config):
     """The rollout as minibatch material, `[T·N, ...]`, and the statistics after it."""
-    obs, next_obs = normalize_obs(learner, batch.obs), normalize_obs(learner, batch.next_obs)
+    obs, next_obs = normalize.obs(learner, batch.obs), normalize.obs(learner, batch.next_obs)
     both = jax.tree.map(lambda x, y: jnp.stack([x, y]), obs, next_obs)
     values, next_values = networks.value.apply(learner.params["value"], both)
     reward, return_statistics, discounted_return = _scale_rewards(learner, batch, config)
@@ -272,9 +149,7 @@ def _estimate(learner, batch, networks, config):
     distribution = networks.policy.apply(learner.params["policy"], obs)
     data = Minibatch(obs, batch.action, batch.log_prob, distribution, values, advantages, targets)
     flat = jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), data)
-    obs_statistics = (
-        normalize.update(learner.obs_statistics, batch.obs) if learner.obs_statistics else ()
-    )
+    obs_statistics = normalize.obs_statistics(learner, batch.obs)
     return flat, (obs_statistics, return_statistics, discounted_return)
 
 
@@ -335,7 +210,7 @@ def update(
             return objective(unravel(params), minibatch, key, networks=networks, config=config)
 
         optimiser = _optimiser(config, learning_rate)
-        params, opt_state, new, norms = _descend(
+        params, opt_state, new, norms = _gradient_steps(
             params, opt_state, optimiser, loss, data, pass_key, *counts
         )
         opt_states.append(opt_state)
@@ -363,7 +238,7 @@ def update(
     return learner, metrics
 
 
-def _descend(params, opt_state, optimiser, loss, data, key, num_epochs, num_minibatches):
+def _gradient_steps(params, opt_state, optimiser, loss, data, key, num_epochs, num_minibatches):
     """num_epochs·num_minibatches gradient steps; the metrics and the norms of the gradients are
     `[steps]`.
     """
@@ -372,7 +247,7 @@ def _descend(params, opt_state, optimiser, loss, data, key, num_epochs, num_mini
     def gradient_step(carry, inputs):
         params, opt_state = carry
         indices, key_data = inputs
-        (step_key,) = collect.unpack_keys(key_data, key)
+        (step_key,) = keys.unpack_keys(key_data, key)
         minibatch = data if num_minibatches == 1 else jax.tree.map(lambda x: x[indices], data)
         grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, step_key)
         updates, opt_state = optimiser.update(grads, opt_state, params)
@@ -382,10 +257,10 @@ def _descend(params, opt_state, optimiser, loss, data, key, num_epochs, num_mini
 
     num_steps = num_epochs * num_minibatches
     shuffle_key, loss_key = jax.random.split(key)
-    indices = collect.shuffled_indices(shuffle_key, num_epochs, data.advantage.size).reshape(
+    indices = keys.shuffled_indices(shuffle_key, num_epochs, data.advantage.size).reshape(
         num_steps, -1
     )
-    key_data = collect.split_for_scan(loss_key, num_steps, 1)
+    key_data = keys.split_for_scan(loss_key, num_steps, 1)
     (params, opt_state), metrics = jax.lax.scan(
         gradient_step, (params, opt_state), (indices, key_data)
     )

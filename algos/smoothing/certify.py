@@ -9,20 +9,20 @@ them the environment without it. Budgets and sigma are in the units of the raw o
 statistics of an algorithm normalise after the noise, and do not touch the certificate.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.progress import Progress
 
 from ... import losses
 from ...envs import Adversary, Discrete, Environment, FrameStack, NoisyObservations
-from ..core.algorithm import Algorithm, State, seed_key
-from ..core.evaluation import evaluate
+from ..core.algorithm import Algorithm, State
+from ..core.evaluation import Act, Memory, evaluate, remembering
+from ..core.keys import seed_key
 from .attacks import Policy, deviation_adversary, targeted_adversary
 
 
@@ -92,8 +92,8 @@ def policy_of(algorithm: Algorithm, state: State) -> Policy:
     """
     if algorithm.logits:
         return partial(algorithm.logits, state)
-    key = jax.random.key(0)  # of a deterministic action
-    return lambda obs: algorithm.act(state, obs, key, True)
+    # The key of a deterministic action does not matter.
+    return lambda obs: algorithm.act(state, obs, jax.random.key(0), True)
 
 
 def certifier(
@@ -136,7 +136,7 @@ def certifier(
 
 def certify(
     env: Environment,
-    act: Callable[[chex.Array, chex.PRNGKey], chex.Array],
+    act: Act,
     sigma: float,
     budgets: Sequence[float],
     num_episodes: int = 10_000,
@@ -145,11 +145,13 @@ def certify(
     max_steps: int = 10_000,
     batch_size: int = 10_000,
     seed: int = 0,
+    memory: Memory | None = None,
+    track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
     **options,
 ) -> Certificate:
     """Lower bounds on the expected return of a smoothed policy under any attack.
 
-    All episodes of a batch run in one compiled program; several batches show a progress bar.
+    All episodes of a batch run in one compiled program.
 
     Args:
       env: a single environment, without noise.
@@ -163,6 +165,8 @@ def certify(
       batch_size: episodes that run together.
       seed: of the episodes, which have nothing in common with a training from the same seed; at
         least 0, below 2^32.
+      memory: of policies that remember, see `algos.evaluate`.
+      track: what the batches are taken through, for a progress bar: `rich.progress.track`, say.
       **options: of the certificate:
         alpha: probability with which the bounds may fail, for all budgets together; 0.05.
         bound: see `losses.certified_return`; by default "clopper_pearson" if there are thresholds,
@@ -182,18 +186,17 @@ def certify(
     _require_positive(batch_size=batch_size, max_steps=max_steps)
     batch = min(num_episodes, batch_size)
     noisy_env = smoothed(env, sigma, num_frames=num_frames)
-    _require_actions(noisy_env, act)
+    _require_actions(noisy_env, act, memory)
+    limits = {"num_episodes": batch, "max_steps": max_steps}
 
     @jax.jit
     def play(key):
-        return evaluate(noisy_env, act, key, num_episodes=batch, max_steps=max_steps).returns
+        return evaluate(noisy_env, act, key, memory=memory, **limits).returns
 
     num_batches = -(-num_episodes // batch)
     keys = jax.random.split(key, num_batches)
-    with Progress(transient=True, disable=num_batches == 1) as progress:
-        each = progress.track(keys, total=num_batches, description="certifying")
-        returns = np.concatenate([np.asarray(play(key)) for key in each])[:num_episodes]
-    return certificate(returns)
+    returns = np.concatenate([np.asarray(play(key)) for key in track(list(keys))])
+    return certificate(returns[:num_episodes])
 
 
 def attack(
@@ -302,9 +305,12 @@ def _successes(returns, threshold):
     return (returns >= threshold).astype(np.float64)
 
 
-def _require_actions(env, act):
+def _require_actions(env, act, memory=None):
+    act, memory = remembering(act, memory)
+
     def first_action(key):
-        return act(env.reset(key)[1][None], key)
+        reset_key, memory_key, key = jax.random.split(key, 3)
+        return act(env.reset(reset_key)[1][None], key, memory(memory_key, 1))[0]
 
     action, space = jax.eval_shape(first_action, jax.random.key(0)), env.action_space
     if action.shape != (1, *space.shape) or jnp.issubdtype(action.dtype, jnp.integer) != isinstance(

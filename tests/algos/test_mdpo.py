@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from onejit import algos, envs
 from onejit.algos import mdpo, mdpo_off_policy, sac
 from onejit.algos.core.config import ConfigError
-from onejit.algos.core.networks import Gaussian
+from onejit.algos.core.heads import Gaussian
 from onejit.algos.off_policy import actor_critic
 from onejit.algos.off_policy.networks import apply_ensemble
 from onejit.algos.on_policy import policy_gradient

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from onejit.algos.core.algorithm import seed_key
+from onejit.algos.core.keys import seed_key
 
 
 def test_each_seed_has_a_key_of_its_own():

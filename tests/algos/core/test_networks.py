@@ -10,7 +10,8 @@ import pytest
 from onejit import envs
 from onejit.algos import ppo
 from onejit.algos.core import networks
-from onejit.algos.core.networks import Gaussian, orthogonal
+from onejit.algos.core.heads import Gaussian
+from onejit.algos.core.initialisers import orthogonal
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4), (3, 3, 2, 16), (200, 200)])

@@ -1,0 +1,95 @@
+"""Stochastic policies with a temperature: what SAC, FastSAC and off-policy MDPO share."""
+
+import math
+from functools import partial
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from ... import losses
+from ...envs import Discrete, Environment
+from ..core.algorithm import Metrics
+from ..core.collect import Policy
+from ..core.heads import Gaussian, make_head, sample_gaussian
+from . import actor_critic
+from .actor_critic import Batch, Learner, gradient_step
+from .networks import Networks
+
+
+def init_learner(
+    key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Any
+) -> Learner:
+    """Fresh parameters, critics and their targets, temperature, optimisers and statistics."""
+    return actor_critic.init_learner(
+        key,
+        env=env,
+        networks=networks,
+        config=config,
+        targets=("critic",),
+        log_alpha=jnp.log(jnp.asarray(config.initial_alpha, jnp.float32)),
+    )
+
+
+def sample_action(distribution: Gaussian, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
+    """An action in [−1, 1]^d, differentiable, and log π of it in nats: `[..., d]` and `[...]`."""
+    pre_tanh = sample_gaussian(key, distribution)
+    log_prob = losses.tanh_gaussian_log_prob(pre_tanh, *distribution)
+    return jnp.tanh(pre_tanh), jnp.sum(log_prob, axis=-1)
+
+
+def target_entropy(networks: Networks, learner: Learner, batch: Batch, config: Any) -> chex.Array:
+    """config.target_entropy, or what inf stands for, in nats."""
+    distribution = jax.eval_shape(networks.actor.apply, learner.params["actor"], batch.obs)
+    if isinstance(distribution, Gaussian):
+        automatic = -float(distribution.mean.shape[-1])
+    else:
+        automatic = 0.5 * math.log(distribution.shape[-1])
+    return jnp.where(jnp.isinf(config.target_entropy), automatic, config.target_entropy)
+
+
+def update_temperature(
+    learner: Learner,
+    batch: Batch,
+    log_prob: chex.Array,
+    key: chex.PRNGKey,
+    *,
+    networks: Networks,
+    config: Any,
+) -> tuple[Learner, Metrics]:
+    """One gradient step of the temperature towards where the policy's entropy is the target."""
+    target = target_entropy(networks, learner, batch, config)
+
+    def loss(log_alpha):
+        alpha_loss = losses.sac_temperature_loss(log_alpha, log_prob, target_entropy=target)
+        alpha_loss = jnp.mean(alpha_loss)
+        return alpha_loss, {"losses/alpha_loss": alpha_loss, "losses/alpha": jnp.exp(log_alpha)}
+
+    return gradient_step(learner, "log_alpha", loss, key, networks=networks, config=config)
+
+
+def make_policy(env: Environment, networks: Networks) -> Policy:
+    """Explores by sampling; without exploring, takes the mode."""
+    head = make_head(env.action_space, "tanh_gaussian")
+
+    def stored(action, distribution):
+        return jnp.tanh(action) if isinstance(distribution, Gaussian) else action
+
+    def explore(params, memory, obs, key):
+        distribution = networks.actor.apply(params["actor"], obs)
+        return stored(head.sample(key, distribution), distribution), (), memory
+
+    def act(params, memory, obs):
+        distribution = networks.actor.apply(params["actor"], obs)
+        return stored(head.mode(distribution), distribution), memory
+
+    def logits(params, memory, obs):
+        del memory
+        return networks.actor.apply(params["actor"], obs)
+
+    discrete = isinstance(env.action_space, Discrete)
+    return Policy(explore, act, logits=logits if discrete else None)
+
+
+update_soft_critics = partial(actor_critic.update_critics, scale=0.5)
