@@ -7,7 +7,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 
 .PHONY: test test-slow test-all train clean
 # Compiling is most of the tests' time, and takes less of it at this level.
-test test-slow: export XLA_FLAGS ?= --xla_backend_optimization_level=1
+test test-slow: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 test: .venv/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 

@@ -15,7 +15,6 @@ actor climbs the first critic, not the smaller of the two.
 """
 
 from functools import partial
-from typing import Any
 
 import chex
 import jax
@@ -24,7 +23,6 @@ import numpy as np
 
 from .. import losses
 from ..envs import Environment
-from .core import guard
 from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import ConfigError, configclass, require_at_most, static, traced
@@ -196,28 +194,10 @@ def copy_old_actor(learner: Learner, config: Config) -> Learner:
     return learner._replace(targets=learner.targets | {"actor": old})
 
 
-def update(
-    learner: Learner,
-    batch: Batch,
-    key: chex.PRNGKey,
-    *,
-    networks: Networks,
-    config: Config,
-    obs_statistics: Any = None,
-) -> tuple[Learner, Metrics]:
-    """Copies the old actor if it is time, then updates as `actor_critic.update` says."""
-    new, metrics = actor_critic.update(
-        copy_old_actor(learner, config),
-        batch,
-        key,
-        networks=networks,
-        config=config,
-        critic_update=critic_update,
-        actor_update=actor_update,
-        obs_statistics=obs_statistics,
-    )
-    targets = guard.keep(guard.ok(new.fault), new.targets, learner.targets)
-    return new._replace(targets=targets), metrics
-
-
+update = partial(
+    actor_critic.update,
+    critic_update=critic_update,
+    actor_update=actor_update,
+    prepare=copy_old_actor,
+)
 make = loop.maker(Config, make_networks, init_learner, update, make_policy)

@@ -24,6 +24,7 @@ there.
 """
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -38,12 +39,20 @@ from .core.collect import Transition
 from .core.config import ConfigError, configclass, static, traced
 from .core.initialisers import INITIALISERS
 from .core.memory import Part
-from .core.networks import ACTIVATIONS, actor_space, make_torso, rows
+from .core.networks import ACTIVATIONS, actor_space, make_torso
 from .off_policy import q_stack, replay
 from .off_policy.collection import Store, make_collection
 from .off_policy.config import ReplayConfig
 from .off_policy.networks import DiscreteCritic
-from .off_policy.q_learner import Batch, Learner, gradient_step, guarded, init_learner, sample
+from .off_policy.q_learner import (
+    Batch,
+    Learner,
+    gradient_step,
+    guarded,
+    init_learner,
+    require_memory,
+    sample,
+)
 from .off_policy.q_stack import Weights
 
 __all__ = [
@@ -67,9 +76,7 @@ class Config(ReplayConfig):
     tau: float = traced(
         1.0, "Weight of the new parameters in the target network; 1 copies.", above=0, high=1
     )
-    target_interval: int = traced(
-        200, "Gradient steps after which the target network follows.", low=1
-    )
+    target_interval: int = traced(200, "Gradient steps after which the target follows.", low=1)
     kl_weight: float = traced(
         20.0, "λ, weight of the divergence from the previous policy.", low=0, high=1e4
     )
@@ -83,9 +90,7 @@ class Config(ReplayConfig):
     epsilon: float = traced(
         0.05, "Probability of a uniformly random action while collecting.", low=0, high=1
     )
-    reward_scale: float = traced(
-        10.0, "Rewards are multiplied by it before anything else.", above=0
-    )
+    reward_scale: float = traced(10.0, "Rewards are multiplied by it before all else.", above=0)
     total_steps: int = traced(300_000, "Environment steps of the run.", low=1, high=2**31 - 1)
     memory: int = static(50, "Q-functions in the stack; M in the paper.", low=1)
     num_critics: int = static(2, "Q-functions that are learned side by side and averaged.", low=1)
@@ -112,44 +117,35 @@ class Config(ReplayConfig):
         """
         super().validate(env)
         if not isinstance(env.action_space, Box) and env.action_space.n < 2:
-            raise ConfigError(
-                "env.action_space", env.action_space, "must have at least two actions"
-            )
-        if self.buffer_size < self.num_envs * self.num_steps:
-            allowed = (
-                f"must hold an iteration, num_envs·num_steps = {self.num_envs * self.num_steps}"
-            )
+            allowed = "must have at least two actions"
+            raise ConfigError("env.action_space", env.action_space, allowed)
+        needed = self.num_envs * self.num_steps
+        if self.buffer_size < needed:
+            allowed = f"must hold an iteration, num_envs·num_steps = {needed}"
             raise ConfigError("buffer_size", self.buffer_size, allowed)
 
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""
-        obs = memory.space_bytes(env.observation_space)
-        space = discretized(env, self).action_space
-        cache = Part(
-            ("buffer_size", "bins"),
-            4.0 * self.buffer_size * space.n,
-            f"logits of {space.n:,} actions in the replay",
-        )
-        batch = Part(
-            ("batch_size",), self.batch_size * (2.0 * obs + 12 + 4 * space.n), "a minibatch"
-        )
+        obs, n = memory.space_bytes(env.observation_space), discretized(env, self).action_space.n
+        cached, what = 4.0 * self.buffer_size * n, f"logits of {n:,} actions in the replay"
+        row = 2.0 * obs + 12 + 4 * n
         # a key and a row of metrics for each
-        steps = Part(
-            ("updates_per_step", "num_envs", "num_steps"),
-            48.0 * self.num_envs * self.num_steps * self.updates_per_step,
-            "the gradient steps of an iteration",
-        )
-        return [*super().memory_parts(env), cache, batch, steps]
+        updates = 48.0 * self.num_envs * self.num_steps * self.updates_per_step
+        sizes = ("updates_per_step", "num_envs", "num_steps")
+        return [
+            *super().memory_parts(env),
+            Part(("buffer_size", "bins"), cached, what),
+            Part(("batch_size",), self.batch_size * row, "a minibatch"),
+            Part(sizes, updates, "the gradient steps of an iteration"),
+        ]
 
     def schedules(self, done: float | chex.Array) -> dict[str, Any]:
         """The weight of the entropy, times log n for n actions, when this part of total_steps is
         done.
         """
         progress = jnp.clip(done / jnp.maximum(self.anneal_fraction, 1e-9), 0.0, 1.0)
-        return {
-            "entropy_weight": self.entropy_start
-            + progress * (self.entropy_end - self.entropy_start)
-        }
+        change = progress * (self.entropy_end - self.entropy_start)
+        return {"entropy_weight": self.entropy_start + change}
 
     @property
     def rows_per_step(self) -> int:
@@ -250,23 +246,6 @@ def update(
     return guarded(learner, new, metrics), metrics
 
 
-def _require_memory(
-    env: Environment, config: Config, networks: nn.Module, learner: Learner
-) -> None:
-    """Refuses what cannot fit into the device: the config's own parts, the stack, and what the
-    passes keep.
-    """
-    obs = rows(env.observation_space, config.batch_size)
-    params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), learner.params)
-    kept = config.num_critics * memory.backward_bytes(networks, params, obs)
-    memory.require(
-        config,
-        *config.memory_parts(env),
-        Part(("memory", "num_critics"), memory.tree_bytes(learner), "the stack of Q-functions"),
-        Part(("batch_size", "num_critics"), kept, "the activations on a minibatch"),
-    )
-
-
 def make(
     env: Environment, config: Config | None = None, networks: nn.Module | None = None
 ) -> Algorithm:
@@ -291,28 +270,14 @@ def make(
     if own:
         fitting.require_like_default(env, config, networks, make_networks, discrete=True)
     shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
-    _require_memory(env, config, networks, shape)
+    require_memory(env, config, networks, shape)
     default_config = config
 
+    policy, collection = q_stack.make_policy(networks, num_actions), make_collection(env, config)
+
     def policy_params(learner, config):
-        return learner.stack, mirror_descent(learner.iteration, num_actions, config), config.epsilon
-
-    def logits(params, memory, obs):
-        del memory
-        stack, weights, _ = params
-        return q_stack.logits(stack, weights, obs, networks)
-
-    def explore(params, memory, obs, key):
-        random_key, sample_key, choice_key = jax.random.split(key, 3)
-        action = jax.random.categorical(sample_key, logits(params, memory, obs))
-        other = jax.random.randint(random_key, action.shape, 0, num_actions)
-        at_random = jax.random.uniform(choice_key, action.shape) < params[2]
-        return jnp.where(at_random, other, action).astype(jnp.int32), (), memory
-
-    def act(params, memory, obs):
-        return jnp.argmax(logits(params, memory, obs), axis=-1).astype(jnp.int32), memory
-
-    collection = make_collection(env, config)
+        weights = mirror_descent(learner.iteration, num_actions, config)
+        return q_stack.PolicyParams(learner.stack, weights, config.epsilon)
 
     def init(key: chex.PRNGKey, config: Config | None = None) -> State:
         config = default_config.for_state(config, env)
@@ -328,16 +293,14 @@ def make(
         config, learner, num_steps = state.config, state.learner, default_config.num_steps
         params, ring = policy_params(learner, config), state.replay
         cache = q_stack.refresh(
-            state.cache, learner.stack, params[1], ring.rows.next_obs, ring.size, networks
+            state.cache, learner.stack, params.weights, ring.rows.next_obs, ring.size, networks
         )
 
         # Collect with the present policy.
-        def select(memory, obs, key):
-            return explore(params, memory, obs, key)
-
         store = Store(ring, learner.fault, ())
+        explore = partial(policy.explore, params)
         carry, store, episodes = collection.collect(
-            select, config, state.collection, store, learner.iteration, collect_key, num_steps
+            explore, config, state.collection, store, learner.iteration, collect_key, num_steps
         )
         ring = store.replay
         new_rows = (ring.cursor - num_steps + jnp.arange(num_steps)) % capacity
@@ -372,7 +335,6 @@ def make(
     def seen(state: State, obs: Any) -> tuple[Any, Any]:
         return policy_params(state.learner, state.config), obs
 
-    policy = collect.Policy(explore, act, logits=logits)
     acting = collect.make_acting(env, policy, collection.to_env, seen)
     return Algorithm(
         init,

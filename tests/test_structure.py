@@ -76,6 +76,67 @@ def problems(root):
     return found + circles(graph(root))
 
 
+def misplaced(edges):
+    """Imports within `algos` that go the wrong way: a paper is a module of `algos` itself."""
+    for name, imported in edges.items():
+        folder = name.split(".")[1] if name.count(".") > 1 else None
+        is_paper = name.count(".") == 1 and name.startswith("algos.")
+        for other in (each for each in imported if each.startswith("algos.")):
+            room = other.split(".")[1]
+            to_paper = other.count(".") == 1 and not (ROOT / "algos" / room).is_dir()
+            if is_paper and to_paper:
+                yield f"the paper {name} imports the paper {other}"
+            elif name.startswith("algos.") and room == "host" and folder != "host":
+                yield f"{name} imports {other}: only host/ may"
+            elif folder in ROOMS and (to_paper or room not in {folder, *ROOMS[folder]}):
+                yield f"{name} imports {other}"
+
+
+# The rooms of `algos`, and which others each may import.
+ROOMS = {
+    "core": set(),
+    "on_policy": {"core"},
+    "off_policy": {"core"},
+    "smoothing": {"core"},
+    "host": {"core"},
+}
+HOST_LIBRARIES = {"rich", "tensorboardX", "matplotlib", "absl", "orbax", "PIL"}
+
+
+def test_a_paper_imports_no_paper_and_the_host_stays_in_its_room():
+    assert list(misplaced(graph(ROOT))) == []
+    for name, path in modules(ROOT):
+        if name.startswith("algos.") and not name.startswith("algos.host"):
+            outside = {m.split(".")[0] for inside, m in imports(ROOT, path) if not inside}
+            assert not outside & HOST_LIBRARIES, name
+
+
+@pytest.mark.parametrize(
+    "edges, problem",
+    [
+        ({"algos.sac": {"algos.td3"}}, "the paper algos.sac imports the paper algos.td3"),
+        (
+            {"algos.core.a": {"algos.host.cli"}},
+            "algos.core.a imports algos.host.cli: only host/ may",
+        ),
+        ({"algos.ppo": {"algos.host.cli"}}, "algos.ppo imports algos.host.cli: only host/ may"),
+        ({"algos.core.a": {"algos.on_policy.loop"}}, "algos.core.a imports algos.on_policy.loop"),
+        ({"algos.on_policy.a": {"algos.ppo"}}, "algos.on_policy.a imports algos.ppo"),
+        (
+            {"algos.off_policy.a": {"algos.on_policy.b"}},
+            "algos.off_policy.a imports algos.on_policy.b",
+        ),
+    ],
+)
+def test_what_is_misplaced_is_found(edges, problem):
+    assert list(misplaced(edges)) == [problem]
+
+
+def test_files_can_be_read_in_one_sitting():
+    lengths = {name: len(path.read_text().splitlines()) for name, path in modules(ROOT)}
+    assert {name: length for name, length in lengths.items() if length > 350} == {}
+
+
 def circles(edges):
     """Circles of imports. A package's `__init__` may import its modules, and stands for what it
     imports itself.

@@ -21,13 +21,13 @@ class Algorithm(NamedTuple):
         is validated where its values are known; in `jax.vmap(algorithm.init)(keys, configs)` they
         are not: `configs.validate(env)` checks them all.
       step: `step(state) -> (State, Metrics)`: collects and updates, once.
-      act: `act(state, obs, key, deterministic, memory=None)`: an element of the environment's action
-        space for each observation, `[..., *obs_shape]`; deterministic is a Python bool. False
-        explores as in training: it samples from the policy, or adds the noise of each environment
-        (TD3, FastTD3), or takes a random action with probability epsilon (StaQ). Without a memory
-        each observation is the first of an episode, and the action is returned; with one, as
-        `memory` makes it, leaves `[..., *shape]`, (action, the memory after it). Only policies that
-        remember need it.
+      act: `act(state, obs, key, deterministic, memory=None)`: an element of the environment's
+        action space for each observation, `[..., *obs_shape]`; deterministic is a Python bool.
+        False explores as in training: it samples from the policy, or adds the noise of each
+        environment (TD3, FastTD3), or takes a random action with probability epsilon (StaQ).
+        Without a memory each observation is the first of an episode, and the action is returned;
+        with one, as `memory` makes it, leaves `[..., *shape]`, (action, the memory after it). Only
+        policies that remember need it.
       env: the single environment.
       config: the Config it was made with; its static fields hold for every State.
       steps_per_iteration: environment steps that one `step` takes.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from ...envs import Space
 from .config import ConfigError
@@ -65,7 +66,7 @@ def require(config: Any, *parts: Part) -> None:
     if available is None or needed <= available:
         return
     largest = max(parts, key=lambda part: part.bytes)
-    field = max(largest.fields, key=lambda name: getattr(config, name))
+    field = max(largest.fields, key=lambda name: np.max(getattr(config, name)))
     all_of_it = f", and all together {needed / _GIB:,.1f} GiB" if largest.bytes < available else ""
     takes = f"{largest.what} would take {largest.bytes / _GIB:,.1f} GiB{all_of_it}"
     allowed = f"must be smaller: {takes}, the device has {available / _GIB:.1f} GiB"

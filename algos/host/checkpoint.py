@@ -7,25 +7,22 @@ a temporary name, synced to the disk and renamed when complete: what exists is w
 relative, and strings.
 """
 
-import contextlib
 import errno
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
-import sys
-import threading
-import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-_FORMAT = 2
+from .console import quiet_threads
+
+_FORMAT = 3  # of the State's layout too
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
 _TEMPORARY = ".incomplete-"
@@ -58,7 +55,7 @@ def save(
       iteration: which one this is; the checkpoint's name. One that exists is replaced.
       state: a pytree of arrays, typed keys included.
       metadata: JSON-able, given back by `read_metadata`.
-      without: what is left out: names of parts of the state, such as "collection.replay".
+      without: what is left out: names of parts of the state, such as "replay".
 
     Returns:
       The path of the checkpoint, in `folder`.
@@ -75,7 +72,7 @@ def save(
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        with _quiet():
+        with quiet_threads():
             _write(temporary, leaves, metadata, list(without))
         if os.path.lexists(final):
             final.rename(replaced)  # stopped here, `clean` puts it back
@@ -88,40 +85,6 @@ def save(
             f"{final}: the checkpoint could not be written ({_reason(error)})"
         ) from error
     return final
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Inside, Orbax's threads print no tracebacks: the error that is raised says what theirs
-    say.
-    """
-
-    def unraisable(info):
-        if "Event loop is closed" not in str(info.exc_value):
-            hook(info)
-
-    logger, hook, threads = (
-        logging.getLogger("absl"),
-        sys.unraisablehook,
-        set(threading.enumerate()),
-    )
-    logger.addFilter(_nothing)
-    sys.unraisablehook = unraisable
-    try:
-        yield
-    except Exception:
-        for thread in set(threading.enumerate()) - threads:
-            thread.join(timeout=10.0)
-        time.sleep(0.2)  # for those that are not Python's
-        raise
-    finally:
-        sys.unraisablehook = hook
-        logger.removeFilter(_nothing)
-
-
-def _nothing(record: logging.LogRecord) -> bool:
-    del record
-    return False
 
 
 def _write(
@@ -352,9 +315,13 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{manifest_path}: damaged, it is not a manifest any more") from error
     if digest != _digest(manifest):
         raise CheckpointError(f"{manifest_path}: damaged, its checksum does not agree")
-    if manifest.get("format") != _FORMAT:
+    found = manifest.get("format")
+    if found != _FORMAT:
+        age = "an older" if isinstance(found, int) and found < _FORMAT else "another"
         raise CheckpointError(
-            f"{manifest_path}: has format {manifest.get('format')}, this version reads {_FORMAT}"
+            f"{path}: was written by {age} version of onejit, whose States have another layout"
+            f" (format {found}, this version reads {_FORMAT}): go on with that version, or start"
+            " anew"
         )
     if not {"metadata", "without", "leaves", "key_impls", "files"} <= manifest.keys():
         raise CheckpointError(f"{manifest_path}: damaged, it is not a manifest any more")

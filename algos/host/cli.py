@@ -4,12 +4,10 @@
 exit code 2.
 """
 
-import ast
 import dataclasses
 import math
 import shlex
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,10 +17,11 @@ from absl import app, flags, logging
 from rich.console import Console
 
 from ... import envs
-from ..core.config import BaseConfig, ConfigError, field_docs
+from ..core.config import BaseConfig, ConfigError
 from . import checkpoint, presets, run_folder, runner
 from .console import make_console
 from .run_folder import RunFolderError
+from .script_flags import UsageError, define_flags, help_text, named_values
 
 # Bounds of the flags that concern the run; num_seeds and eval_episodes go through the estimate of
 # memory too.
@@ -35,33 +34,6 @@ _LIMITS = {
 }
 # Of these a resumed run may have others.
 _OF_THE_HOST = ("num_logs", "num_evals", "eval_episodes", "record")
-
-
-class UsageError(ValueError):
-    """The command line is wrong; the message says what and what is allowed."""
-
-
-class _IntegerParser(flags.ArgumentParser):
-    """Integers, also written as 1e6."""
-
-    syntactic_help = "an integer"
-
-    def parse(self, argument):
-        number = float(argument)
-        if not number.is_integer():
-            raise ValueError("must be an integer")
-        return int(argument) if str(argument).lstrip("+-").isdigit() else int(number)
-
-
-class _SizesParser(flags.ArgumentParser):
-    """Integers separated by commas."""
-
-    syntactic_help = "integers separated by commas"
-
-    def parse(self, argument):
-        if isinstance(argument, tuple):
-            return argument
-        return tuple(int(each) for each in argument.split(","))
 
 
 def main(
@@ -137,76 +109,6 @@ def run_script(main: Callable[[list[str]], None]) -> None:
     app.run(run, flags_parser=parse)
 
 
-def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.FlagValues:
-    """Every flag of a script, in a FlagValues of its own; a hyperparameter that is not given is
-    None.
-    """
-    values = flags.FlagValues()
-    settings = {field.name: field.default for field in dataclasses.fields(runner.Settings)}
-
-    def integer(name, default, doc):
-        flags.DEFINE(_IntegerParser(), name, default, doc, flag_values=values)
-
-    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
-    flags.DEFINE_string("env", default_env, "The environment, suite/name.", flag_values=values)
-    flags.DEFINE_list(
-        "env_options",
-        [],
-        "Options of the environment, such as backend=mjx,ls_iterations=8.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "out", "runs", "The folder that run folders are made in.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "resume",
-        None,
-        "A run folder to continue; flags given beside it replace its values.",
-        flag_values=values,
-    )
-    integer("seed", settings["seed"], "Seed of the whole run.")
-    integer("num_seeds", settings["num_seeds"], "Seeds trained side by side in one program.")
-    integer(
-        "num_logs", settings["num_logs"], "Rows of the log; also how often Ctrl-C is looked for."
-    )
-    integer("num_evals", settings["num_evals"], "Evaluations, each with a checkpoint.")
-    integer("eval_episodes", settings["eval_episodes"], "Episodes in one evaluation, per seed.")
-    flags.DEFINE_bool(
-        "record",
-        settings["record"],
-        "Record an episode at the end, if it can be drawn.",
-        flag_values=values,
-    )
-    flags.DEFINE_bool(
-        "save_replay",
-        settings["save_replay"],
-        "Whether checkpoints hold the replay. Without it they are small, and a resumed run begins"
-        " with a replay of random actions: it is not the run that never stopped.",
-        flag_values=values,
-    )
-    docs = field_docs(config_class)
-    for field in dataclasses.fields(config_class):
-        _define_hyperparameter(
-            field, f"{docs[field.name]} Default: {_shown(field.default)}.", values
-        )
-    return values
-
-
-def _define_hyperparameter(field: dataclasses.Field, doc: str, values: flags.FlagValues) -> None:
-    if field.metadata["choices"]:
-        flags.DEFINE_enum(
-            field.name, None, list(field.metadata["choices"]), doc, flag_values=values
-        )
-    elif field.type is bool:
-        flags.DEFINE_bool(field.name, None, doc, flag_values=values)
-    elif field.type is float:
-        flags.DEFINE_float(field.name, None, doc, flag_values=values)
-    elif field.type is int:
-        flags.DEFINE(_IntegerParser(), field.name, None, doc, flag_values=values)
-    else:
-        flags.DEFINE(_SizesParser(), field.name, None, doc, flag_values=values)
-
-
 def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> int:
     values = define_flags(module.Config, default_env)
     try:
@@ -217,7 +119,7 @@ def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> in
         raise UsageError(f"{extra[0]!r} is not a flag; flags are written --name=value")
     console = make_console()
     if values.help:
-        console.print(_help(module, name, values), markup=False)
+        console.print(help_text(module, name, values), markup=False)
         return 0
     given = {each for each in values if values[each].present}
     resumed, done = None, 0
@@ -295,11 +197,11 @@ def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: s
     run = run_folder.read(folder)
     if run["algorithm"] != name:
         raise UsageError(f"resume={folder}: is a run of {run['algorithm']}, not of {name}")
+    known = run_folder.read_metadata(run_folder.last_checkpoint(folder / "checkpoints"))
     run_folder.require_known_fields(
         folder, run, [field.name for field in dataclasses.fields(module.Config)]
     )
     before = module.Config(**run["config"])
-    known = run_folder.read_metadata(run_folder.last_checkpoint(folder / "checkpoints"))
     run_folder.require_same_run(folder, run, known)
     changed = {}
     for each in given:
@@ -401,57 +303,3 @@ def _python() -> str:
     """This Python as one types it here."""
     here, python = Path.cwd(), Path(sys.executable)
     return str(python.relative_to(here)) if python.is_relative_to(here) else str(python)
-
-
-def named_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
-    """From "name=value" each, with Python's literals as values; others are strings.
-
-    Raises:
-      UsageError: there is no "="; the message names the flag.
-    """
-    options = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(f"{flag}={pair}: must be name=value")
-        try:
-            options[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[name] = value
-    return options
-
-
-def _shown(default: Any) -> str:
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
-def _help(module: ModuleType, name: str, values: flags.FlagValues) -> str:
-    hyperparameters = {field.name for field in dataclasses.fields(module.Config)}
-    tuned = ", ".join(presets.PRESETS.get(name, {})) or "none yet"
-    lines = [
-        module.__doc__.strip(),
-        "",
-        f"Tuned hyperparameters are taken for: {tuned}.",
-        "",
-        "The run:",
-    ]
-    names = sorted(each for each in values if len(each) > 1)
-    run_flags = [each for each in names if each not in hyperparameters]
-    for title, group in (
-        (None, run_flags),
-        ("The algorithm:", [f.name for f in dataclasses.fields(module.Config)]),
-    ):
-        lines += ["", title] if title else []
-        for each in group:
-            default = (
-                ""
-                if each in hyperparameters or each == "help"
-                else f" Default: {_shown(values[each].default)}."
-            )
-            lines += textwrap.wrap(
-                f"--{each}: {values[each].help}{default}",
-                100,
-                initial_indent="  ",
-                subsequent_indent="      ",
-            )
-    return "\n".join(lines)

@@ -3,8 +3,11 @@ text, nothing else.
 """
 
 import contextlib
+import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -82,3 +85,37 @@ def progress(
                 )
 
         yield report
+
+
+@contextlib.contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Inside, Orbax's threads print no tracebacks: the error that is raised says what theirs
+    say.
+    """
+
+    def unraisable(info):
+        if "Event loop is closed" not in str(info.exc_value):
+            hook(info)
+
+    logger, hook, threads = (
+        logging.getLogger("absl"),
+        sys.unraisablehook,
+        set(threading.enumerate()),
+    )
+    logger.addFilter(_nothing)
+    sys.unraisablehook = unraisable
+    try:
+        yield
+    except Exception:
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(timeout=10.0)
+        time.sleep(0.2)  # for those that are not Python's
+        raise
+    finally:
+        sys.unraisablehook = hook
+        logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    del record
+    return False

@@ -7,25 +7,22 @@ import dataclasses
 import math
 import platform
 import time
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from signal import Signals
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from ..core import guard, memory
+from ..core import guard
 from ..core.algorithm import Algorithm, State
-from ..core.evaluation import evaluator, player
-from ..core.keys import seed_key
-from ..core.training import advance
+from ..core.evaluation import player
 from . import checkpoint, plotting, recording, run_folder, signals
 from .console import make_console, progress
 from .logs import RunLog
+from .programs import Programs, Settings
 
 
 class NonFiniteError(RuntimeError):
@@ -45,38 +42,6 @@ class Interrupted(Exception):
     def __init__(self, signal_number: int, folder: Path):
         super().__init__(Signals(signal_number).name)
         self.signal_number, self.folder = signal_number, folder
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What concerns the run and not the algorithm.
-
-    Attributes:
-      folder: the run folder; or a function that makes it, which is called when everything has
-        compiled.
-      title: of the curve and of the progress bar.
-      seed: of the whole run.
-      num_seeds: seeds trained side by side in one program; with 1 the State has no seed axis.
-      num_logs: rows of the log; also how often a signal is looked for.
-      num_evals: evaluations and checkpoints, at evenly spaced rows.
-      eval_episodes: episodes in one evaluation, per seed.
-      record: whether to record an episode at the end, where the environment can be drawn.
-      save_replay: whether checkpoints hold the replay. Without it they are small, and a resumed run
-        begins with a replay of random actions: it is not the run that never stopped.
-      description: what `config.json` is to say of the run, see `run_folder`; written once a resume
-        has succeeded.
-    """
-
-    folder: Path | Callable[[], Path]
-    title: str
-    seed: int = 0
-    num_seeds: int = 1
-    num_logs: int = 100
-    num_evals: int = 10
-    eval_episodes: int = 16
-    record: bool = True
-    save_replay: bool = True
-    description: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,80 +74,6 @@ def versions() -> dict[str, str]:
         | {name: metadata.version(name) for name in packages}
         | {"device": jax.devices()[0].device_kind}
     )
-
-
-class _Programs:
-    """The three compiled programs of a run, each traced once."""
-
-    def __init__(self, algorithm: Algorithm, settings: Settings):
-        start = time.perf_counter()
-        many, num_seeds = settings.num_seeds > 1, settings.num_seeds
-        batched = jax.vmap if many else (lambda f, **_: f)
-
-        def keys_of(key):
-            keys = jax.random.split(key, num_seeds + 1)
-            # Seeds are evaluated from start states of their own, the same ones each time.
-            return (keys[1:], jax.random.split(keys[0], num_seeds)) if many else (keys[1], keys[0])
-
-        def chunk(state, num_iterations):
-            return advance(algorithm, state, num_iterations)
-
-        init = batched(algorithm.init)
-        chunk = batched(chunk, in_axes=(0, None))
-        evaluate = batched(evaluator(algorithm, num_episodes=settings.eval_episodes))
-        key = seed_key(settings.seed)
-        shapes = jax.eval_shape(keys_of, key)
-        self.state_shape = jax.eval_shape(init, shapes[0])
-        _require_memory(algorithm, settings, self.state_shape)
-        self.init_keys, self.eval_keys = keys_of(key)
-        self.init = jax.jit(init).lower(self.init_keys).compile()
-        count = jax.ShapeDtypeStruct((), jnp.int32)
-        self.chunk = jax.jit(chunk, donate_argnums=0).lower(self.state_shape, count).compile()
-        self.evaluate = jax.jit(evaluate).lower(self.state_shape, self.eval_keys).compile()
-        _require_room(
-            settings, {"start": self.init, "train": self.chunk, "evaluate": self.evaluate}
-        )
-        self.compile_seconds = time.perf_counter() - start
-
-
-def _require_memory(algorithm: Algorithm, settings: Settings, state_shape: State) -> None:
-    """Refuses more seeds, or more episodes in an evaluation, than the device has room for.
-
-    Raises:
-      ConfigError: with the bytes needed and there.
-    """
-    seeds, episodes = settings.num_seeds, settings.eval_episodes
-    # States and observations, before and after a step.
-    each = 2.0 * memory.tree_bytes(jax.eval_shape(algorithm.env.reset, jax.random.key(0)))
-    what = f"an evaluation of {episodes:,} episodes for each of {seeds:,} seeds"
-    memory.require(
-        settings,
-        memory.Part(
-            ("num_seeds",), memory.tree_bytes(state_shape), f"the State of {seeds:,} seeds"
-        ),
-        memory.Part(("eval_episodes", "num_seeds"), each * episodes * seeds, what),
-    )
-
-
-def _require_room(settings: Settings, programs: dict[str, Any]) -> None:
-    """Refuses programs that take more memory, with all that is intermediate, than the device has.
-
-    Raises:
-      ConfigError: with the bytes needed and there.
-    """
-    for verb, program in programs.items():
-        analysis = program.memory_analysis()
-        if analysis is not None:
-            needed = (
-                analysis.temp_size_in_bytes
-                + analysis.argument_size_in_bytes
-                + analysis.output_size_in_bytes
-            )
-            fields = ("num_seeds", "eval_episodes") if verb == "evaluate" else ("num_seeds",)
-            part = memory.Part(
-                fields, needed - analysis.alias_size_in_bytes, f"the program to {verb}"
-            )
-            memory.require(settings, part)
 
 
 def run(
@@ -218,7 +109,7 @@ def run(
         if resume:
             stack.enter_context(run_folder.locked(settings.folder))
         with console.status("compiling"):
-            programs = _Programs(algorithm, settings)
+            programs = Programs(algorithm, settings)
         folder = settings.folder() if callable(settings.folder) else settings.folder
         if not resume:
             folder.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,8 @@ from .networks import (
     apply_ensemble_in_training,
     apply_in_training,
     init_ensemble,
+    trained,
+    with_trained,
 )
 
 
@@ -108,11 +110,6 @@ def init_learner(
     )
 
 
-def trained(variables: Any) -> Any:
-    """What of a network's variables gradients are taken by: "params", or all that is no dict."""
-    return variables["params"] if isinstance(variables, dict) else variables
-
-
 def gradient_step(
     learner: Learner,
     name: str,
@@ -134,32 +131,29 @@ def gradient_step(
       networks: the networks that belong to learner.params.
       config: the hyperparameters.
     """
-    variables = learner.params[name]
-    apply = {"actor": apply_in_training, "critic": apply_ensemble_in_training}.get(name)
+    variables, module = learner.params[name], getattr(networks, name, None)
+    apply = apply_ensemble_in_training if name == "critic" else apply_in_training
 
     def of_params(params):
-        if apply is None:
-            return loss(params)
-        rest = {}
+        if module is None:
+            value, metrics = loss(params)
+            return value, (metrics, {})
+        others = {}
 
         def network(*inputs):
-            present = {**variables, "params": params}
-            output, changed = apply(getattr(networks, name), present, key, *inputs)
-            rest.update(changed)
+            output, changed = apply(module, with_trained(variables, params), key, *inputs)
+            others.update(changed)
             return output
 
         value, metrics = loss(network)
-        return value, (metrics, rest)
+        return value, (metrics, others)
 
     params = trained(variables)
-    grads, aux = jax.grad(of_params, has_aux=True)(params)
-    metrics, rest = (aux, {}) if apply is None else aux
+    grads, (metrics, others) = jax.grad(of_params, has_aux=True)(params)
     updates, opt_state = config.optimiser().update(grads, learner.opt_state[name], params)
-    params = optax.apply_updates(params, updates)
-    if apply is not None:
-        params = {**variables, **rest, "params": params}
+    variables = with_trained(variables, optax.apply_updates(params, updates), others)
     learner = learner._replace(
-        params=learner.params | {name: params}, opt_state=learner.opt_state | {name: opt_state}
+        params=learner.params | {name: variables}, opt_state=learner.opt_state | {name: opt_state}
     )
     return learner, metrics | {f"losses/{name}_grad_norm": optax.tree.norm(grads)}
 
@@ -233,6 +227,7 @@ def update(
     config: OffPolicyConfig,
     critic_update: PartUpdate,
     actor_update: PartUpdate,
+    prepare: Callable[[Learner, OffPolicyConfig], Learner] = lambda learner, config: learner,
     obs_statistics: Any = None,
 ) -> tuple[Learner, Metrics]:
     """Takes a critic update on each of K minibatches, and an actor update after every policy_delay
@@ -251,6 +246,7 @@ def update(
       config: the hyperparameters.
       critic_update: the algorithm's update of its critics.
       actor_update: the algorithm's update of its actor, on the last minibatch of a block.
+      prepare: (learner, config) -> the learner that the first of the updates begins with.
       obs_statistics: the statistics after the update, of a stream of observations that is known
         better than by minibatches of it; by default those of `batch.obs` join the learner's.
 
@@ -290,7 +286,8 @@ def update(
         return learner, (jax.tree.map(jnp.mean, metrics) | actor_metrics, td_error)
 
     key_data = keys.split_for_scan(key, num_blocks, delay + 1)
-    new, (metrics, td_error) = jax.lax.scan(block, learner, (blocks, key_data))
+    start = prepare(learner, config)
+    new, (metrics, td_error) = jax.lax.scan(block, start, (blocks, key_data))
     metrics = jax.tree.map(jnp.mean, metrics)
     new = new._replace(obs_statistics=obs_statistics)
     written = {

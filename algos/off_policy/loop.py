@@ -88,7 +88,7 @@ def _require_memory(
         config,
         *config.memory_parts(env),
         Part(
-            ("critic_hidden_sizes", "num_critics"),
+            ("actor_hidden_sizes", "critic_hidden_sizes", "num_critics"),
             memory.tree_bytes(learner),
             "the networks and their optimiser",
         ),

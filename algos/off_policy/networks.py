@@ -143,27 +143,52 @@ def apply_first(critic: nn.Module, params: Any, *inputs: Any) -> chex.Array:
     return critic.apply(jax.tree.map(lambda x: x[0], params), *inputs)
 
 
+def trained(variables: Any) -> Any:
+    """What of a network's variables gradients are taken by: flax's "params", or all that is no dict
+    of collections.
+    """
+    return variables["params"] if _has_collections(variables) else variables
+
+
+def with_trained(variables: Any, params: Any, others: Any = None) -> Any:
+    """A network's variables with what is trained, and other collections, replaced."""
+    if not _has_collections(variables):
+        return params
+    return {**variables, **(others or {}), "params": params}
+
+
+def _has_collections(variables):
+    return isinstance(variables, dict) and "params" in variables
+
+
 def apply_in_training(
-    module: nn.Module, variables: Any, key: chex.PRNGKey, *inputs: Any
+    module: Any, variables: Any, key: chex.PRNGKey, *inputs: Any
 ) -> tuple[Any, Any]:
-    """What a network puts out while it is trained, and its other variables after it.
+    """What a network puts out while it is trained, and its collections but "params" after it.
 
     A module whose call has an argument `train` is called with True, and its rng "dropout" is the
     key; every collection but "params" is mutable.
     """
-    collections = [name for name in variables if name != "params"]
-    options = {"train": True} if "train" in inspect.signature(module.__call__).parameters else {}
-    if not (options or collections):
+    takes_train = callable(module) and "train" in inspect.signature(module).parameters
+    options = {"train": True} if takes_train else {}
+    mutable = (
+        [name for name in variables if name != "params"] if _has_collections(variables) else []
+    )
+    if not (options or mutable):
         return module.apply(variables, *inputs), {}
     rngs = {"dropout": key}
-    return module.apply(variables, *inputs, rngs=rngs, mutable=collections, **options)
+    return module.apply(variables, *inputs, rngs=rngs, mutable=mutable, **options)
 
 
 def apply_ensemble_in_training(
-    critic: nn.Module, variables: Any, key: chex.PRNGKey, *inputs: Any
+    critic: Any, variables: Any, key: chex.PRNGKey, *inputs: Any
 ) -> tuple[chex.Array, Any]:
     """`apply_in_training` of each of an ensemble, with keys of their own."""
     size = jax.tree.leaves(variables)[0].shape[0]
-    return jax.vmap(lambda each, key: apply_in_training(critic, each, key, *inputs))(
-        variables, jax.random.split(key, size)
-    )
+
+    def one(variables, key_data):
+        # As numbers: jax's key-reuse checker refuses a vmap over keys that are not used.
+        each = jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(key))
+        return apply_in_training(critic, variables, each, *inputs)
+
+    return jax.vmap(one)(variables, jax.random.key_data(jax.random.split(key, size)))

@@ -10,9 +10,10 @@ import optax
 
 from ... import losses
 from ...envs import Environment
-from ..core import guard
+from ..core import guard, memory
 from ..core.algorithm import Metrics, single
-from ..core.networks import sample_obs
+from ..core.memory import Part
+from ..core.networks import rows, sample_obs
 from . import q_stack, replay
 from .config import ReplayConfig
 from .networks import apply_ensemble, init_ensemble
@@ -147,3 +148,20 @@ def guarded(old: Learner, new: Learner, metrics: Metrics) -> Learner:
         guard.ok(fault), *({name: getattr(x, name) for name in learned} for x in (new, old))
     )
     return old._replace(**kept, fault=fault)
+
+
+def require_memory(
+    env: Environment, config: ReplayConfig, networks: nn.Module, learner: Learner
+) -> None:
+    """Refuses what cannot fit into the device: the config's own parts, the stack, and what the
+    passes keep.
+    """
+    obs = rows(env.observation_space, config.batch_size)
+    params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), learner.params)
+    kept = config.num_critics * memory.backward_bytes(networks, params, obs)
+    memory.require(
+        config,
+        *config.memory_parts(env),
+        Part(("memory", "num_critics"), memory.tree_bytes(learner), "the stack of Q-functions"),
+        Part(("batch_size", "num_critics"), kept, "the activations on a minibatch"),
+    )

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import losses
+from ..core.collect import Policy
 from .networks import apply_ensemble
 
 # observations times networks that are evaluated at once: bounds the memory of the activations
@@ -114,6 +115,38 @@ def advanced(
         0
     ]  # η/(1 − β^M)
     return weights.beta * old_logits + first * new_q - (first - weights.eta) * old_q
+
+
+class PolicyParams(NamedTuple):
+    """What the policy is described by: a stack, its weights, and ε, how often an action is
+    random.
+    """
+
+    stack: Stack
+    weights: Weights
+    epsilon: chex.Array
+
+
+def make_policy(networks: nn.Module, num_actions: int) -> Policy:
+    """The softmax of the stack's logits, and a uniformly random action with probability ε; the
+    largest logit without exploring. Its params are `PolicyParams`.
+    """
+
+    def policy_logits(params, memory, obs):
+        del memory
+        return logits(params.stack, params.weights, obs, networks)
+
+    def explore(params, memory, obs, key):
+        random_key, sample_key, choice_key = jax.random.split(key, 3)
+        action = jax.random.categorical(sample_key, policy_logits(params, memory, obs))
+        other = jax.random.randint(random_key, action.shape, 0, num_actions)
+        at_random = jax.random.uniform(choice_key, action.shape) < params.epsilon
+        return jnp.where(at_random, other, action).astype(jnp.int32), (), memory
+
+    def act(params, memory, obs):
+        return jnp.argmax(policy_logits(params, memory, obs), axis=-1).astype(jnp.int32), memory
+
+    return Policy(explore, act, logits=policy_logits)
 
 
 class Cache(NamedTuple):

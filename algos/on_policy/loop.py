@@ -96,7 +96,8 @@ def maker(
 
         Args:
           env: a single environment, as `envs.make` gives it.
-          config: the hyperparameters; `Config()` by default. Its static fields hold for every State.
+          config: the hyperparameters; `Config()` by default. Its static fields hold for every
+            State.
           networks: own networks: policy, value and head; by default those of `make_networks`.
 
         Raises:

@@ -7,7 +7,7 @@ import pytest
 
 from onejit import algos, envs
 from onejit.algos import ppo
-from onejit.algos.core import collect
+from onejit.algos.core import collect, normalize
 from onejit.algos.core.networks import Networks
 from onejit.algos.on_policy import policy_gradient
 from onejit.envs import VectorEnv
@@ -27,25 +27,17 @@ def collected(env, config, key):
     learner_key, env_key, rollout_key = jax.random.split(key, 3)
     networks = ppo.make_networks(env, config)
     learner = policy_gradient.init_learner(learner_key, env=env, networks=networks, config=config)
-    vector_env = VectorEnv(env, config.num_envs)
-    env_state, obs = vector_env.reset(env_key)
+    collector = collect.make_collector(
+        VectorEnv(env, config.num_envs), collect.no_memory, networks.head.to_env
+    )
 
-    def select_action(key, obs):
-        distribution = networks.policy.apply(
-            learner.params["policy"], policy_gradient.normalize_obs(learner, obs)
-        )
+    def explore(memory, obs, key):
+        distribution = networks.policy.apply(learner.params["policy"], normalize.obs(learner, obs))
         action = networks.head.sample(key, distribution)
-        return action, networks.head.log_prob(action, distribution)
+        return action, networks.head.log_prob(action, distribution), memory
 
-    batch = collect.collect(
-        vector_env,
-        select_action,
-        networks.head.to_env,
-        env_state,
-        obs,
-        rollout_key,
-        config.num_steps,
-    )[2]
+    carry = collector.reset(env_key, config)
+    batch = collector.collect(explore, config, carry, rollout_key, config.num_steps)[2]
     return networks, learner, batch
 
 
@@ -96,7 +88,7 @@ def test_observations_that_may_not_be_normalised_reach_the_networks_as_they_are(
         jax.random.key(0), env=Masked(), networks=networks, config=SMALL.replace(normalize_obs=True)
     )
     obs = {"state": jnp.full((4, 2), 20.0), "mask": jnp.full((4, 3), 20.0)}
-    seen = policy_gradient.normalize_obs(learner, obs)
+    seen = normalize.obs(learner, obs)
     np.testing.assert_array_equal(seen["mask"], obs["mask"])
     np.testing.assert_array_equal(seen["state"], 10.0)
 

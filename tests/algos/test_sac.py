@@ -11,7 +11,8 @@ import pytest
 
 from onejit import algos, envs
 from onejit.algos import fast_sac, sac
-from onejit.algos.core import guard
+from onejit.algos.core import guard, normalize
+from onejit.algos.off_policy import soft
 from onejit.envs.probes import Probe, Table
 
 # In each of two states one action pays 1 and stays, the other pays 0 and goes to the other state.
@@ -102,15 +103,9 @@ def test_actions_stay_in_the_box_and_the_deterministic_one_is_the_mode(module):
     assert (jnp.abs(sampled) <= 2.0).all() and sampled.std() > 0.01
     mode = algorithm.act(state, obs, jax.random.key(1), True)
     distribution = module.make_networks(env, config).actor.apply(
-        state.learner.params["actor"], obs if module is sac else obs_of(state, obs)
+        state.learner.params["actor"], normalize.obs(state.learner, obs)
     )
     np.testing.assert_allclose(mode, 2.0 * jnp.tanh(distribution.mean), rtol=1e-5)
-
-
-def obs_of(state, obs):
-    from onejit.algos.off_policy.actor_critic import normalize_obs
-
-    return normalize_obs(state.learner, obs)
 
 
 @pytest.mark.parametrize(
@@ -134,5 +129,5 @@ def test_target_entropy(env_id, target, automatic):
     obs = jnp.zeros((2, *env.observation_space.shape))
     batch = sac.Batch(obs, None, None, None, obs)
     np.testing.assert_allclose(
-        sac.target_entropy(networks, learner, batch, config), target, rtol=1e-6
+        soft.target_entropy(networks, learner, batch, config), target, rtol=1e-6
     )

@@ -11,7 +11,7 @@ from onejit import algos, envs
 from onejit.algos import staq
 from onejit.algos.core import guard
 from onejit.algos.core.config import ConfigError
-from onejit.algos.off_policy import q_stack
+from onejit.algos.off_policy import q_learner, q_stack
 
 SMALL = staq.Config(
     num_envs=4,
@@ -94,7 +94,7 @@ def test_solves_the_probes_and_its_values_are_right():
 def expected_cache(before, after, networks):
     """The logits of the policy of a step at all successors in the replay, by the whole stack."""
     weights = staq.mirror_descent(before.learner.iteration, 2, after.config)
-    obs = after.collection.replay.rows.next_obs
+    obs = after.replay.rows.next_obs
     return q_stack.logits(before.learner.stack, weights, obs, networks)
 
 
@@ -113,7 +113,7 @@ def test_cached_logits_are_those_of_the_whole_stack(small, monkeypatch):
     for _ in range(12):
         before = state
         state, metrics = step(state)
-        size = int(state.collection.replay.size)
+        size = int(state.replay.size)
         expected = np.asarray(whole_stack(before, state))[:size]
         np.testing.assert_allclose(
             np.asarray(state.cache.logits)[:size], expected, rtol=1e-4, atol=1e-4
@@ -131,7 +131,7 @@ def test_cached_logits_are_those_of_the_whole_stack(small, monkeypatch):
         state.learner.stack.params,
     )
     weights = staq.mirror_descent(state.learner.iteration, 2, state.config)
-    obs = state.collection.replay.rows.next_obs
+    obs = state.replay.rows.next_obs
     one, other = (
         q_stack.refresh(
             state.cache, state.learner.stack._replace(params=params), weights, obs, 22, networks
@@ -232,11 +232,8 @@ def test_epsilon_is_how_often_actions_are_random(small):
     for epsilon, expected in ((0.0, {1}), (1.0, {0, 1})):
         config = state.config.replace(epsilon=jnp.float32(epsilon))
         after, _ = step(state._replace(config=config, learner=learner))
-        old, new = int(state.collection.replay.size), int(after.collection.replay.size)
-        assert (
-            set(np.asarray(after.collection.replay.rows.action)[old:new].ravel().tolist())
-            == expected
-        )
+        old, new = int(state.replay.size), int(after.replay.size)
+        assert set(np.asarray(after.replay.rows.action)[old:new].ravel().tolist()) == expected
         action = algorithm.act(
             after._replace(learner=learner), jnp.zeros((4, 16, 4)), jax.random.key(1), False
         )
@@ -318,18 +315,16 @@ def test_a_grid_that_is_too_fine_is_refused():
 def test_a_bad_transition_spoils_nothing(small, assert_bitwise_equal):
     algorithm, networks, init, step = small
     state, _ = step(init(jax.random.key(0)))
-    batch = staq.sample(
-        state.collection.replay, state.cache.logits, jax.random.key(1), state.config
-    )
+    batch = q_learner.sample(state.replay, state.cache.logits, jax.random.key(1), state.config)
     bad = batch._replace(reward=batch.reward.at[0].set(jnp.inf))
     after, _ = staq.update(state.learner, bad, networks=networks, config=state.config)
     assert guard.describe(after.fault) == "non-finite loss in iteration 1"
     assert_bitwise_equal(after._replace(fault=state.learner.fault), state.learner)
-    rewards = state.collection.replay.rows.reward
-    replay = state.collection.replay._replace(
-        rows=state.collection.replay.rows._replace(reward=jnp.full_like(rewards, jnp.nan))
+    rewards = state.replay.rows.reward
+    replay = state.replay._replace(
+        rows=state.replay.rows._replace(reward=jnp.full_like(rewards, jnp.nan))
     )
-    spoilt, _ = step(state._replace(collection=state.collection._replace(replay=replay)))
+    spoilt, _ = step(state._replace(replay=replay))
     assert guard.describe(spoilt.learner.fault) == "non-finite loss in iteration 1"
     for name in ("params", "targets", "opt_state"):
         assert_bitwise_equal(getattr(spoilt.learner, name), getattr(state.learner, name))
@@ -342,10 +337,10 @@ def test_what_overflows_in_the_cache_is_a_fault_at_once(small, assert_bitwise_eq
     for _ in range(2):
         state, metrics = step(state)
     assert metrics["charts/fault"] == 0
-    rows = state.collection.replay.rows
+    rows = state.replay.rows
     huge = rows._replace(next_obs=rows.next_obs.at[0, 0].set(3e38))
-    replay = state.collection.replay._replace(rows=huge)
-    after, metrics = step(state._replace(collection=state.collection._replace(replay=replay)))
+    replay = state.replay._replace(rows=huge)
+    after, metrics = step(state._replace(replay=replay))
     assert guard.describe(after.learner.fault) == "non-finite cached logits in iteration 2"
     assert guard.describe(metrics["charts/fault"]) == "non-finite cached logits"
     for name in ("params", "targets", "opt_state"):

@@ -10,7 +10,8 @@ import pytest
 
 from onejit import algos, envs
 from onejit.algos import fast_td3, td3
-from onejit.algos.off_policy import loop
+from onejit.algos.off_policy import categorical, loop
+from onejit.algos.off_policy.networks import apply_ensemble
 
 CONFIG = td3.Config(actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), batch_size=32)
 
@@ -56,7 +57,7 @@ def test_with_delay_1_and_no_noise_it_is_ddpg_with_clipped_double_q():
         return jax.tree.map(lambda t, n: 0.995 * t + 0.005 * n, target, new)
 
     for k in range(3):
-        obs, action, reward, discount, next_obs = (x[k] for x in batches)
+        obs, action, reward, discount, next_obs = (x[k] for x in batches[:5])
         next_action = networks.actor.apply(actor_target, next_obs)
         y = reward + discount * np.minimum(
             *[networks.critic.apply(t, next_obs, next_action) for t in critic_targets]
@@ -139,10 +140,10 @@ def test_exploration_of_fast_td3_is_redrawn_when_an_episode_ends():
     )
     algorithm = fast_td3.make(env, config)
     state, step = jax.jit(algorithm.init)(jax.random.key(0)), jax.jit(algorithm.step)
-    scales = [np.asarray(state.collection.exploration)]
+    scales = [np.asarray(state.collection.memory)]
     for _ in range(6):
         state, _ = step(state)
-        scales.append(np.asarray(state.collection.exploration))
+        scales.append(np.asarray(state.collection.memory))
     scales = np.stack(scales)
     # One step in init, so that the fifth step of each episode is in iterations 3 and 8.
     changed = (scales[1:] != scales[:-1]).all(axis=1)
@@ -196,7 +197,8 @@ def test_the_critics_of_fast_td3_see_privileged_observations_and_the_actor_does_
     }
     action = algorithm.act(state, obs, jax.random.key(1), True)
     np.testing.assert_array_equal(action, jnp.broadcast_to(action[:1], action.shape))
-    q = fast_td3.mean_q(networks, state.learner.params["critic"], obs, action, config)
+    logits = apply_ensemble(networks.critic, state.learner.params["critic"], obs, action)
+    q = categorical.mean_q(logits, config)
     np.testing.assert_allclose(
         q.mean(axis=0), numbers, atol=0.1
     )  # one step long: the value is the number
@@ -206,7 +208,7 @@ def acting(module, config):
     """The algorithm on Pendulum, whose torques are twice the actions, and a state that can act."""
     algorithm = module.make(envs.make("gymnax/Pendulum-v1"), config)
     _, learner = start(module, config)
-    return algorithm, loop.State(config.as_leaves(), learner, None, None)
+    return algorithm, loop.State(config.as_leaves(), learner, None, None, None, None)
 
 
 SMALL = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "normalize_obs": False}

@@ -254,7 +254,7 @@ def test_what_is_no_environment_is_told_what_to_write_instead(make, words, taken
 DOUBLE_PRECISION = """
 import jax, jax.numpy as jnp, numpy as np
 from onejit import envs
-from onejit.algos.evaluation import evaluate
+from onejit.algos.core.evaluation import evaluate
 
 assert jax.config.jax_enable_x64
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from onejit.algos.core.collect import shuffled_indices
+from onejit.algos.core.keys import shuffled_indices
 
 
 @pytest.mark.parametrize("size", [1, 2, 2048, 2**16, 2**16 + 1])

@@ -11,8 +11,7 @@ import pytest
 
 from onejit import envs
 from onejit.algos import fast_sac, fast_td3, mdpo, mdpo_off_policy, ppo, sac, staq, td3
-from onejit.algos.core import networks
-from onejit.algos.core.collect import Transition
+from onejit.algos.core import heads, networks
 from onejit.algos.core.config import ConfigError
 from onejit.algos.on_policy import policy_gradient
 
@@ -57,18 +56,18 @@ class Normal(nn.Module):
     @nn.compact
     def __call__(self, obs):
         mean = nn.Dense(self.size)(obs)
-        return networks.Gaussian(mean, jnp.zeros_like(mean))
+        return heads.Gaussian(mean, jnp.zeros_like(mean))
 
 
 def actor_critic(env, **parts):
     """Own networks that fit, with some parts that do not."""
-    head = networks.make_head(env.action_space, "gaussian")
+    head = heads.make_head(env.action_space, "gaussian")
     policy = Numbers(3) if env is THREE else Normal(1)
     return networks.Networks(policy, Numbers(1, scalar=True), head)._replace(**parts)
 
 
 def replaced(**functions):
-    return networks.make_head(BOX.action_space, "gaussian")._replace(**functions)
+    return heads.make_head(BOX.action_space, "gaussian")._replace(**functions)
 
 
 ON_POLICY = [
@@ -93,12 +92,12 @@ ON_POLICY = [
     ),
     (
         THREE,
-        {"policy": Numbers(5), "head": networks.categorical_head(envs.Discrete(5))},
+        {"policy": Numbers(5), "head": heads.categorical_head(envs.Discrete(5))},
         r"networks.head=a head for Discrete\(n=5\): must be for env.action_space = Discrete\(n=3\)",
     ),
     (
         BOX,
-        {"head": networks.gaussian_head(envs.Box(-2.0, 2.0, (1,)))},
+        {"head": heads.gaussian_head(envs.Box(-2.0, 2.0, (1,)))},
         "networks.head=a head for Box.*-2.*must be for",
     ),
     (
@@ -235,7 +234,7 @@ DISCRETE_READERS = [
         networks.Networks(
             Numbers(3, READ),
             Numbers(1, READ, scalar=True),
-            networks.make_head(envs.Discrete(3), ""),
+            heads.make_head(envs.Discrete(3), ""),
         ),
     ),
     (sac, sac.Networks(Numbers(3, READ), Numbers(3, READ))),
@@ -270,14 +269,14 @@ def shapes(*shape, dtype=jnp.float32):
 def rollout_of(**fields):
     """A rollout of 4 steps of 6 environments, by shape, with some fields that do not fit."""
     flag = shapes(4, 6, dtype=bool)
-    fit = Transition(
-        shapes(4, 6, 4),
-        shapes(4, 6, dtype=jnp.int32),
-        shapes(4, 6),
-        shapes(4, 6),
-        flag,
-        flag,
-        shapes(4, 6, 4),
+    fit = ppo.Transition(
+        obs=shapes(4, 6, 4),
+        action=shapes(4, 6, dtype=jnp.int32),
+        log_prob=shapes(4, 6),
+        reward=shapes(4, 6),
+        terminated=flag,
+        truncated=flag,
+        next_obs=shapes(4, 6, 4),
     )
     return fit._replace(**fields)
 
@@ -478,7 +477,7 @@ def test_pictures_that_the_default_networks_cannot_see_are_refused(module, shape
 
 
 def test_small_pictures_are_for_own_networks():
-    head = networks.make_head(envs.Discrete(3), "")
+    head = heads.make_head(envs.Discrete(3), "")
     own = networks.Networks(Flat(3), Flat(1, scalar=True), head)
     ppo.make(Stub(envs.Discrete(3), envs.Box(0.0, 1.0, (2, 2, 3))), None, own)
 

@@ -57,12 +57,12 @@ def poisoned(state, quantity, value):
     """The state with the lane of the largest mark turning bad at its twelfth step; and that
     lane.
     """
-    mark, time, poison = state.env_state.env_state
+    mark, time, poison = state.collection.env_state.env_state
     threshold = jnp.full_like(mark, np.sort(mark)[-2])
     poison = poison | {quantity: jnp.full_like(mark, value), "threshold": threshold}
-    return state._replace(env_state=state.env_state._replace(env_state=(mark, time, poison))), int(
-        np.argmax(mark)
-    )
+    env_state = state.collection.env_state._replace(env_state=(mark, time, poison))
+    collection = state.collection._replace(env_state=env_state)
+    return state._replace(collection=collection), int(np.argmax(mark))
 
 
 @pytest.mark.parametrize(

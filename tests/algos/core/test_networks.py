@@ -9,7 +9,7 @@ import pytest
 
 from onejit import envs
 from onejit.algos import ppo
-from onejit.algos.core import networks
+from onejit.algos.core import heads, networks
 from onejit.algos.core.heads import Gaussian
 from onejit.algos.core.initialisers import orthogonal
 
@@ -45,17 +45,17 @@ def test_no_initialiser_calls_lapack():
 
 HEADS = {
     "gaussian": (
-        networks.gaussian_head,
+        heads.gaussian_head,
         envs.Box(-2.0, 4.0, (3,)),
         Gaussian(jnp.full((7, 3), 0.2), jnp.full((7, 3), -1.0)),
     ),
     "tanh": (
-        networks.tanh_gaussian_head,
+        heads.tanh_gaussian_head,
         envs.Box(-2.0, 4.0, (3,)),
         Gaussian(jnp.full((7, 3), 0.2), jnp.full((7, 3), -1.0)),
     ),
     "categorical": (
-        networks.categorical_head,
+        heads.categorical_head,
         envs.Discrete(4),
         jnp.arange(28.0).reshape(7, 4) / 10.0,
     ),
@@ -83,7 +83,7 @@ def test_entropy_is_minus_the_mean_log_prob(make, space, distribution):
 
 
 def test_gaussian_actions_are_clipped_and_mapped_to_the_bounds():
-    head = networks.gaussian_head(envs.Box([-2.0, 0.0], [2.0, 10.0]))
+    head = heads.gaussian_head(envs.Box([-2.0, 0.0], [2.0, 10.0]))
     # −1 → low, 0 → middle, 1 → high; 3 is clipped to 1
     np.testing.assert_allclose(
         head.to_env(jnp.array([[-1.0, 0.0], [3.0, 0.5]])), [[-2.0, 5.0], [2.0, 7.5]]

@@ -29,6 +29,7 @@ COUNTER = algos.Algorithm(
     init=lambda key, config=None: jnp.int32(0),
     step=step,
     act=None,
+    memory=None,
     env=None,
     config=None,
     steps_per_iteration=1,

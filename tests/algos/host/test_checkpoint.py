@@ -130,7 +130,8 @@ import sys
 from pathlib import Path
 import jax
 from onejit import envs
-from onejit.algos import checkpoint, ppo
+from onejit.algos import ppo
+from onejit.algos.host import checkpoint
 exec(sys.argv[2])
 state = checkpoint.restore(Path(sys.argv[1], "000000003"), jax.eval_shape(algorithm.init,
     jax.random.key(0)))

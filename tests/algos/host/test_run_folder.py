@@ -253,10 +253,8 @@ def test_checkpoints_without_the_replay_are_small_and_go_on_with_random_actions(
     assert sum(path.stat().st_size for path in last.rglob("*") if path.is_file()) < 100_000
     state = jax.jit(algorithm.init)(jax.random.key(5))
     restored = checkpoint.restore(last, state)
-    assert restored.collection.replay is not None
-    np.testing.assert_array_equal(
-        restored.collection.replay.rows.obs, state.collection.replay.rows.obs
-    )
+    assert restored.replay is not None
+    np.testing.assert_array_equal(restored.replay.rows.obs, state.replay.rows.obs)
     assert int(restored.learner.iteration) == 4
     run(tmp_path, algorithm, iterations=6, save_replay=False, resume=True)
     assert names(tmp_path)[-1] == "000000006"

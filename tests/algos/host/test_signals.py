@@ -14,12 +14,12 @@ from onejit.algos.host import signals
 
 WAIT = """
 import hashlib, sys
-from onejit.algos import signals
+from onejit.algos.host import signals
 with signals.watched() as stop:
     stop.can_save = sys.argv[1] == "running"
     print("ready", flush=True)
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # as in compiled code,
-        no handler of Python's runs
+    # As in compiled code, no handler of Python's runs.
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 """
 
 

@@ -13,7 +13,7 @@ from onejit import algos, envs, losses
 from onejit.algos import fast_sac, fast_td3, mdpo_off_policy, sac, td3
 from onejit.algos.core import guard, normalize
 from onejit.algos.core.config import ConfigError
-from onejit.algos.off_policy import collection, loop, replay
+from onejit.algos.off_policy import categorical, collection, loop, replay
 from onejit.algos.off_policy.networks import apply_ensemble
 from onejit.envs.base import Step
 
@@ -128,7 +128,8 @@ def assert_values_equal_their_closed_form(name, env, state):
         action = networks.actor.apply(params["actor"], observations)
         if name == "td3":
             return apply_ensemble(networks.critic, params["critic"], observations, action)[0]
-        return fast_td3.mean_q(networks, params["critic"], observations, action, setup.config)[0]
+        logits = apply_ensemble(networks.critic, params["critic"], observations, action)
+        return categorical.mean_q(logits, setup.config)[0]
 
     # The middle one of the seeds: a policy that is stuck has another value.
     q = np.median(jax.vmap(first_q)(state.learner.params), axis=0)
@@ -270,7 +271,7 @@ def test_diverged_parameters_are_a_fault():
 def test_statistics_of_the_prefill_are_those_of_all_its_observations(programs):
     """The replay holds them, each once, in its first rows."""
     state = programs[0](jax.random.key(1))
-    obs = np.asarray(state.collection.replay.rows.obs[:5], np.float64)
+    obs = np.asarray(state.replay.rows.obs[:5], np.float64)
     statistics = state.learner.obs_statistics
     assert statistics.count == obs[..., 0].size
     np.testing.assert_allclose(statistics.mean, obs.mean((0, 1)), rtol=1e-5)
@@ -291,7 +292,7 @@ def test_the_prefill_keeps_no_rows_beside_the_replay():
 
     def temporaries(rows):
         config = POISONED.replace(learning_starts=8 * rows)
-        start = collection.make_collector(Wide(), config).start
+        start = collection.make_collection(Wide(), config).start
         statistics = normalize.of_space(Wide.observation_space)
         compiled = (
             jax.jit(lambda key: start(key, config, statistics)).lower(jax.random.key(0)).compile()
@@ -321,10 +322,8 @@ def test_a_bad_transition_is_never_written_and_spoils_nothing(programs, quantity
         jax.tree.map(
             np.testing.assert_array_equal, getattr(state.learner, name), getattr(good, name)
         )
-    rows = jax.tree.map(
-        lambda x: x[: int(state.collection.replay.size)], state.collection.replay.rows
-    )
-    assert state.collection.replay.size == 10
+    rows = jax.tree.map(lambda x: x[: int(state.replay.size)], state.replay.rows)
+    assert state.replay.size == 10
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rows))
     # The last good transition stands again, flagged, in the bad lanes; the others go on.
     np.testing.assert_allclose(rows.obs[7:, bad], np.repeat(rows.obs[6:7, bad], 3, axis=0))
@@ -340,7 +339,7 @@ def test_n_step_samples_equal_a_loop():
     config = td3.Config(**SMALL, n_step=3, reward_scale=2.0).replace(batch_size=500)
     rng = np.random.default_rng(0)
     steps, lanes, capacity = 40, 4, 25
-    rows = collection.Transition(
+    rows = td3.Transition(
         obs=rng.normal(size=(steps, lanes, 2)).astype(np.float32),
         action=rng.uniform(-1, 1, size=(steps, lanes, 1)).astype(np.float32),
         reward=rng.normal(size=(steps, lanes)).astype(np.float32),
@@ -352,10 +351,8 @@ def test_n_step_samples_equal_a_loop():
     add = jax.jit(collection.write)
     for t in range(steps):
         ring = add(ring, jax.tree.map(lambda x, t=t: jnp.asarray(x[t]), rows))
-    learner = algos.td3.Learner({}, {}, {}, (), jnp.int32(0), guard.init())
-    batch = jax.tree.map(
-        lambda x: np.asarray(x[0]), loop.sample(ring, learner, jax.random.key(0), 1, config)
-    )
+    row, env, _ = replay.uniform.sample((), ring, jax.random.key(0), (500,), config.n_step)
+    batch = jax.tree.map(np.asarray, loop.batch_at(ring, row, env, config))
     where = {tuple(rows.obs[t, e]): (t, e) for t in range(steps) for e in range(lanes)}
     for i in range(500):
         t, e = where[tuple(batch.obs[i])]
@@ -379,9 +376,7 @@ def test_a_step_does_not_copy_the_replay():
         envs.make("gymnax/Pendulum-v1"), td3.Config(buffer_size=2_000_000, actor_hidden_sizes=(8,))
     )
     state = jax.eval_shape(algorithm.init, jax.random.key(0))
-    size = sum(
-        leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.collection.replay.rows)
-    )
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.replay.rows))
     memory = jax.jit(algorithm.step, donate_argnums=0).lower(state).compile().memory_analysis()
     assert size > 60e6
     assert memory.temp_size_in_bytes < 0.2 * size
