@@ -110,7 +110,8 @@ def critic_update(
         networks.critic, learner.targets["critic"], batch.next_obs, next_action
     )
     # The soft target without its Q: what is left is a reward.
-    alpha, no_q = jnp.exp(learner.params["log_alpha"]), jnp.zeros_like(batch.reward)
+    alpha = jnp.exp(learner.params["log_alpha"])
+    no_q = jnp.zeros_like(batch.reward)
     reward = losses.sac_target(batch.reward, batch.discount, no_q, next_log_prob, alpha=alpha)
     target = categorical.projected(next_logits, reward, batch.discount, config.support)
     learner, metrics = categorical.update_categorical_critics(

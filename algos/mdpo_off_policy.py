@@ -88,7 +88,8 @@ class Config(OffPolicyConfig):
         super().validate(env)
         require_continuous(env)
         require_at_most(self, "lam", "kappa")
-        interval, steps = self.old_actor_interval, self.rows_per_step * self.num_envs
+        interval = self.old_actor_interval
+        steps = self.rows_per_step * self.num_envs
         if not isinstance(interval, jax.core.Tracer) and np.min(interval) <= steps:
             raise ConfigError(
                 "old_actor_interval",

@@ -126,8 +126,10 @@ class Config(ReplayConfig):
 
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""
-        obs, n = memory.space_bytes(env.observation_space), discretized(env, self).action_space.n
-        cached, what = 4.0 * self.buffer_size * n, f"logits of {n:,} actions in the replay"
+        obs = memory.space_bytes(env.observation_space)
+        n = discretized(env, self).action_space.n
+        cached = 4.0 * self.buffer_size * n
+        what = f"logits of {n:,} actions in the replay"
         row = 2.0 * obs + 12 + 4 * n
         # a key and a row of metrics for each
         updates = 48.0 * self.num_envs * self.num_steps * self.updates_per_step
@@ -264,16 +266,14 @@ def make(
     config = Config.of(config)
     config.validate(env)
     env = discretized(env, config)
-    own = networks is not None
-    networks = networks if own else make_networks(env, config)
-    capacity, num_actions = config.buffer_size // config.num_envs, env.action_space.n
-    if own:
-        fitting.require_like_default(env, config, networks, make_networks, discrete=True)
+    networks = fitting.own_or_default(env, config, networks, make_networks, discrete=True)
+    capacity = config.buffer_size // config.num_envs
+    num_actions = env.action_space.n
     shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
     require_memory(env, config, networks, shape)
     default_config = config
-
-    policy, collection = q_stack.make_policy(networks, num_actions), make_collection(env, config)
+    policy = q_stack.make_policy(networks, num_actions)
+    collection = make_collection(env, config)
 
     def policy_params(learner, config):
         weights = mirror_descent(learner.iteration, num_actions, config)
@@ -290,8 +290,9 @@ def make(
 
     def step(state: State) -> tuple[State, Metrics]:
         key, collect_key, update_key = jax.random.split(state.key, 3)
-        config, learner, num_steps = state.config, state.learner, default_config.num_steps
-        params, ring = policy_params(learner, config), state.replay
+        config, learner, ring = state.config, state.learner, state.replay
+        num_steps = default_config.num_steps
+        params = policy_params(learner, config)
         cache = q_stack.refresh(
             state.cache, learner.stack, params.weights, ring.rows.next_obs, ring.size, networks
         )
@@ -322,8 +323,8 @@ def make(
         key_data = keys.split_for_scan(update_key, num_updates, 1)
         new, metrics = jax.lax.scan(one, learner, key_data)
         metrics = dict(zip(names, metrics.T, strict=True))
-        learner = learner._replace(fault=guard.first(store.fault, in_cache))
-        learner = guarded(learner, new, metrics)
+        fault = guard.first(store.fault, in_cache)
+        learner = guarded(learner._replace(fault=fault), new, metrics)
 
         # Improve it: the Q-functions go on the stack.
         stack = q_stack.push(learner.stack, learner.params, guard.ok(learner.fault))

@@ -42,7 +42,8 @@ def check(env: Environment, num_steps: int = 20, seed: int = 0) -> None:
 
 
 def _check_spaces(env: Environment) -> list[str]:
-    problems, space = [], env.action_space
+    problems = []
+    space = env.action_space
     if not isinstance(space, Box | Discrete):
         problems.append(f"action_space must be a Box or a Discrete, got {type(space).__name__}")
     elif isinstance(space, Box) and not jax.numpy.issubdtype(space.dtype, np.floating):
@@ -111,7 +112,9 @@ def _check_run(env: Environment, num_steps: int, seed: int) -> list[str]:
     contracted = Contracted(env)
     reset, step = jax.jit(contracted.reset), jax.jit(contracted.step)
     key = jax.random.key(seed)
-    state, problems, done = None, {}, True
+    state = None
+    problems = {}
+    done = True
     for t in range(num_steps):
         key, reset_key, action_key, step_key = jax.random.split(key, 4)
         if done:

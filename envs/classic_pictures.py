@@ -32,7 +32,9 @@ class _Canvas:
         self, centre: tuple[float, float], unit: float, picture: Image.Image | None = None
     ):
         self.picture = picture or Image.new("RGB", (_SMOOTH * _WIDTH, _SMOOTH * _HEIGHT), _PAPER)
-        self._draw, self._centre, self._unit = ImageDraw.Draw(self.picture), centre, _SMOOTH * unit
+        self._draw = ImageDraw.Draw(self.picture)
+        self._centre = centre
+        self._unit = _SMOOTH * unit
 
     def copy(self) -> "_Canvas":
         """The same, to draw further on."""
@@ -40,7 +42,8 @@ class _Canvas:
 
     def line(self, points: Sequence[tuple[float, float]], width: float, colour: str) -> None:
         """A line through the points, with round ends."""
-        pixels, width = [self._pixel(point) for point in points], width * self._unit
+        pixels = [self._pixel(point) for point in points]
+        width = width * self._unit
         self._draw.line(pixels, colour, max(1, round(width)), joint="curve")
         for x, y in (pixels[0], pixels[-1]):
             self._draw.circle((x, y), width / 2, colour)
@@ -64,7 +67,8 @@ class _Canvas:
             (centre[0] + radius * math.cos(a), centre[1] + radius * math.sin(a)) for a in angles
         ]
         self.line(points, 0.05, colour)
-        turn, (x, y) = end + math.copysign(math.pi / 2, end - start), points[-1]
+        turn = end + math.copysign(math.pi / 2, end - start)
+        (x, y) = points[-1]
         size = min(0.13, 0.2 * abs(end - start))
         tips = (turn, turn + 2.4, turn - 2.4)
         self.shape([(x + size * math.cos(a), y + size * math.sin(a)) for a in tips], colour)
@@ -98,7 +102,9 @@ def _track(params):
 
 
 def _cart(canvas, params, state):
-    x, theta, length = state.x, state.theta, 2.0 * params.length
+    x = state.x
+    theta = state.theta
+    length = 2.0 * params.length
     for wheel in (x - 0.14, x + 0.14):
         canvas.disc((wheel, 0.08), 0.075, _INK)
     canvas.shape([(x - 0.28, 0.1), (x + 0.28, 0.1), (x + 0.28, 0.32), (x - 0.28, 0.32)], _INK)
@@ -148,7 +154,9 @@ def _hill(x):
 
 
 def _valley(params):
-    low, high, goal = params.min_position, params.max_position, params.goal_position
+    low = params.min_position
+    high = params.max_position
+    goal = params.goal_position
     canvas = _Canvas(((low + high) / 2.0, 0.66), 0.94 * _WIDTH / (high - low))
     slope = [(x, _hill(x)) for x in np.linspace(low - 0.2, high + 0.2, 200)]
     canvas.shape([*slope, (high + 0.2, -2.0), (low - 0.2, -2.0)], _GROUND)

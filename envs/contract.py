@@ -133,7 +133,8 @@ class Contracted(Wrapper):
           ContractError: the environment cannot be traced, or returns what the contract does not
             allow.
         """
-        action, space = jnp.asarray(action), self.action_space
+        action = jnp.asarray(action)
+        space = self.action_space
         if action.shape != space.shape:
             raise ValueError(
                 f"{_name(self.env)}.step: the action is {_describe(action)}, action_space says"
@@ -174,7 +175,8 @@ def reset_problems(env: Environment, result: Any) -> list[str]:
     """
     if not (isinstance(result, tuple) and len(result) == 2):
         return ["reset must return (state, observation)"]
-    space, obs = env.observation_space, result[1]
+    space = env.observation_space
+    obs = result[1]
     if jax.tree.structure(space) != jax.tree.structure(obs):
         return [
             f"the observation {jax.tree.structure(obs)} is not of the form of observation_space"
@@ -241,7 +243,8 @@ def _type(leaf: Any) -> tuple[Any, Any, bool]:
     """Shape, dtype without JAX_ENABLE_X64, and whether it is weak, of an array or a space; None
     where there is none.
     """
-    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
+    shape = getattr(leaf, "shape", None)
+    dtype = getattr(leaf, "dtype", None)
     return None if shape is None else tuple(shape), single(dtype), getattr(leaf, "weak_type", False)
 
 

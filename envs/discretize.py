@@ -37,7 +37,8 @@ class Discretized(Wrapper):
         if num_actions >= 2**31:
             raise ValueError(f"bins={bins}: {bins}^{space.shape[0]} actions are too many")
         super().__init__(env)
-        self.action_space, self.bins = Discrete(num_actions), bins
+        self.action_space = Discrete(num_actions)
+        self.bins = bins
 
     def step(self, key: chex.PRNGKey, state: EnvState, action: chex.Array) -> tuple[EnvState, Step]:
         """Advances by one step with the action that the number stands for."""

@@ -96,7 +96,9 @@ class NoisyObservations(Wrapper):
         space = _box(env)
         dtype = space.dtype if jnp.issubdtype(space.dtype, jnp.floating) else jnp.float32
         self.observation_space = dataclasses.replace(space, low=-np.inf, high=np.inf, dtype=dtype)
-        self.sigma, self.adversary, self.budget = sigma, adversary, budget
+        self.sigma = sigma
+        self.adversary = adversary
+        self.budget = budget
 
     def reset(self, key: chex.PRNGKey):
         """Starts an episode, with the whole budget."""

@@ -97,7 +97,8 @@ def _united(tables: dict[str, Table]) -> tuple[Table, dict[str, int]]:
     """All tables as one, with a time limit of two steps, and the first state of each. One action
     becomes two.
     """
-    first_state, rows = {}, []
+    first_state = {}
+    rows = []
     for name, table in tables.items():
         offset = first_state[name] = len(rows)
         for reward, following, terminated in zip(

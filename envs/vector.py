@@ -81,7 +81,8 @@ class VectorEnv:
             require_count(name, value)
         if reset not in RESETS:
             raise ValueError(f"reset={reset!r}: must be one of {', '.join(RESETS)}")
-        self.env, self._contracted = env, Contracted(env)
+        self.env = env
+        self._contracted = Contracted(env)
         self.num_envs = num_envs
         self._reset_mode = reset
         self._bank_size = bank_size
@@ -178,10 +179,8 @@ class VectorEnv:
         refresh_key, choice_key = jax.random.split(keys[0])
 
         def refreshed():
-            entry, place = (
-                self._contracted.reset(refresh_key),
-                state.bank_cursor // _REFRESH_INTERVAL,
-            )
+            entry = self._contracted.reset(refresh_key)
+            place = state.bank_cursor // _REFRESH_INTERVAL
             return jax.tree.map(lambda pool, x: pool.at[place].set(x), state.bank, entry)
 
         # Most steps need neither, and a reset of its own is a good part of a step of a robot.

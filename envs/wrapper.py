@@ -20,7 +20,8 @@ class Wrapper:
 
     def __init__(self, env: Environment):
         self.env = env
-        self.observation_space, self.action_space = env.observation_space, env.action_space
+        self.observation_space = env.observation_space
+        self.action_space = env.action_space
 
     def reset(self, key: chex.PRNGKey) -> tuple[EnvState, Observation]:
         """Starts an episode."""

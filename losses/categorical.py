@@ -44,17 +44,16 @@ def categorical_projection(
     chex.assert_shape(support, (None,))
     chex.assert_shape(probs, (*reward.shape, *support.shape))
     num_atoms = support.shape[0]
-    v_min, v_max = support[0], support[-1]
+    v_min = support[0]
+    v_max = support[-1]
     atoms = jnp.clip(reward[..., None] + jnp.multiply.outer(discount, support), v_min, v_max)
     # In units of the spacing the grid is 0, 1, …, K − 1.
     place = ((atoms - v_min) * ((num_atoms - 1) / (v_max - v_min))).reshape(-1, num_atoms)
     low = jnp.clip(jnp.floor(place), 0, num_atoms - 2)
     share = place - low  # of the upper neighbour
-    row, low, mass = (
-        jnp.arange(place.shape[0])[:, None],
-        low.astype(jnp.int32),
-        probs.reshape(-1, num_atoms),
-    )
+    row = jnp.arange(place.shape[0])[:, None]
+    low = low.astype(jnp.int32)
+    mass = probs.reshape(-1, num_atoms)
     projected = (
         jnp.zeros_like(mass)
         .at[row, low]

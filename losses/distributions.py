@@ -180,7 +180,8 @@ def categorical_kl(logits_p: Array, logits_q: Array) -> Array:
     Source: the definition; tested against distrax.
     """
     chex.assert_equal_shape([logits_p, logits_q])
-    log_p, log_q = log_softmax(logits_p), log_softmax(logits_q)
+    log_p = log_softmax(logits_p)
+    log_q = log_softmax(logits_q)
     return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 

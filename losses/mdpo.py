@@ -137,5 +137,6 @@ def mdpo_off_policy_tsallis_per_dimension_actor_loss(
 
 
 def _tsallis_terms(log_prob, old_log_prob, kappa, lam, q):
-    log_q, old_log_q = tsallis_log_prob(log_prob, q=q), tsallis_log_prob(old_log_prob, q=q)
+    log_q = tsallis_log_prob(log_prob, q=q)
+    old_log_q = tsallis_log_prob(old_log_prob, q=q)
     return kappa * log_q + (2.0 - q) * (lam - kappa) * old_log_q

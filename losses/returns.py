@@ -202,7 +202,8 @@ def vtrace(
     ratio = jnp.exp(
         jnp.minimum(log_ratio, 80.0)
     )  # exp(80) is finite in float32, and far above any clip
-    rho, c = jnp.minimum(ratio, clip_rho), gae_lambda * jnp.minimum(ratio, clip_c)
+    rho = jnp.minimum(ratio, clip_rho)
+    c = gae_lambda * jnp.minimum(ratio, clip_c)
     deltas = rho * (rewards + gamma * continues * next_values - values)
     targets = values + _discounted_sums(deltas, gamma * unbroken * c)
     corrected_next = jnp.concatenate(

@@ -155,7 +155,8 @@ def certified_return(
     thresholds = np.asarray(thresholds, np.float64)
     if thresholds.ndim != 1 or np.any(np.diff(thresholds, prepend=minimum) <= 0.0):
         raise ValueError("thresholds: must have one axis, increase, and be above minimum")
-    trials, splits = len(returns), len(thresholds) if bound == "clopper_pearson" else 1
+    trials = len(returns)
+    splits = len(thresholds) if bound == "clopper_pearson" else 1
     needed = _min_episodes(alpha, bound, max(1, splits))
     if trials < needed:
         raise ValueError(

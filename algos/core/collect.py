@@ -110,7 +110,8 @@ def make_collector(envs: VectorEnv, memory: Callable[..., Any], to_env: Callable
 
     def collect(explore, config, carry, key, num_steps, store=(), write=None):
         def step(carried, inputs):
-            (carry, store), (number, key_data) = carried, inputs
+            (carry, store) = carried
+            (number, key_data) = inputs
             action_key, env_key, *memory_keys = unpack_keys(key_data, key)
             action, log_prob, memory = explore(carry.memory, carry.obs, action_key)
             env_state, result = envs.step(env_key, carry.env_state, to_env(action))
@@ -128,7 +129,8 @@ def make_collector(envs: VectorEnv, memory: Callable[..., Any], to_env: Callable
                 memory = where(done, begin(*memory_keys, config), single(memory))
             episodes = (done, result.episode_return, result.episode_length)
             if write is not None:
-                store, transition = write(store, number, transition, result.obs), ()
+                store = write(store, number, transition, result.obs)
+                transition = ()
             return (Carry(env_state, result.obs, memory), store), (transition, episodes)
 
         # A policy without a memory needs no keys for it.

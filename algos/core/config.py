@@ -116,7 +116,8 @@ class BaseConfig:
           ConfigError: names the first static field that differs.
         """
         for field in dataclasses.fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            mine = getattr(self, field.name)
+            theirs = getattr(other, field.name)
             if field.metadata["static"] and mine != theirs:
                 raise ConfigError(
                     field.name,
@@ -167,7 +168,8 @@ def require_at_most(config: BaseConfig, field: str, other: str) -> None:
     Raises:
       ConfigError: names the field, its value and what is allowed.
     """
-    value, limit = getattr(config, field), getattr(config, other)
+    value = getattr(config, field)
+    limit = getattr(config, other)
     if not any(isinstance(x, jax.core.Tracer) for x in (value, limit)) and np.any(
         np.asarray(value) > limit
     ):

@@ -66,7 +66,8 @@ def evaluate(
     Raises:
       ContractError: the environment breaks the contract.
     """
-    env, (act, memory) = Contracted(env), remembering(act, memory)
+    env = Contracted(env)
+    (act, memory) = remembering(act, memory)
     reset_key, run_key, memory_key = jax.random.split(key, 3)
     env_state, obs = jax.vmap(env.reset)(jax.random.split(reset_key, num_episodes))
     episodes = Episodes(

@@ -23,7 +23,9 @@ class ConfigError(ValueError):
 
     def __init__(self, field: str, value: Any, allowed: str):
         super().__init__(f"{field}={value}: {allowed}")
-        self.field, self.value, self.allowed = field, value, allowed
+        self.field = field
+        self.value = value
+        self.allowed = allowed
 
 
 def _field(default, doc, static, low, high, above, choices):
@@ -146,10 +148,8 @@ def field_docs(cls: type) -> dict[str, str]:
     """One line for each field of a Config class: what it is, and what is allowed."""
     docs = {}
     for field in dataclasses.fields(cls):
-        choices, bounds = (
-            field.metadata["choices"],
-            "" if field.type in (bool, str) else _allowed(field),
-        )
+        choices = field.metadata["choices"]
+        bounds = "" if field.type in (bool, str) else _allowed(field)
         allowed = (
             f" One of {', '.join(map(str, choices))}."
             if choices

@@ -111,10 +111,11 @@ def require_parts(networks: Any, *names: str) -> None:
         )
 
 
-def require_like_default(
+def own_or_default(
     env: Environment, config: Any, networks: Any, make_networks: Callable[..., Any], discrete: bool
-) -> None:
-    """Checks that own networks of an off-policy algorithm put out what its default ones do.
+) -> Any:
+    """Own networks of an off-policy algorithm, which must put out what its default ones do; those
+    for None.
 
     Args:
       env: the environment.
@@ -126,6 +127,8 @@ def require_like_default(
     Raises:
       ConfigError: they do not; it names the part.
     """
+    if networks is None:
+        return make_networks(env, config)
     spaces = env.observation_space
     if isinstance(spaces, dict):  # the default ones refuse entries that own networks may well read
         spaces = {name: spaces[name] for name in ("state", "privileged_state") if name in spaces}
@@ -146,6 +149,7 @@ def require_like_default(
     for part, (mine, theirs, args) in pairs.items():
         found, wanted = (_outputs(part, partial(_batched, each), *args) for each in (mine, theirs))
         _require(part, found, wanted, f"as the default one's, for {_LEAD[0]} observations")
+    return networks
 
 
 def _batched(module, *args):
@@ -166,15 +170,15 @@ def require_actor_critic(env: Environment, networks: Networks, params: Any) -> N
     Raises:
       ConfigError: they do not; it names the part.
     """
-    head, space, key = networks.head, env.action_space, jax.random.key(0)
+    head = networks.head
+    space = env.action_space
+    key = jax.random.key(0)
     if head.space is not None and not _same_space(head.space, space):
         raise ConfigError(
             "networks.head", f"a head for {head.space}", f"must be for env.action_space = {space}"
         )
-    obs, each = (
-        rows(env.observation_space, *_LEAD),
-        f"for observations with leading axes {list(_LEAD)}",
-    )
+    obs = rows(env.observation_space, *_LEAD)
+    each = f"for observations with leading axes {list(_LEAD)}"
     value = _outputs("networks.value", networks.value.apply, params["value"], obs)
     _require("networks.value", value, _floats(*_LEAD), each)
     distribution = _outputs("networks.policy", networks.policy.apply, params["policy"], obs)
@@ -302,7 +306,8 @@ def require_minibatch(learner: Any, batch: Any, networks: Any) -> None:
 
 def _lead_of(batch: Any, *names: str) -> tuple[int, ...]:
     """The leading axes of a batch, those of its reward, which all other fields must have too."""
-    axes, reward = f"[{', '.join(names)}]", batch.reward
+    axes = f"[{', '.join(names)}]"
+    reward = batch.reward
     if len(getattr(reward, "shape", ())) != len(names) or 0 in reward.shape:
         raise ConfigError(
             "batch.reward", _describe(reward), f"must be an array {axes}, none of them 0"

@@ -72,7 +72,8 @@ def in_rollout(
       iteration: int32.
       first_step: the number of the first of the T steps, int32.
     """
-    size, num_envs = reward.size, reward.shape[1]
+    size = reward.size
+    num_envs = reward.shape[1]
     place = jnp.arange(size, dtype=jnp.int32).reshape(reward.shape)
     # One number for the first bad place: below size in an observation, below 2·size in a reward.
     rank = jnp.where(

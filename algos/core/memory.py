@@ -62,7 +62,8 @@ def require(config: Any, *parts: Part) -> None:
       ConfigError: they take more bytes than the device has; names a hyperparameter of the largest
         part.
     """
-    available, needed = device_bytes(), sum(part.bytes for part in parts)
+    available = device_bytes()
+    needed = sum(part.bytes for part in parts)
     if available is None or needed <= available:
         return
     largest = max(parts, key=lambda part: part.bytes)

@@ -63,7 +63,8 @@ def save(
     Raises:
       CheckpointWriteError: it could not be written; the message says why.
     """
-    folder, name = Path(folder), f"{iteration:09d}"
+    folder = Path(folder)
+    name = f"{iteration:09d}"
     final, replaced = folder / name, folder / f"{_REPLACED}{name}"
     temporary = folder / f"{_TEMPORARY}{name}-{os.getpid()}"
     leaves = {
@@ -121,7 +122,8 @@ def _sync(path: Path) -> None:
 
 def _reason(error: Exception) -> str:
     """A few words of an error whose own text may be a page."""
-    text, number = str(error), getattr(error, "errno", None)
+    text = str(error)
+    number = getattr(error, "errno", None)
     for code in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES):
         if (
             number == code

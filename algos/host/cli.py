@@ -71,7 +71,8 @@ def main(
     try:
         sys.exit(_run(module, name, argv, default_env))
     except KeyboardInterrupt:
-        code, message = 130, "interrupted before there was anything to save"
+        code = 130
+        message = "interrupted before there was anything to save"
     except Exception as error:
         code = next((code for kinds, code in codes.items() if isinstance(error, kinds)), None)
         if code is None:
@@ -122,7 +123,8 @@ def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> in
         console.print(help_text(module, name, values), markup=False)
         return 0
     given = {each for each in values if values[each].present}
-    resumed, done = None, 0
+    resumed = None
+    done = 0
     if values.resume is not None:
         if not values.resume:
             raise UsageError("resume=: must name a run folder")
@@ -301,5 +303,6 @@ def _resume_command(argv: list[str], folder: Path) -> str:
 
 def _python() -> str:
     """This Python as one types it here."""
-    here, python = Path.cwd(), Path(sys.executable)
+    here = Path.cwd()
+    python = Path(sys.executable)
     return str(python.relative_to(here)) if python.is_relative_to(here) else str(python)

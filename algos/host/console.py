@@ -97,11 +97,9 @@ def quiet_threads() -> Iterator[None]:
         if "Event loop is closed" not in str(info.exc_value):
             hook(info)
 
-    logger, hook, threads = (
-        logging.getLogger("absl"),
-        sys.unraisablehook,
-        set(threading.enumerate()),
-    )
+    logger = logging.getLogger("absl")
+    hook = sys.unraisablehook
+    threads = set(threading.enumerate())
     logger.addFilter(_nothing)
     sys.unraisablehook = unraisable
     try:

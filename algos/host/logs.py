@@ -111,8 +111,11 @@ class _Events:
 
     def __init__(self, folder: Path, resume_step: int):
         self.waiting: list[tuple[int, dict[str, float]]] = []
-        self._folder, self._purge_step = folder, resume_step + 1 if resume_step else None
-        self._writer, self._path, self._size = None, None, 0
+        self._folder = folder
+        self._purge_step = resume_step + 1 if resume_step else None
+        self._writer = None
+        self._path = None
+        self._size = 0
 
     def flush(self) -> None:
         if not self.waiting:
@@ -129,7 +132,8 @@ class _Events:
             if self._path is not None:
                 os.truncate(self._path, self._size)
             raise
-        self.waiting, self._purge_step = [], None
+        self.waiting = []
+        self._purge_step = None
 
     def close(self) -> None:
         if self._writer is not None:
@@ -144,7 +148,8 @@ class _Events:
         self._folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads files in the order of their names.
         suffix = f".{os.getpid()}.{next(_numbers):06d}"
-        self._path, self._size = None, 0
+        self._path = None
+        self._size = 0
         self._writer = EventsWriter(str(self._folder / "events"), suffix)
         [self._path] = self._folder.glob(f"*{suffix}")
         if (
@@ -179,7 +184,8 @@ def column(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarra
 
 def _lines(path: Path) -> list[tuple[int, dict[str, Any] | None]]:
     """The offset of each line's end, and its row, or None where it is not one."""
-    found, end = [], 0
+    found = []
+    end = 0
     for line in path.read_bytes().splitlines(keepends=True):
         end += len(line)
         try:

@@ -53,7 +53,8 @@ class Programs:
 
     def __init__(self, algorithm: Algorithm, settings: Settings):
         start = time.perf_counter()
-        many, num_seeds = settings.num_seeds > 1, settings.num_seeds
+        many = settings.num_seeds > 1
+        num_seeds = settings.num_seeds
         batched = jax.vmap if many else (lambda f, **_: f)
 
         def keys_of(key):
@@ -88,7 +89,8 @@ def _require_memory(algorithm: Algorithm, settings: Settings, state_shape: State
     Raises:
       ConfigError: with the bytes needed and there.
     """
-    seeds, episodes = settings.num_seeds, settings.eval_episodes
+    seeds = settings.num_seeds
+    episodes = settings.eval_episodes
     # States and observations, before and after a step.
     each = 2.0 * memory.tree_bytes(jax.eval_shape(algorithm.env.reset, jax.random.key(0)))
     what = f"an evaluation of {episodes:,} episodes for each of {seeds:,} seeds"

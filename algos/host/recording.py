@@ -40,7 +40,8 @@ def record_episode(
     Raises:
       ContractError: the environment breaks the contract.
     """
-    env, (act, memory) = Contracted(env), remembering(act, memory)
+    env = Contracted(env)
+    (act, memory) = remembering(act, memory)
     reset_key, run_key, memory_key = jax.random.split(key, 3)
 
     def step(carry, key):
@@ -127,7 +128,8 @@ def gif_to_mp4(path: Path) -> Path:
         raise RenderError(f"an MP4 needs the package {missing[0]}: pip install 'onejit[video]'")
     import imageio.v3 as imageio
 
-    video, (frames, rate) = path.with_suffix(".mp4"), read_gif(path)
+    video = path.with_suffix(".mp4")
+    (frames, rate) = read_gif(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # that ffmpeg is started beside threads

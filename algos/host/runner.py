@@ -41,7 +41,8 @@ class Interrupted(Exception):
 
     def __init__(self, signal_number: int, folder: Path):
         super().__init__(Signals(signal_number).name)
-        self.signal_number, self.folder = signal_number, folder
+        self.signal_number = signal_number
+        self.folder = folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,14 +152,17 @@ def _train(
     eval_every = chunk * max(
         1, math.ceil(math.ceil(total_iterations / chunk) / max(1, settings.num_evals))
     )
-    run_seconds, eval_returns, told = 0.0, None, False
+    run_seconds = 0.0
+    eval_returns = None
+    told = False
 
     def evaluate():
         return jax.device_get(programs.evaluate(state, programs.eval_keys))
 
     with progress(console, settings.title) as report:
         while iteration < total_iterations:
-            start, before = time.perf_counter(), iteration
+            start = time.perf_counter()
+            before = iteration
             iteration = min(iteration - iteration % chunk + chunk, total_iterations)
             state, metrics = programs.chunk(state, jnp.int32(iteration - before))
             metrics = jax.device_get(metrics)
@@ -167,7 +171,8 @@ def _train(
             _stop_if_not_finite(state, saves)
             steps = algorithm.steps_per_iteration * (iteration - before)
             metrics["charts/sps"] = np.float64(steps * settings.num_seeds / seconds)
-            at_end, stopping = iteration == total_iterations, bool(stop)
+            at_end = iteration == total_iterations
+            stopping = bool(stop)
             saving = iteration // eval_every > before // eval_every or at_end or stopping
             if saving:
                 metrics |= evaluate()

@@ -94,7 +94,8 @@ def init_learner(
       targets: the names of the parameters that get a target copy.
       **more: what is learned beside actor and critics, by name.
     """
-    obs, space = sample_obs(env), env.action_space
+    obs = sample_obs(env)
+    space = env.action_space
     inputs = (obs,) if isinstance(space, Discrete) else (obs, jnp.zeros(space.shape))
     actor_key, critic_key = jax.random.split(key)
     actor = networks.actor.init(actor_key, obs)
@@ -131,7 +132,8 @@ def gradient_step(
       networks: the networks that belong to learner.params.
       config: the hyperparameters.
     """
-    variables, module = learner.params[name], getattr(networks, name, None)
+    variables = learner.params[name]
+    module = getattr(networks, name, None)
     apply = apply_ensemble_in_training if name == "critic" else apply_in_training
 
     def of_params(params):

@@ -73,8 +73,10 @@ def make_collection(
       config: the hyperparameters; its static fields hold for every run.
       memory: the policy's, see `core.collect.Policy`.
     """
-    num_envs, discrete = config.num_envs, isinstance(env.action_space, Discrete)
-    capacity, prefill_rows = config.buffer_size // num_envs, config.prefill_rows
+    num_envs = config.num_envs
+    discrete = isinstance(env.action_space, Discrete)
+    capacity = config.buffer_size // num_envs
+    prefill_rows = config.prefill_rows
     dtype = DTYPES[config.replay_dtype]
 
     def to_env(action):
@@ -115,14 +117,16 @@ def make_collection(
             floating = jnp.issubdtype(x.dtype, jnp.floating)
             return jax.ShapeDtypeStruct(x.shape, dtype if floating else x.dtype)
 
-        obs, flags = jax.tree.map(stored, obs), jnp.zeros(num_envs, bool)
+        obs = jax.tree.map(stored, obs)
+        flags = jnp.zeros(num_envs, bool)
         action = jax.eval_shape(lambda key: random_action((), obs, key)[0], jax.random.key(0))
         row = Transition(obs, action, jnp.zeros(num_envs, jnp.float32), flags, flags, obs)
         return replay.init(row, capacity)
 
     def start(key, config, obs_statistics):
         reset_key, prefill_key = jax.random.split(key)
-        carry, iteration = collector.reset(reset_key, config), jnp.int32(0)
+        carry = collector.reset(reset_key, config)
+        iteration = jnp.int32(0)
         fault = guard.in_reset(carry.obs, iteration)
         store = Store(empty_replay(carry.obs), fault, obs_statistics)
         prefill = random_action, config, carry, store, iteration, prefill_key, prefill_rows

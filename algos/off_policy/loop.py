@@ -78,7 +78,8 @@ def _require_memory(
     """Refuses what cannot fit into the device: the config's own parts, the networks, and what their
     passes keep.
     """
-    obs, discrete = rows(env.observation_space, config.batch_size), _is_discrete(env)
+    obs = rows(env.observation_space, config.batch_size)
+    discrete = _is_discrete(env)
     action = [] if discrete else [rows(env.action_space, config.batch_size)]
     params = learner.params
     critic = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params["critic"])
@@ -142,10 +143,8 @@ def maker(
         """
         config = Config.of(config)
         config.validate(env)
-        own = networks is not None
-        networks = networks if own else make_networks(env, config)
-        if own:
-            fitting.require_like_default(env, config, networks, make_networks, _is_discrete(env))
+        discrete = _is_discrete(env)
+        networks = fitting.own_or_default(env, config, networks, make_networks, discrete)
         shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
         _require_memory(env, config, networks, shape)
         policy = make_policy(env, networks)
@@ -155,7 +154,8 @@ def maker(
 
 
 def _algorithm(env, config, networks, policy, sampler, init_learner, update):
-    default_config, capacity = config, config.buffer_size // config.num_envs
+    default_config = config
+    capacity = config.buffer_size // config.num_envs
     collection = make_collection(env, config, policy.memory)
 
     def init(key: chex.PRNGKey, config: OffPolicyConfig | None = None) -> State:
@@ -170,7 +170,9 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update):
 
     def step(state: State) -> tuple[State, Metrics]:
         key, collect_key, sample_key, update_key = jax.random.split(state.key, 4)
-        config, learner, num_rows = state.config, state.learner, default_config.rows_per_step
+        config = state.config
+        learner = state.learner
+        num_rows = default_config.rows_per_step
 
         def explore(memory, obs, key):
             return policy.explore(learner.params, memory, normalize.obs(learner, obs), key)

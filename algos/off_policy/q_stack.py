@@ -74,7 +74,8 @@ def mean_q(networks: nn.Module, params: Any, obs: Any) -> chex.Array:
 
 def logits(stack: Stack, weights: Weights, obs: Any, networks: nn.Module) -> chex.Array:
     """The policy's logits by the whole stack: observations `[..., *shape]` to `[..., n]`."""
-    memory, block = size(stack), block_size(stack)
+    memory = size(stack)
+    block = block_size(stack)
     by_age = losses.staq_coefficients(
         stack.pushed, memory=memory, eta=weights.eta, beta=weights.beta
     )

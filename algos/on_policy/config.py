@@ -77,7 +77,8 @@ class OnPolicyConfig(BaseConfig):
           ConfigError: names the field, its value and what is allowed.
         """
         super().validate(env)
-        batch, policy_minibatches = self.num_envs * self.num_steps, self.passes[0][1]
+        batch = self.num_envs * self.num_steps
+        policy_minibatches = self.passes[0][1]
         if batch % self.num_minibatches:
             raise ConfigError(
                 "num_minibatches", self.num_minibatches, f"must divide num_envs·num_steps = {batch}"
@@ -110,7 +111,8 @@ class OnPolicyConfig(BaseConfig):
 
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""
-        sizes, rows = ("num_envs", "num_steps"), float(self.num_envs * self.num_steps)
+        sizes = ("num_envs", "num_steps")
+        rows = float(self.num_envs * self.num_steps)
         # obs and next_obs, the action; log_prob, reward, value, next value, advantage, target; two
         # flags
         row = (

@@ -34,7 +34,8 @@ def _require_memory(
     """Refuses what cannot fit into the device: the config's own parts, the networks, and what their
     passes keep.
     """
-    size, sizes = config.num_envs * config.num_steps, ("num_envs", "num_steps")
+    size = config.num_envs * config.num_steps
+    sizes = ("num_envs", "num_steps")
     # One series of passes is over both networks, two are over one each.
     trained = [("policy", "value")] if len(config.passes) == 1 else [("policy",), ("value",)]
     activations = []
@@ -120,7 +121,8 @@ def maker(
 
 
 def _algorithm(env, config, networks, policy, update):
-    envs, default_config = VectorEnv(env, config.num_envs, reset=config.reset), config
+    envs = VectorEnv(env, config.num_envs, reset=config.reset)
+    default_config = config
     to_env = networks.head.to_env
     collector = collect.make_collector(envs, policy.memory, to_env)
 
@@ -134,7 +136,9 @@ def _algorithm(env, config, networks, policy, update):
 
     def step(state: State) -> tuple[State, Metrics]:
         key, rollout_key, update_key = jax.random.split(state.key, 3)
-        config, learner, num_steps = state.config, state.learner, default_config.num_steps
+        config = state.config
+        learner = state.learner
+        num_steps = default_config.num_steps
 
         def explore(memory, obs, key):
             return policy.explore(learner.params, memory, normalize.obs(learner, obs), key)

@@ -200,7 +200,9 @@ def update(
     # The parameters as one flat vector instead of a dozen arrays: fewer kernels to compile and to
     # start.
     old_params, unravel = ravel_pytree(learner.params)
-    params, opt_states, metrics = old_params, [], {}
+    params = old_params
+    opt_states = []
+    metrics = {}
     pass_keys = [key] if len(objectives) == 1 else jax.random.split(key, len(objectives))
     for (norm_name, objective), counts, opt_state, pass_key in zip(
         objectives.items(), config.passes, learner.opt_state, pass_keys, strict=True

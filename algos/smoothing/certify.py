@@ -182,7 +182,8 @@ def certify(
         known; a number is below 1; the seed is no seed; or act's actions are not of the
         environment's action space.
     """
-    certificate, key = certifier(sigma, budgets, num_episodes, **options), _key(seed, 0)
+    certificate = certifier(sigma, budgets, num_episodes, **options)
+    key = _key(seed, 0)
     _require_positive(batch_size=batch_size, max_steps=max_steps)
     batch = min(num_episodes, batch_size)
     noisy_env = smoothed(env, sigma, num_frames=num_frames)
@@ -239,7 +240,8 @@ def attack(
       ValueError: sigma or a budget is negative, a number is below 1, the seed is no seed, there are
         no strengths, or the policy's actions are not of the environment's action space.
     """
-    discrete, key = isinstance(env.action_space, Discrete), _key(seed, 1)
+    discrete = isinstance(env.action_space, Discrete)
+    key = _key(seed, 1)
     strengths = (
         ((1.0, 6.0, 20.0) if discrete else (0.1, 0.3, 1.0))
         if strengths is None
@@ -312,7 +314,8 @@ def _require_actions(env, act, memory=None):
         reset_key, memory_key, key = jax.random.split(key, 3)
         return act(env.reset(reset_key)[1][None], key, memory(memory_key, 1))[0]
 
-    action, space = jax.eval_shape(first_action, jax.random.key(0)), env.action_space
+    action = jax.eval_shape(first_action, jax.random.key(0))
+    space = env.action_space
     if action.shape != (1, *space.shape) or jnp.issubdtype(action.dtype, jnp.integer) != isinstance(
         space, Discrete
     ):

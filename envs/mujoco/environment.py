@@ -111,8 +111,10 @@ class MujocoEnvironment:
             raise ValueError(
                 f"the model has {model.nmocap} mocap bodies, whose poses are not part of the state"
             )
-        self.mj_model, self.impl = model, impl
-        self.frame_skip, self.episode_length = frame_skip, episode_length
+        self.mj_model = model
+        self.impl = impl
+        self.frame_skip = frame_skip
+        self.episode_length = episode_length
         self.step_seconds = frame_skip * float(model.opt.timestep)
         self.model = mjx.put_model(model, impl=impl)
         for i in np.flatnonzero(~model.actuator_ctrllimited.astype(bool)):
@@ -236,7 +238,8 @@ def _runge_kutta(model: mjx.Model, mj_model: mujoco.MjModel, data: mjx.Data) -> 
         data = _typed(mjx.forward(model, data.replace(qpos=qpos, qvel=qvel)), data)
         return (data, mean_qvel + share * data.qvel, mean_qacc + share * data.qacc), None
 
-    start, zeros = data, jnp.zeros_like(data.qvel)
+    start = data
+    zeros = jnp.zeros_like(data.qvel)
     weights = jnp.array([[0.0, 1 / 6], [0.5, 1 / 3], [0.5, 1 / 3], [1.0, 1 / 6]], zeros.dtype)
     (data, qvel, qacc), _ = jax.lax.scan(
         stage, (data, zeros, zeros), (weights[:, 0], weights[:, 1])
@@ -276,6 +279,7 @@ def _turned(quaternion, rotation):
     """A quaternion (w, x, y, z), turned by a rotation vector in its own frame."""
     angle = jnp.sqrt(jnp.maximum(jnp.sum(rotation**2), jnp.finfo(rotation.dtype).tiny))
     x = jnp.sin(angle / 2) * rotation / angle
-    w, (a, b) = jnp.cos(angle / 2), (quaternion[0], quaternion[1:])
+    w = jnp.cos(angle / 2)
+    (a, b) = (quaternion[0], quaternion[1:])
     turned = jnp.concatenate([(a * w - b @ x)[None], a * x + w * b + jnp.cross(b, x)])
     return turned / jnp.sqrt(jnp.sum(turned**2))

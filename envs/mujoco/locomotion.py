@@ -124,7 +124,8 @@ class Ant(Legged):
     def healthy(self, data: mjx.Data) -> chex.Array:
         """Whether the torso is neither on the ground nor in the air."""
         low, high = self.healthy_z_range
-        z, finite = data.qpos[2], jnp.isfinite(jnp.concatenate([data.qpos, data.qvel]))
+        z = data.qpos[2]
+        finite = jnp.isfinite(jnp.concatenate([data.qpos, data.qvel]))
         return jnp.all(finite) & (low <= z) & (z <= high)
 
     def observe(self, data: mjx.Data) -> chex.Array:
@@ -149,7 +150,8 @@ class HumanBody(Task):
         """Positions without x and y, velocities, and of the bodies and joints inertias, velocities
         and forces.
         """
-        bodies, joints = (data._impl.cinert, data.cvel), data.qfrc_actuator[6:]
+        bodies = (data._impl.cinert, data.cvel)
+        joints = data.qfrc_actuator[6:]
         parts = [
             data.qpos[2:],
             data.qvel,

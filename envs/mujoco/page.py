@@ -35,7 +35,8 @@ def render_html(model: Any, qpos: np.ndarray, step_seconds: float) -> str:
     import mujoco
 
     data = mujoco.MjData(model)
-    stride, poses = max(1, round(1.0 / (_FRAMES_PER_SECOND * step_seconds))), []
+    stride = max(1, round(1.0 / (_FRAMES_PER_SECOND * step_seconds)))
+    poses = []
     for positions in qpos[::stride]:
         data.qpos[:] = positions
         mujoco.mj_kinematics(model, data)

@@ -76,7 +76,8 @@ class Task(MujocoEnvironment):
     def start(self, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
         """Generalised positions and velocities at the beginning of an episode."""
         qpos_key, qvel_key = jax.random.split(key)
-        scale, shape = self.reset_noise_scale, (self.mj_model.nv,)
+        scale = self.reset_noise_scale
+        shape = (self.mj_model.nv,)
         qpos = self._around(qpos_key, scale)
         if self.normal_velocities:
             return qpos, scale * jax.random.normal(qvel_key, shape)
@@ -104,7 +105,8 @@ def load(xml_file: str) -> mujoco.MjModel:
     spec = mujoco.MjSpec.from_file(str(folder / xml_file))
     # MuJoCo writes a warning into the working directory when it compiles a model with this
     # attribute.
-    mass, spec.compiler.settotalmass = spec.compiler.settotalmass, -1
+    mass = spec.compiler.settotalmass
+    spec.compiler.settotalmass = -1
     model = spec.compile()
     if mass > 0:
         mujoco.mj_setTotalmass(model, mass)

@@ -60,7 +60,8 @@ def cholesky(matrix: chex.Array) -> chex.Array:
 def cholesky_solve(factor: chex.Array, vector: chex.Array) -> chex.Array:
     """The x `[n]` with UᵀU x = vector `[n]`, for a factor U `[n, n]` from `cholesky`."""
     n = len(factor)
-    rows, diagonal = jnp.arange(n), jnp.diagonal(factor)
+    rows = jnp.arange(n)
+    diagonal = jnp.diagonal(factor)
 
     def forward(j, y):
         return y - jnp.where(rows > j, factor[j], 0.0) * (y[j] / diagonal[j])

@@ -94,7 +94,8 @@ class Gymnax:
             raise ContractError(
                 f"env={given}: must be a gymnax environment, an instance of gymnax's Environment"
             )
-        self._env, self._params = env, env.default_params if params is None else params
+        self._env = env
+        self._params = env.default_params if params is None else params
         # The field is asked for by the method of gymnax's own base class alone.
         self._has_time_limit = type(env).is_truncated is not Environment.is_truncated or hasattr(
             self._params, "max_steps_in_episode"

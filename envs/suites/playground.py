@@ -149,7 +149,9 @@ class Playground:
         action_repeat: int = 1,
         randomize: Randomizer | None = None,
     ):
-        self._env, self._episode_length, self._action_repeat = env, episode_length, action_repeat
+        self._env = env
+        self._episode_length = episode_length
+        self._action_repeat = action_repeat
         self._randomize = randomize
         self.options: dict[str, Any] = {}  # what `make` was called with
         if randomize:
@@ -173,12 +175,14 @@ class Playground:
         """Advances by one step; the key is not used, Playground's environments carry their own."""
         del key
         # Playground's step writes into the dicts of the state that it is given: hand it a copy.
-        following, reward = jax.tree.map(lambda x: x, state.state), 0.0
+        following = jax.tree.map(lambda x: x, state.state)
+        reward = 0.0
         with third_party(), bodies_once(), self._physics(state.physics):
             for _ in range(self._action_repeat):
                 following = self._env.step(following, action)
                 reward += following.reward
-        time, obs = state.time + 1, _observation(following.obs)
+        time = state.time + 1
+        obs = _observation(following.obs)
         finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((obs, reward))]
         step = Step(
             obs=jax.tree.map(_finite, obs),

@@ -11,9 +11,6 @@ from onejit import algos, envs
 from onejit.algos import mdpo, mdpo_off_policy, sac
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.heads import Gaussian
-from onejit.algos.off_policy import actor_critic
-from onejit.algos.off_policy.networks import apply_ensemble
-from onejit.algos.on_policy import policy_gradient
 
 SMALL = {
     "num_envs": 8,
@@ -67,9 +64,7 @@ def test_the_divergence_is_that_of_the_new_policy_from_the_old_one():
     old = Gaussian(mean, jnp.full((16, 1), -1.0))  # narrow; the new one has standard deviation 1
     new = networks.policy.apply(params["policy"], obs)
     zeros = jnp.zeros(16)
-    data = policy_gradient.Minibatch(
-        obs, mean, networks.head.log_prob(mean, old), old, zeros, zeros, zeros
-    )
+    data = mdpo.Minibatch(obs, mean, networks.head.log_prob(mean, old), old, zeros, zeros, zeros)
     metrics = mdpo.policy_loss(params, data, jax.random.key(4), networks=networks, config=config)[1]
     p, q = (
         distrax.Normal(new.mean, jnp.exp(new.log_std)),
@@ -104,6 +99,11 @@ def test_the_divergence_starts_from_zero_in_every_iteration(policy_steps):
             assert metrics["losses/kl"] > 1e-6
 
 
+def ensemble(networks, params, obs, action):
+    """What each critic puts out, `[C, ...]`."""
+    return jax.vmap(lambda each: networks.critic.apply(each, obs, action))(params)
+
+
 def off_policy_case(**config):
     """A learner of off-policy MDPO, its networks and config, and a minibatch."""
     env = envs.make("brax/reacher")
@@ -117,7 +117,7 @@ def off_policy_case(**config):
     learner = init(jax.random.key(0))
     obs, next_obs = jax.random.normal(jax.random.key(1), (2, 32, *env.observation_space.shape))
     action = jax.random.uniform(jax.random.key(2), (32, 2), minval=-1.0)
-    batch = actor_critic.Batch(obs, action, jnp.ones(32), jnp.full(32, 0.9), next_obs)
+    batch = mdpo_off_policy.Batch(obs, action, jnp.ones(32), jnp.full(32, 0.9), next_obs)
     return env, learner, networks, config, batch
 
 
@@ -299,13 +299,11 @@ def test_target_uses_the_entropy_of_the_convention():
             if tsallis == "per_dimension"
             else jnp.prod(density, -1) - 1.0
         )
-        next_q = apply_ensemble(
-            networks.critic, learner.targets["critic"], batch.next_obs, action
-        ).min(0)
+        next_q = ensemble(networks, learner.targets["critic"], batch.next_obs, action).min(0)
         target = 1.0 + 0.9 * (next_q - 5.0 * entropy)
 
         def loss(params, target=target, networks=networks, batch=batch):
-            q = apply_ensemble(networks.critic, params, batch.obs, batch.action)
+            q = ensemble(networks, params, batch.obs, batch.action)
             return 0.5 * jnp.sum(jnp.mean((q - target[None]) ** 2, axis=1))
 
         expected = jax.grad(loss)(learner.params["critic"])

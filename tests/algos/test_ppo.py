@@ -9,7 +9,6 @@ from onejit import algos, envs
 from onejit.algos import ppo
 from onejit.algos.core import collect, normalize
 from onejit.algos.core.networks import Networks
-from onejit.algos.on_policy import policy_gradient
 from onejit.envs import VectorEnv
 
 SMALL = ppo.Config(
@@ -26,7 +25,7 @@ def collected(env, config, key):
     """A fresh learner, its networks and one rollout."""
     learner_key, env_key, rollout_key = jax.random.split(key, 3)
     networks = ppo.make_networks(env, config)
-    learner = policy_gradient.init_learner(learner_key, env=env, networks=networks, config=config)
+    learner = ppo.init_learner(learner_key, env=env, networks=networks, config=config)
     collector = collect.make_collector(
         VectorEnv(env, config.num_envs), collect.no_memory, networks.head.to_env
     )
@@ -84,7 +83,7 @@ def test_observations_that_may_not_be_normalised_reach_the_networks_as_they_are(
         action_space = envs.Discrete(2)
 
     networks = ppo.make_networks(envs.make("probe/value"), SMALL)
-    learner = policy_gradient.init_learner(
+    learner = ppo.init_learner(
         jax.random.key(0), env=Masked(), networks=networks, config=SMALL.replace(normalize_obs=True)
     )
     obs = {"state": jnp.full((4, 2), 20.0), "mask": jnp.full((4, 3), 20.0)}

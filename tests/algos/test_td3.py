@@ -11,7 +11,6 @@ import pytest
 from onejit import algos, envs
 from onejit.algos import fast_td3, td3
 from onejit.algos.off_policy import categorical, loop
-from onejit.algos.off_policy.networks import apply_ensemble
 
 CONFIG = td3.Config(actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), batch_size=32)
 
@@ -197,7 +196,8 @@ def test_the_critics_of_fast_td3_see_privileged_observations_and_the_actor_does_
     }
     action = algorithm.act(state, obs, jax.random.key(1), True)
     np.testing.assert_array_equal(action, jnp.broadcast_to(action[:1], action.shape))
-    logits = apply_ensemble(networks.critic, state.learner.params["critic"], obs, action)
+    critics = state.learner.params["critic"]
+    logits = jax.vmap(lambda each: networks.critic.apply(each, obs, action))(critics)
     q = categorical.mean_q(logits, config)
     np.testing.assert_allclose(
         q.mean(axis=0), numbers, atol=0.1

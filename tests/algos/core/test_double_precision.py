@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 PROGRAM = """
-exec(open("/tmp/shim.py").read())
 import jax
 
 from onejit import algos, envs

@@ -13,7 +13,6 @@ from onejit import envs
 from onejit.algos import fast_sac, fast_td3, mdpo, mdpo_off_policy, ppo, sac, staq, td3
 from onejit.algos.core import heads, networks
 from onejit.algos.core.config import ConfigError
-from onejit.algos.on_policy import policy_gradient
 
 
 class Stub:
@@ -319,7 +318,7 @@ def update(module, env, batch, **settings):
     """An update by shape alone, with networks that fit."""
     config = module.Config(**settings)
     nets = module.make_networks(env, config)
-    init_learner = getattr(module, "init_learner", policy_gradient.init_learner)
+    init_learner = module.init_learner
     learner = jax.eval_shape(
         lambda key: init_learner(key, env=env, networks=nets, config=config), jax.random.key(0)
     )

@@ -156,15 +156,13 @@ def test_the_first_gradient_of_the_policy_is_the_policy_gradient(name, continuou
     config = module.Config(**SIZES, normalize_advantage=False)
     env = envs.make("probe/observation", continuous=continuous)
     networks = module.make_networks(env, config)
-    learner = policy_gradient.init_learner(
-        jax.random.key(0), env=env, networks=networks, config=config
-    )
+    learner = module.init_learner(jax.random.key(0), env=env, networks=networks, config=config)
     obs = jax.random.normal(jax.random.key(1), (64, *env.observation_space.shape))
     old = networks.policy.apply(learner.params["policy"], obs)
     action = networks.head.sample(jax.random.key(2), old)
     advantage, target = jax.random.normal(jax.random.key(3), (2, 64))
     value = networks.value.apply(learner.params["value"], obs)
-    data = policy_gradient.Minibatch(
+    data = module.Minibatch(
         obs, action, networks.head.log_prob(action, old), old, value, advantage, target
     )
     loss = mdpo.policy_loss if module is mdpo else module.loss

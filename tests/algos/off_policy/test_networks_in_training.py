@@ -1,0 +1,143 @@
+"""Own networks with dropout and with running statistics, and any number of critics."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from onejit import algos, envs
+from onejit.algos import fast_td3, td3
+
+CONFIG = td3.Config(
+    num_envs=4,
+    batch_size=16,
+    learning_starts=16,
+    buffer_size=400,
+    num_updates=2,
+    actor_hidden_sizes=(8,),
+    critic_hidden_sizes=(8,),
+)
+ENV = envs.make("gymnax/Pendulum-v1")
+
+
+class Critic(nn.Module):
+    """With batch normalisation and dropout, which are on where it is trained."""
+
+    rate: float = 0.5
+
+    @nn.compact
+    def __call__(self, obs, action, train=False):
+        x = nn.Dense(16)(jnp.concatenate([obs, action], axis=-1))
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(nn.relu(x))
+        x = nn.Dropout(self.rate, deterministic=not train)(x)
+        return nn.Dense(1)(x)[..., 0]
+
+
+def test_running_statistics_follow_the_minibatches_and_dropout_is_for_training_alone():
+    networks = td3.make_networks(ENV, CONFIG)._replace(critic=Critic())
+    algorithm = td3.make(ENV, CONFIG, networks)
+    state, metrics = jax.jit(algorithm.step)(jax.jit(algorithm.init)(jax.random.key(0)))
+    assert metrics["charts/fault"] == 0
+    learner = state.learner
+    assert set(learner.params["critic"]) == {"params", "batch_stats"}
+    # The optimiser knows nothing of the statistics, and the targets have followed them.
+    moments = jax.tree.structure(learner.opt_state["critic"][0].mu)
+    assert moments == jax.tree.structure(learner.params["critic"]["params"])
+    before = algorithm.init(jax.random.key(0)).learner
+    for new, old in ((learner.params, before.params), (learner.targets, before.targets)):
+        moved = jax.tree.map(
+            lambda a, b: float(jnp.abs(a - b).max()),
+            new["critic"]["batch_stats"],
+            old["critic"]["batch_stats"],
+        )
+        assert min(jax.tree.leaves(moved)) > 0.0
+
+    batch = jax.tree.map(
+        lambda x: x[None, :16],
+        td3.Batch(
+            obs=jax.random.normal(jax.random.key(1), (16, 3)),
+            action=jnp.zeros((16, 1)),
+            reward=jnp.ones(16),
+            discount=jnp.zeros(16),
+            next_obs=jax.random.normal(jax.random.key(2), (16, 3)),
+        ),
+    )
+    config = CONFIG.replace(policy_delay=1)
+
+    def loss(key, rate):
+        parts = networks._replace(critic=Critic(rate))
+        _, metrics = td3.update(learner, batch, key, networks=parts, config=config)
+        return float(metrics["losses/critic_loss"])
+
+    # With a discount of 0 the loss depends on the key by dropout alone.
+    assert loss(jax.random.key(3), 0.5) != loss(jax.random.key(4), 0.5)
+    assert loss(jax.random.key(3), 0.0) == loss(jax.random.key(4), 0.0)
+
+
+@pytest.mark.parametrize("module, num_critics", [(td3, 1), (td3, 3), (fast_td3, 3)])
+def test_any_number_of_critics(module, num_critics):
+    fields = {name: getattr(CONFIG, name) for name in ("num_envs", "batch_size", "buffer_size")}
+    sizes = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "learning_starts": 16}
+    config = module.Config(num_critics=num_critics, **fields, **sizes)
+    algorithm = module.make(ENV, config)
+    state, metrics = jax.jit(algorithm.step)(jax.jit(algorithm.init)(jax.random.key(0)))
+    assert algos.describe_fault(state.learner.fault) is None
+    sizes = {leaf.shape[0] for leaf in jax.tree.leaves(state.learner.params["critic"])}
+    assert sizes == {num_critics}
+    assert np.isfinite(metrics["losses/critic_loss"])
+
+
+def test_the_target_is_the_smallest_of_all_critics():
+    config = CONFIG.replace(policy_noise=0.0, policy_delay=1)
+    networks = td3.make_networks(ENV, config)
+    many = config.replace(num_critics=3)
+    learner = td3.init_learner(jax.random.key(0), env=ENV, networks=networks, config=many)
+    obs = jax.random.normal(jax.random.key(1), (64, 3))
+    batch = td3.Batch(obs, jnp.zeros((64, 1)), jnp.zeros(64), jnp.ones(64), obs)
+    action = networks.actor.apply(learner.targets["actor"], obs)
+    q = jax.vmap(lambda each: networks.critic.apply(each, obs, action))(learner.targets["critic"])
+    assert len(set(np.asarray(q).argmin(axis=0).tolist())) == 3
+    present = jax.vmap(lambda each: networks.critic.apply(each, obs, batch.action))(
+        learner.params["critic"]
+    )
+    _, metrics = td3.critic_update(
+        learner, batch, jax.random.key(2), networks=networks, config=many
+    )
+    # The loss sums over the critics.
+    expected = np.sum(np.mean((np.asarray(present) - np.asarray(q).min(axis=0)) ** 2, axis=1))
+    np.testing.assert_allclose(metrics["losses/critic_loss"], expected, rtol=1e-5)
+
+
+def test_an_update_normalises_and_keeps_statistics_as_that_of_ppo_does():
+    config = CONFIG.replace(normalize_obs=True, policy_delay=1, policy_noise=0.0)
+    networks = td3.make_networks(ENV, config)
+    learner = td3.init_learner(jax.random.key(0), env=ENV, networks=networks, config=config)
+    known = learner.obs_statistics._replace(
+        count=jnp.float32(100.0), mean=jnp.full(3, 5.0), var=jnp.full(3, 4.0)
+    )
+    learner = learner._replace(obs_statistics=known)
+    obs = 5.0 + 2.0 * jax.random.normal(jax.random.key(1), (1, 16, 3))
+    batch = td3.Batch(obs, jnp.zeros((1, 16, 1)), jnp.ones((1, 16)), jnp.ones((1, 16)), obs)
+    after, metrics = td3.update(learner, batch, jax.random.key(2), networks=networks, config=config)
+    # The same, by hand: mean 5 and standard deviation 2.
+    plain = config.replace(normalize_obs=False)
+    seen = (obs - 5.0) / 2.0
+    expected, theirs = td3.update(
+        learner._replace(obs_statistics=()),
+        batch._replace(obs=seen, next_obs=seen),
+        jax.random.key(2),
+        networks=networks,
+        config=plain,
+    )
+    np.testing.assert_allclose(
+        metrics["losses/critic_loss"], theirs["losses/critic_loss"], rtol=1e-5
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+        after.params["critic"],
+        expected.params["critic"],
+    )
+    assert after.obs_statistics.count == 116.0
+    mean = (100 * 5.0 + 16 * np.asarray(obs).mean((0, 1))) / 116
+    np.testing.assert_allclose(after.obs_statistics.mean, mean, rtol=1e-5)
