@@ -42,9 +42,11 @@ from .smoothing import certified_probability, certified_return, clopper_pearson_
 from .spo import spo_aligned_loss, spo_loss
 from .staq import staq_coefficients, staq_logits, staq_target
 from .td3 import target_policy_noise, td3_actor_loss, td3_critic_loss, td3_target
+from .temporal_difference import bootstrapped_target, squared_td_loss
 
 __all__ = [
     "approx_kl",
+    "bootstrapped_target",
     "categorical_cross_entropy",
     "categorical_entropy",
     "categorical_kl",
@@ -76,6 +78,7 @@ __all__ = [
     "sac_temperature_loss",
     "spo_aligned_loss",
     "spo_loss",
+    "squared_td_loss",
     "staq_coefficients",
     "staq_logits",
     "staq_target",
