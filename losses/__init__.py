@@ -24,7 +24,6 @@ from .distributions import (
     gaussian_entropy,
     gaussian_kl,
     gaussian_log_prob,
-    importance_ratio,
     tanh_gaussian_log_prob,
     tsallis_log,
     tsallis_log_prob,
@@ -35,16 +34,19 @@ from .mdpo import (
     mdpo_off_policy_tsallis_per_dimension_actor_loss,
     mdpo_on_policy_loss,
 )
-from .ppo import approx_kl, clip_fraction, clipped_value_loss, ppo_clip_loss
+from .ppo import clipped_value_loss, ppo_clip_loss
+from .ratios import approx_kl, clip_fraction, importance_ratio, ratio_deviation
 from .returns import gae, lambda_returns, n_step_return, vtrace
 from .sac import sac_actor_loss, sac_target, sac_temperature_loss
 from .smoothing import certified_probability, certified_return, clopper_pearson_lower, dkw_lower
-from .spo import ratio_deviation, spo_aligned_loss, spo_loss
+from .spo import spo_aligned_loss, spo_loss
 from .staq import staq_coefficients, staq_logits, staq_target
 from .td3 import target_policy_noise, td3_actor_loss, td3_critic_loss, td3_target
+from .temporal_difference import bootstrapped_target, squared_td_loss
 
 __all__ = [
     "approx_kl",
+    "bootstrapped_target",
     "categorical_cross_entropy",
     "categorical_entropy",
     "categorical_kl",
@@ -76,6 +78,7 @@ __all__ = [
     "sac_temperature_loss",
     "spo_aligned_loss",
     "spo_loss",
+    "squared_td_loss",
     "staq_coefficients",
     "staq_logits",
     "staq_target",

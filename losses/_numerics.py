@@ -1,5 +1,5 @@
 """What the arithmetic of all losses has in common: half precision is widened, a softmax keeps to
-its limits.
+its limits, an exponential does not overflow.
 """
 
 import functools
@@ -35,3 +35,9 @@ def log_softmax(logits: jax.Array) -> jax.Array:
     """
     limit = 0.25 * float(jnp.finfo(logits.dtype).max)
     return jax.nn.log_softmax(jnp.clip(logits, -limit, limit), axis=-1)
+
+
+def exp_then_tangent(x: jax.Array, limit: float) -> jax.Array:
+    """exp(x) up to the limit, and from there on its tangent, which still has a gradient."""
+    below = jnp.minimum(x, limit)
+    return jnp.exp(below) * (1.0 + (x - below))

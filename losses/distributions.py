@@ -11,7 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ._numerics import at_least_float32, log_softmax
+from ._numerics import at_least_float32, exp_then_tangent, log_softmax
 
 Array = chex.Array
 Scalar = float | Array
@@ -228,34 +228,5 @@ def tsallis_log_prob(log_prob: Array, *, q: Scalar) -> Array:
     )
     # The divisor is kept away from zero so that no NaN enters the gradient.
     return jnp.where(
-        small, series, (_exp_then_tangent(t, 20.0) - 1.0) / jnp.where(small, 1.0, 1.0 - q)
+        small, series, (exp_then_tangent(t, 20.0) - 1.0) / jnp.where(small, 1.0, 1.0 - q)
     )
-
-
-@at_least_float32
-def importance_ratio(log_prob: Array, old_log_prob: Array) -> Array:
-    """π(a|s)/π_old(a|s) = exp(log_prob − old_log_prob), kept finite.
-
-    Above a log-ratio of 10 (a ratio of 22,026) the exponential is continued by its tangent: the
-    ratio still grows and still has a gradient, and both can be squared in float32, up to log-ratios
-    of 1e14.
-
-    Args:
-      log_prob: log π(a|s), `[...]`, in nats.
-      old_log_prob: log π_old(a|s), `[...]`.
-
-    Returns:
-      The ratio, `[...]`.
-
-    Raises:
-      AssertionError: the arrays differ in shape.
-
-    Source: the definition; the limit is ours.
-    """
-    chex.assert_equal_shape([log_prob, old_log_prob])
-    return _exp_then_tangent(log_prob - old_log_prob, 10.0)
-
-
-def _exp_then_tangent(x: Array, limit: float) -> Array:
-    below = jnp.minimum(x, limit)
-    return jnp.exp(below) * (1.0 + (x - below))

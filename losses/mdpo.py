@@ -9,7 +9,8 @@ import chex
 import jax.numpy as jnp
 
 from ._numerics import at_least_float32
-from .distributions import importance_ratio, tsallis_log_prob
+from .distributions import tsallis_log_prob
+from .ratios import importance_ratio
 
 Array = chex.Array
 Scalar = float | Array

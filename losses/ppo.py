@@ -1,12 +1,10 @@
-"""The losses and diagnostics of Proximal Policy Optimization (Schulman et al., 2017, arXiv
-1707.06347).
-"""
+"""The losses of Proximal Policy Optimization (Schulman et al., 2017, arXiv 1707.06347)."""
 
 import chex
 import jax.numpy as jnp
 
 from ._numerics import at_least_float32
-from .distributions import importance_ratio
+from .ratios import importance_ratio
 
 Array = chex.Array
 Scalar = float | Array
@@ -68,49 +66,3 @@ def clipped_value_loss(value: Array, old_value: Array, target: Array, *, clip_ep
     chex.assert_equal_shape([value, old_value, target])
     clipped_value = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
     return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped_value - target))
-
-
-@at_least_float32
-def approx_kl(log_prob: Array, old_log_prob: Array) -> Array:
-    """Per-sample estimate of KL(π_old‖π) that is never negative: (r − 1) − log r.
-
-    Its mean over actions drawn from π_old is unbiased, with less variance than that of −log r.
-    Infinite above a log-ratio of 88.
-
-    Args:
-      log_prob: log π(a|s), `[...]`, in nats.
-      old_log_prob: log π_old(a|s) of the policy that drew a, `[...]`.
-
-    Returns:
-      The estimate, `[...]`, in nats.
-
-    Raises:
-      AssertionError: the arrays differ in shape.
-
-    Source: the estimator k3 of Schulman, "Approximating KL divergence", 2020.
-    """
-    chex.assert_equal_shape([log_prob, old_log_prob])
-    log_ratio = log_prob - old_log_prob
-    return jnp.expm1(log_ratio) - log_ratio
-
-
-@at_least_float32
-def clip_fraction(log_prob: Array, old_log_prob: Array, *, clip_eps: Scalar) -> Array:
-    """Indicator that the ratio left the clip interval: 1 where |r − 1| > clip_eps, else 0.
-
-    Args:
-      log_prob: log π(a|s), `[...]`, in nats.
-      old_log_prob: log π_old(a|s) of the policy that drew a, `[...]`.
-      clip_eps: half-width of the interval of ratios around 1.
-
-    Returns:
-      0.0 or 1.0, `[...]`; its mean is the fraction.
-
-    Raises:
-      AssertionError: the arrays differ in shape.
-
-    Source: OpenAI baselines ppo2 (`clipfrac`).
-    """
-    chex.assert_equal_shape([log_prob, old_log_prob])
-    outside = jnp.abs(jnp.expm1(log_prob - old_log_prob)) > clip_eps
-    return outside.astype(jnp.result_type(log_prob))

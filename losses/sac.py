@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ._numerics import at_least_float32
+from .temporal_difference import bootstrapped_target
 
 Array = chex.Array
 Scalar = float | Array
@@ -38,7 +39,7 @@ def sac_target(
     Source: Haarnoja et al. 2018, equations 2 and 3.
     """
     chex.assert_equal_shape([reward, discount, next_q, next_log_prob])
-    return jax.lax.stop_gradient(reward + discount * (next_q - alpha * next_log_prob))
+    return bootstrapped_target(reward, discount, next_q - alpha * next_log_prob)
 
 
 @at_least_float32

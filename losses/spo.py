@@ -4,7 +4,7 @@ import chex
 import jax.numpy as jnp
 
 from ._numerics import at_least_float32
-from .distributions import importance_ratio
+from .ratios import importance_ratio
 
 Array = chex.Array
 Scalar = float | Array
@@ -65,24 +65,3 @@ def spo_aligned_loss(
     """
     chex.assert_equal_shape([log_prob, old_log_prob, advantage])
     return jnp.square(importance_ratio(log_prob, old_log_prob) - 1.0 - jnp.sign(advantage) * eps)
-
-
-@at_least_float32
-def ratio_deviation(log_prob: Array, old_log_prob: Array) -> Array:
-    """How far the ratio is from 1: |r − 1|, r = exp(log_prob − old_log_prob).
-
-    Args:
-      log_prob: log π(a|s), `[...]`, in nats.
-      old_log_prob: log π_old(a|s) of the policy that drew a, `[...]`.
-
-    Returns:
-      The deviation, `[...]`; its mean over actions of π_old is twice the total variation distance
-      of the two policies.
-
-    Raises:
-      AssertionError: the arrays differ in shape.
-
-    Source: Xie et al. 2025, the ratio deviation of its figures.
-    """
-    chex.assert_equal_shape([log_prob, old_log_prob])
-    return jnp.abs(importance_ratio(log_prob, old_log_prob) - 1.0)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
 from ._numerics import at_least_float32
+from .temporal_difference import bootstrapped_target
 
 Array = chex.Array
 Scalar = float | Array
@@ -94,4 +95,4 @@ def staq_target(
     Source: arXiv 2506.13862, and its released code.
     """
     chex.assert_equal_shape([reward, discount, next_q, next_entropy])
-    return jax.lax.stop_gradient(reward + discount * (next_q + entropy_coef * next_entropy))
+    return bootstrapped_target(reward, discount, next_q + entropy_coef * next_entropy)

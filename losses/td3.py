@@ -5,10 +5,10 @@ With one critic given twice and no noise they are those of DDPG (Lillicrap et al
 """
 
 import chex
-import jax
 import jax.numpy as jnp
 
 from ._numerics import at_least_float32
+from .temporal_difference import bootstrapped_target, squared_td_loss
 
 Array = chex.Array
 Scalar = float | Array
@@ -51,12 +51,11 @@ def td3_target(reward: Array, discount: Array, next_q1: Array, next_q2: Array) -
     Source: Fujimoto et al. 2018, equation 10.
     """
     chex.assert_equal_shape([reward, discount, next_q1, next_q2])
-    return jax.lax.stop_gradient(reward + discount * jnp.minimum(next_q1, next_q2))
+    return bootstrapped_target(reward, discount, jnp.minimum(next_q1, next_q2))
 
 
-@at_least_float32
 def td3_critic_loss(q: Array, target: Array) -> Array:
-    """Squared error of a critic: (Q − y)². To be summed over the two critics.
+    """The name in TD3 of `squared_td_loss`: (Q − y)². To be summed over the two critics.
 
     Args:
       q: Q(s, a), `[...]`, in units of return.
@@ -70,8 +69,7 @@ def td3_critic_loss(q: Array, target: Array) -> Array:
 
     Source: Fujimoto et al. 2018, algorithm 1; without the factor ½, as the published code has it.
     """
-    chex.assert_equal_shape([q, target])
-    return jnp.square(q - jax.lax.stop_gradient(target))
+    return squared_td_loss(q, target)
 
 
 @at_least_float32

@@ -25,7 +25,7 @@ TRACED = [name for name in NAMES if getattr(losses, name).__module__ not in HOST
 # A maker of sample data for every parameter name; five steps of three environments, four features
 # or classes. The words are the project's vocabulary: some wait for the loss that will use them.
 PER_STEP = """advantage discount kl log_prob log_ratio next_entropy next_log_prob next_q next_q1
-    next_q2 next_values
+    next_q2 next_value next_values
     noise old_log_prob old_value q q_value reward rewards target value values"""
 PER_FEATURE = (
     "log_probs log_std log_std_p log_std_q logits logits_p logits_q mean mean_p mean_q"
