@@ -187,9 +187,8 @@ def make_networks(env: Environment, config: Config) -> nn.Module:
     observations.
     """
     env = discretized(env, config)
-    layers = make_torso(
-        actor_space(env), config.hidden_sizes, config.activation, config.initialiser
-    )
+    kind = config.activation, config.initialiser
+    layers = make_torso(actor_space(env), config.hidden_sizes, *kind)
     return DiscreteCritic(layers, env.action_space.n, config.initialiser, privileged=False)
 
 
