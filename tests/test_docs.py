@@ -1,5 +1,8 @@
-"""The programs in docs/ run: each page from top to bottom, as its reader would type it in."""
+"""What README and docs/ say is so: programs run, each page from top to bottom, as its reader would
+type it in; the index of the losses is complete.
+"""
 
+import inspect
 import re
 import runpy
 from pathlib import Path
@@ -8,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from onejit import envs
+from onejit import envs, losses
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -58,3 +61,22 @@ def test_the_guide(tmp_path, monkeypatch):
     chosen = jax.tree.map(lambda x: x[rate, seed], names["states"].learner.params)
     jax.tree.map(np.testing.assert_array_equal, names["state"].learner.params, chosen)
     assert envs.make("mine/Corridor", x=5.0).observation_space.high == 5.5
+
+
+def signature(name):
+    """As on the page: without annotations."""
+    whole = inspect.signature(getattr(losses, name))
+    parameters = [each.replace(annotation=each.empty) for each in whole.parameters.values()]
+    return f"{name}{whole.replace(parameters=parameters, return_annotation=whole.empty)}"
+
+
+def test_the_index_of_the_losses_is_complete_and_right():
+    shown = {}  # the signatures in the first columns of the page, by the module of their table
+    for section in (DOCS / "losses.md").read_text().split("\n## ")[1:]:
+        module = section.split(".py\n")[0]
+        shown[module] = set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
+    public = {}
+    for name in losses.__all__:
+        module = getattr(losses, name).__module__.split(".")[-1]
+        public.setdefault(module, set()).add(signature(name))
+    assert shown == public
