@@ -1,5 +1,8 @@
-"""The programs in docs/ run: each page from top to bottom, as its reader would type it in."""
+"""What README and docs/ say is so: programs run, each page from top to bottom, as its reader would
+type it in; links lead somewhere; the index of the losses is complete.
+"""
 
+import inspect
 import re
 import runpy
 from pathlib import Path
@@ -8,9 +11,13 @@ import jax
 import numpy as np
 import pytest
 
-from onejit import envs
+from onejit import envs, losses
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+PAGES = sorted(DOCS.glob("*.md"))
+TEXTS = [README, ROOT / "BUILD_NOTES.md", *PAGES]
 
 
 def blocks(page):
@@ -58,3 +65,66 @@ def test_the_guide(tmp_path, monkeypatch):
     chosen = jax.tree.map(lambda x: x[rate, seed], names["states"].learner.params)
     jax.tree.map(np.testing.assert_array_equal, names["state"].learner.params, chosen)
     assert envs.make("mine/Corridor", x=5.0).observation_space.high == 5.5
+
+
+def test_the_program_of_the_certificates():
+    # As on the page, with a short run and few episodes.
+    smaller = {
+        "num_iterations=240": "num_iterations=1",
+        "thresholds=range(1, 201)": "thresholds=[5.0], num_episodes=100",
+        "[0.2, 0.4], 200, ": "[0.2, 0.4], 3, num_draws=2, num_steps=2, ",
+    }
+    [code] = blocks("certificates.md")
+    names = {}
+    for text, replacement in smaller.items():
+        assert text in code
+        code = code.replace(text, replacement)
+    exec(code, names)
+    assert names["certificate"].lower.shape == (2,)
+    assert names["attack"].returns.shape == (2, 3)
+
+
+def links(page):
+    """Where the links and images of a page lead, as its reader's program resolves them."""
+    found = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    found += re.findall(r'src="([^"]+)"', page.read_text())
+    relative = [
+        link.split("#")[0] for link in found if not link.startswith(("http://", "https://"))
+    ]
+    return [(page.parent / link).resolve() for link in relative if link]
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+def test_links_and_images_lead_somewhere(page):
+    assert [link for link in links(page) if not link.exists()] == []
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+def test_files_that_a_text_names_exist(page):
+    folders = "algos|docs|envs|losses|notebooks|results|scripts|tests"
+    named = re.findall(rf"(?<![\w/.])(?:{folders})/[\w/]+\.\w+", page.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_readme_is_short_and_links_every_page():
+    assert len(README.read_text().splitlines()) <= 150
+    assert set(PAGES) <= set(links(README))
+
+
+def signature(name):
+    """As on the page: without annotations."""
+    whole = inspect.signature(getattr(losses, name))
+    parameters = [each.replace(annotation=each.empty) for each in whole.parameters.values()]
+    return f"{name}{whole.replace(parameters=parameters, return_annotation=whole.empty)}"
+
+
+def test_the_index_of_the_losses_is_complete_and_right():
+    shown = {}  # the signatures in the first columns of the page, by the module of their table
+    for section in (DOCS / "losses.md").read_text().split("\n## ")[1:]:
+        module = section.split(".py\n")[0]
+        shown[module] = set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
+    public = {}
+    for name in losses.__all__:
+        module = getattr(losses, name).__module__.split(".")[-1]
+        public.setdefault(module, set()).add(signature(name))
+    assert shown == public
