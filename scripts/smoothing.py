@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import flags
-from rich.progress import track
 
 from onejit import algos, envs
 from onejit.algos import smoothing
 from onejit.algos.core import guard
 from onejit.algos.core.evaluation import player
 from onejit.algos.host import cli, plotting, presets, run_folder, runner
+from onejit.algos.host.console import track
 from onejit.algos.host.run_folder import write_json
 
 

@@ -4,6 +4,7 @@ errors.
 Fixtures are functions that several folders' tests call.
 """
 
+import functools
 import signal
 
 import jax
@@ -30,6 +31,14 @@ def _assert_bitwise_equal(a, b):
         return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(data(x), data(y)), a, b)
+
+
+@pytest.fixture(scope="session")
+def jit_to_learn():
+    """`jax.jit` for programs that run for long: compiled better than `make test` has it, so that
+    they run faster by more than that takes.
+    """
+    return functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 
 
 @pytest.fixture(scope="session")

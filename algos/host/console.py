@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,14 @@ def progress(
                 )
 
         yield report
+
+
+def track(items: Sequence[Any]) -> Iterator[Any]:
+    """The items one by one, with a progress bar on a terminal if there are several."""
+    console = make_console(errors=True)
+    shown = console.is_terminal and len(items) > 1
+    with Progress(console=console, transient=True, disable=not shown) as bar:
+        yield from bar.track(items)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ STAY_OR_GO = Table(
 )
 
 
-def test_discrete_sac_learns_the_soft_values_of_a_task_with_a_closed_form():
+def test_discrete_sac_learns_the_soft_values_of_a_task_with_a_closed_form(jit_to_learn):
     alpha, gamma = 0.5, 0.9
     # α = ½: V = 0.5·log(1 + e²)/(1 − 0.9) = 0.5·2.1269/0.1 = 10.635; π(stay) = σ(2) = 0.8808, whose
     # entropy 0.3653 nats is the target, so that the temperature stays where it is.
@@ -47,7 +47,9 @@ def test_discrete_sac_learns_the_soft_values_of_a_task_with_a_closed_form():
     )
     env = Probe(STAY_OR_GO)
     algorithm = sac.make(env, config)
-    run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=2000, log_every=1000))
+    run = jit_to_learn(
+        lambda key: algos.train(algorithm, key, num_iterations=2000, log_every=1000)
+    )
     state, history = run(jax.random.key(0))
     networks = sac.make_networks(env, config)
     q = jax.vmap(lambda each: networks.critic.apply(each, jnp.eye(2)))(

@@ -60,10 +60,10 @@ def small():
     return algorithm, staq.make_networks(algorithm.env, SMALL), init, step
 
 
-def trained():
+def trained(jit):
     env = envs.make("probe/all")
     algorithm = staq.make(env, PROBE_CONFIG)
-    run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=120, log_every=120)[0])
+    run = jit(lambda key: algos.train(algorithm, key, num_iterations=120, log_every=120)[0])
     state = run(jax.random.key(0))
     assert guard.describe(state.learner.fault) is None
     return env, algorithm, state
@@ -71,8 +71,8 @@ def trained():
 
 # That the probe of truncation fails where truncation is wrong is shown in test_off_policy, with the
 # same replay.
-def test_solves_the_probes_and_its_values_are_right():
-    env, algorithm, state = trained()
+def test_solves_the_probes_and_its_values_are_right(jit_to_learn):
+    env, algorithm, state = trained(jit_to_learn)
     observations = jnp.eye(env.observation_space.shape[0])
     action = np.asarray(algorithm.act(state, observations, jax.random.key(1), True))
     values, best_action = env.solve(0.9)

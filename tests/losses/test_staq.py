@@ -1,5 +1,6 @@
 """The losses of StaQ by hand, and the recursion that the stack stands for."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -125,11 +126,10 @@ class Tabular(NamedTuple):
             np.zeros((memory, *self.reward.shape)),
             [np.full_like(self.reward, 1 / self.reward.shape[1])],
         )
+        weights = jax.jit(functools.partial(losses.staq_coefficients, memory=memory))
         for k in range(iterations):
             stack = np.concatenate([self.exact_q(policies[-1])[None], stack[:-1]])
-            coefficients = losses.staq_coefficients(
-                min(k + 1, memory), memory=memory, eta=eta, beta=beta
-            )
+            coefficients = weights(min(k + 1, memory), eta=eta, beta=beta)
             logits = np.tensordot(np.asarray(coefficients, float), stack, axes=1)
             policies.append(
                 scipy.special.softmax(logits * (1.0 if corrected else 1.0 - beta**memory), axis=-1)

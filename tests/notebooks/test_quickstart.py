@@ -4,10 +4,12 @@ from pathlib import Path
 
 import nbclient
 import nbformat
+import pytest
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
 
 
+@pytest.mark.slow
 def test_quickstart_runs(tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     for cell in notebook.cells:

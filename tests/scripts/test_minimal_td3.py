@@ -30,7 +30,7 @@ def test_is_one_short_file_on_losses_and_envs():
     assert [alias.name for node in nodes for alias in node.names] == ["envs", "losses"]
 
 
-def test_learns_a_probe():
+def test_learns_a_probe(jit_to_learn):
     minimal = load()
     config = minimal.Config(
         total_steps=16 * 700,
@@ -41,7 +41,7 @@ def test_learns_a_probe():
         tau=0.05,
     )
     train = minimal.make_train(envs.make("probe/observation", continuous=True), config)
-    run = jax.jit(train)
+    run = jit_to_learn(train)
     returns = [np.mean(run(jax.random.key(seed))[1][-20:]) for seed in range(4)]
     # Guessing gives 0.5. The right action gives 0.84: the noise turns ±1 around with probability
     # Φ(−1) = 0.16. A seed whose actor saturates on the wrong side of the threshold before the

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "smoothing.py"
 
 
@@ -56,6 +58,7 @@ def test_wrong_input_is_refused():
     assert "episodes are too few" in run("--experiment=cartpole", "--episodes=3").stderr
 
 
+@pytest.mark.slow
 def test_every_experiment_can_be_made():
     program = (
         "import smoothing; [smoothing.require_valid(e, 10_000) for e in"

@@ -16,40 +16,27 @@ from rich.console import Console
 
 from onejit import envs
 from onejit.algos import ppo, spo, td3
+from onejit.algos.core import memory
 from onejit.algos.core.config import ConfigError
 from onejit.algos.host import checkpoint, cli, logs, run_folder, runner
+from onejit.algos.host.programs import Settings
 from onejit.envs import Step
 
 CONFIG = ppo.Config(
     num_envs=4, num_steps=8, num_minibatches=2, hidden_sizes=(8,), total_steps=12 * 32
 )
 ALGORITHM = ppo.make(envs.make("probe/observation"), CONFIG)
-PROGRAMS = {}
 QUIET = {"num_logs": 6, "num_evals": 3, "eval_episodes": 4}
 
 
 def run(folder, algorithm=ALGORITHM, *, resume=False, iterations=12, console=None, **settings):
     return runner.run(
         algorithm,
-        runner.Settings(folder=folder, title="PPO on a probe", **{**QUIET, **settings}),
+        Settings(folder=folder, title="PPO on a probe", **{**QUIET, **settings}),
         total_iterations=iterations,
         resume=resume,
         console=console or Console(file=io.StringIO()),
     )
-
-
-@pytest.fixture(autouse=True)
-def compiled_once(monkeypatch):
-    """Runs of one algorithm and the same sizes share their programs."""
-    make = runner._Programs
-
-    def shared(algorithm, settings):
-        key = (id(algorithm), settings.num_seeds, settings.eval_episodes)
-        if key not in PROGRAMS:
-            PROGRAMS[key] = make(algorithm, settings)
-        return PROGRAMS[key]
-
-    monkeypatch.setattr(runner, "_Programs", shared)
 
 
 def names(folder):
@@ -174,7 +161,7 @@ def test_a_link_in_the_place_of_a_checkpoint_is_replaced(tmp_path):
 
 def test_seeds_that_only_the_compiled_program_is_too_large_for_are_refused(tmp_path, monkeypatch):
     # The State of so many seeds would fit; what is drawn to initialise it would not.
-    monkeypatch.setattr(runner.memory, "device_bytes", lambda: 20_000_000)
+    monkeypatch.setattr(memory, "device_bytes", lambda: 20_000_000)
     with pytest.raises(
         ConfigError, match=r"num_seeds=500: must be smaller: the program to start would take .* GiB"
     ):

@@ -12,15 +12,17 @@ from rich.console import Console
 from onejit import envs
 from onejit.algos import ppo
 from onejit.algos.host import checkpoint, logs, plotting, runner
-from onejit.algos.host.runner import Settings
+from onejit.algos.host.programs import Settings
 
 CONFIG = ppo.Config(
     num_envs=4, num_steps=8, num_minibatches=2, hidden_sizes=(8,), total_steps=12 * 32
 )
 
 
-def run(folder, *, console=None, resume=False, env="probe/observation", config=CONFIG, **settings):
-    algorithm = ppo.make(envs.make(env), config)
+ALGORITHM = ppo.make(envs.make("probe/observation"), CONFIG)
+
+
+def run(folder, *, console=None, resume=False, algorithm=ALGORITHM, **settings):
     settings = {"num_logs": 6, "num_evals": 3, "eval_episodes": 4, **settings}
     return runner.run(
         algorithm,

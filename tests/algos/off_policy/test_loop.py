@@ -65,14 +65,14 @@ DECISIONS = {
 }
 
 
-def trained(setup, iterations=700, num_seeds=8):
+def trained(jit, setup, iterations=700, num_seeds=8):
     """Trains on all probes with several seeds; returns the environment, the states and the actions
     `[S, states]`.
     """
     env = envs.make("probe/all", continuous=setup.continuous)
     algorithm = setup.module.make(env, setup.config)
 
-    @jax.jit
+    @jit
     @jax.vmap
     def run(key):
         state, _ = algos.train(algorithm, key, num_iterations=iterations, log_every=iterations)
@@ -92,9 +92,11 @@ SIBLINGS = ("sac discrete", "mdpo", "fast_sac")  # of SAC and FastTD3
     "name",
     [pytest.param(name, marks=pytest.mark.slow) if name in SIBLINGS else name for name in SETUPS],
 )
-def test_solves_the_probes_with_the_right_values(name):
+def test_solves_the_probes_with_the_right_values(name, jit_to_learn):
     has_closed_form = name in ("td3", "fast_td3")  # no entropy in the values
-    env, state, action = trained(SETUPS[name], iterations=1500 if has_closed_form else 700)
+    env, state, action = trained(
+        jit_to_learn, SETUPS[name], iterations=1500 if has_closed_form else 700
+    )
     best_action = env.solve(0.9)[1]
     for probe, states in DECISIONS.items():
         places = env.first_state[probe] + np.array(states)
@@ -108,12 +110,12 @@ def test_solves_the_probes_with_the_right_values(name):
 
 
 # That it also fails where one bootstraps from the reset observation is shown in test_on_policy.
-def test_the_probe_of_truncation_fails_when_truncation_is_termination(monkeypatch):
+def test_the_probe_of_truncation_fails_when_truncation_is_termination(monkeypatch, jit_to_learn):
     right = losses.n_step_return
     monkeypatch.setattr(
         loop.losses, "n_step_return", lambda r, te, tr, *, gamma: right(r, te | tr, tr, gamma=gamma)
     )
-    env, _, action = trained(SETUPS["td3"])
+    env, _, action = trained(jit_to_learn, SETUPS["td3"])
     place = env.first_state["truncation"]
     assert (action[:, place] != env.solve(0.9)[1][place]).all()
 

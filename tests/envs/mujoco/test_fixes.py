@@ -31,6 +31,7 @@ def operations(links, context):
 @pytest.mark.skipif(
     jax.default_backend() != "cpu", reason="it is XLA's compiler for CPUs that repeats them"
 )
+@pytest.mark.slow
 def test_a_link_more_costs_the_same_in_a_long_chain_as_in_a_short_one():
     two, four, six = (operations(links, bodies_once()) for links in (2, 4, 6))
     assert six - four == four - two

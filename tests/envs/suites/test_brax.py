@@ -25,6 +25,10 @@ SIZES = {  # observation and action
 }
 
 
+# Robots whose tracing alone takes many seconds; the wrapper is one for all.
+LARGE = ("ant", "halfcheetah", "humanoid", "humanoidstandup", "pusher", "walker2d")
+
+
 def types(tree):
     """Structure, shapes, dtypes and weak types of a pytree, to be compared."""
     leaves, structure = jax.tree.flatten(tree)
@@ -37,8 +41,11 @@ def test_all_of_brax_is_offered():
 
 @pytest.mark.parametrize(
     ("name", "backend"),
-    [(name, "spring") for name in SIZES]
-    + [("hopper", backend) for backend in ("generalized", "positional", "mjx")],
+    [
+        *((name, "spring") for name in SIZES if name not in LARGE),
+        *(pytest.param(name, "spring", marks=pytest.mark.slow) for name in LARGE),
+        *(("hopper", backend) for backend in ("generalized", "positional", "mjx")),
+    ],
 )
 def test_types_are_strong_and_stay_equal(name, backend):
     env = envs.make(f"brax/{name}", backend=backend)

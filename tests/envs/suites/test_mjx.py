@@ -95,7 +95,14 @@ def as_data(tree):
     return SimpleNamespace(**tree, _impl=SimpleNamespace(**tree))
 
 
-@pytest.mark.parametrize("name", TASKS)
+# Their large programs are left to `make test-all`; they share the formulas of the others.
+LARGE = ("Ant-v5", "Humanoid-v5", "HumanoidStandup-v5", "Pusher-v5")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TASKS],
+)
 def test_observations_rewards_and_ends_are_gymnasiums_on_its_own_data(name):
     """The formulas alone, on MuJoCo's physics; scripts/evidence/compare_gymnasium.py compares the
     physics too.

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[3] / "scripts" / "evidence" / "compare_gymnasium.py"
 
 
+@pytest.mark.slow
 def test_inverted_pendulum_agrees_step_by_step(tmp_path):
     command = ["--tasks=InvertedPendulum-v5", "--steps=100", "--resets=300", f"--out={tmp_path}"]
     result = subprocess.run(

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[3] / "scripts" / "evidence" / "compare_on_policy.py"
 
 
+@pytest.mark.slow
 def test_a_cell_is_trained_once_and_drawn(tmp_path):
     command = [sys.executable, SCRIPT, "--envs=probe/observation", "--variants=mdpo_3", "--seeds=2"]
     command += ["--total_steps=4096", f"--out={tmp_path / 'cells'}"]
