@@ -1,5 +1,9 @@
 """What the off-policy actor-critic algorithms update, and how: a critic and an actor update, put
 into blocks.
+
+Arguments that recur here and beside it (`deterministic`, `soft`, `categorical`, the papers): the
+`learner` that is to be updated, a `batch` of B n-step transitions, a typed `key`, the `networks`
+that belong to `learner.params`, and the `config`, the hyperparameters. C is config.num_critics.
 """
 
 from collections.abc import Callable
@@ -120,17 +124,11 @@ def gradient_step(
     networks: Networks,
     config: OffPolicyConfig,
 ) -> tuple[Learner, Metrics]:
-    """One gradient step on params[name].
+    """One gradient step on params[name]: "actor", "critic", or what else is learned.
 
-    Args:
-      learner: what is to be updated.
-      name: "actor", "critic", or the name of something else that is learned.
-      loss: takes what is trained, and gives (scalar, metrics): the actor or all critics as a
-        function of their inputs (the critics' outputs are `[C, B, ...]`), in training mode; the
-        number itself else.
-      key: a typed key, for networks that sample.
-      networks: the networks that belong to learner.params.
-      config: the hyperparameters.
+    `loss` takes what is trained, and gives (scalar, metrics). It takes the actor or all critics as
+    a function of their inputs, in training mode (the critics' outputs are `[C, B, ...]`), and the
+    parameters themselves of all else. The key is for networks that sample.
     """
     variables = learner.params[name]
     module = getattr(networks, name, None)
@@ -182,20 +180,11 @@ def update_critics(
     regression: Callable[..., tuple[chex.Array, chex.Array, chex.Array]] = squared,
     scale: float = 1.0,
 ) -> tuple[Learner, Metrics]:
-    """One gradient step of all critics, on a loss that is summed over them.
+    """One gradient step of all critics, on `scale` times a loss that is summed over them.
 
-    Args:
-      learner: what is to be updated.
-      batch: a minibatch, `[B, ...]`.
-      target: of each critic, `[C, B, ...]`, or one of all, `[B, ...]`.
-      key: a typed key, for networks that sample.
-      networks: the networks that belong to learner.params.
-      config: the hyperparameters.
-      regression: (outputs `[C, B, ...]`, targets likewise) -> loss, Q and TD error, `[C, B]`.
-      scale: factor of the loss.
-
-    Returns:
-      (learner, metrics). `td_error`, `[B]`, is the mean of its size over the critics.
+    The target is of each critic, `[C, B, ...]`, or one of all, `[B, ...]`; `regression` gives loss,
+    Q and TD error, `[C, B]`, of outputs and targets, `[C, B, ...]`. The metric `td_error`, `[B]`,
+    is the mean of its size over the critics.
     """
 
     def critic_loss(critics):
