@@ -13,7 +13,6 @@ bounds (no scales per joint), and in that minibatches are not augmented by symme
 from functools import partial
 
 import chex
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -103,9 +102,8 @@ def critic_update(
     """One gradient step of each critic towards its own soft target, and of the temperature; then
     the targets follow.
     """
-    sample_key, step_key, alpha_key = jax.random.split(key, 3)
     distribution = networks.actor.apply(learner.params["actor"], batch.next_obs)
-    next_action, next_log_prob = soft.sample_action(distribution, sample_key)
+    next_action, next_log_prob = soft.sample_action(distribution, key)
     next_logits = apply_ensemble(
         networks.critic, learner.targets["critic"], batch.next_obs, next_action
     )
@@ -115,10 +113,10 @@ def critic_update(
     reward = losses.sac_target(batch.reward, batch.discount, no_q, next_log_prob, alpha=alpha)
     target = categorical.projected(next_logits, reward, batch.discount, config.support)
     learner, metrics = categorical.update_categorical_critics(
-        learner, batch, target, step_key, networks=networks, config=config
+        learner, batch, target, key, networks=networks, config=config
     )
     learner, alpha_metrics = soft.update_temperature(
-        learner, batch, next_log_prob, alpha_key, networks=networks, config=config
+        learner, batch, next_log_prob, key, networks=networks, config=config
     )
     return actor_critic.update_target(learner, "critic", config), metrics | alpha_metrics
 
@@ -127,19 +125,16 @@ def actor_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the actor up the soft value, the mean of the critics."""
-    sample_key, step_key = jax.random.split(key)
     alpha = jnp.exp(learner.params["log_alpha"])
 
     def loss(actor):
-        action, log_prob = soft.sample_action(actor(batch.obs), sample_key)
+        action, log_prob = soft.sample_action(actor(batch.obs), key)
         logits = apply_ensemble(networks.critic, learner.params["critic"], batch.obs, action)
         q = jnp.mean(categorical.mean_q(logits, config), axis=0)
         actor_loss = jnp.mean(losses.sac_actor_loss(log_prob, q, alpha=alpha))
         return actor_loss, {"losses/actor_loss": actor_loss, "losses/entropy": -jnp.mean(log_prob)}
 
-    return actor_critic.gradient_step(
-        learner, "actor", loss, step_key, networks=networks, config=config
-    )
+    return actor_critic.gradient_step(learner, "actor", loss, key, networks=networks, config=config)
 
 
 update = partial(actor_critic.update, critic_update=critic_update, actor_update=actor_update)

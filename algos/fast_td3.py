@@ -127,17 +127,14 @@ def critic_update(
     """One gradient step of all critics towards the projected target distribution; then their
     targets follow.
     """
-    noise_key, step_key = jax.random.split(key)
     actor, critic = learner.params["actor"], learner.targets["critic"]
-    next_action = deterministic.smoothed_action(
-        networks.actor, actor, batch.next_obs, noise_key, config
-    )
+    next_action = deterministic.smoothed_action(networks.actor, actor, batch.next_obs, key, config)
     next_logits = apply_ensemble(networks.critic, critic, batch.next_obs, next_action)
     target = categorical.projected(next_logits, batch.reward, batch.discount, config.support)
     if config.clipped_double_q:
         target = categorical.lowest(target, config.support)
     learner, metrics = categorical.update_categorical_critics(
-        learner, batch, target, step_key, networks=networks, config=config
+        learner, batch, target, key, networks=networks, config=config
     )
     return actor_critic.update_target(learner, "critic", config), metrics
 

@@ -126,9 +126,8 @@ def critic_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
     """One gradient step of all critics towards the soft target; then their targets follow."""
-    sample_key, step_key = jax.random.split(key)
     distribution = networks.actor.apply(learner.params["actor"], batch.next_obs)
-    pre_tanh = sample_gaussian(sample_key, distribution)
+    pre_tanh = sample_gaussian(key, distribution)
     next_q = apply_ensemble(
         networks.critic, learner.targets["critic"], batch.next_obs, jnp.tanh(pre_tanh)
     )
@@ -138,7 +137,7 @@ def critic_update(
         batch.reward, batch.discount, jnp.min(next_q, axis=0), log_q, alpha=config.lam
     )
     learner, metrics = soft.update_soft_critics(
-        learner, batch, target, step_key, networks=networks, config=config
+        learner, batch, target, key, networks=networks, config=config
     )
     return actor_critic.update_target(learner, "critic", config), metrics
 
@@ -149,12 +148,11 @@ def actor_update(
     """One gradient step of the actor up the first critic, towards high entropy, and near the old
     actor.
     """
-    sample_key, step_key = jax.random.split(key)
     old_distribution = networks.actor.apply(learner.targets["actor"], batch.obs)
 
     def loss(actor):
         distribution = actor(batch.obs)
-        pre_tanh = sample_gaussian(sample_key, distribution)
+        pre_tanh = sample_gaussian(key, distribution)
         log_probs = log_densities(pre_tanh, distribution, config)
         old_log_probs = log_densities(pre_tanh, old_distribution, config)
         action = jnp.tanh(pre_tanh)
@@ -175,9 +173,7 @@ def actor_update(
         }
         return actor_loss, metrics
 
-    return actor_critic.gradient_step(
-        learner, "actor", loss, step_key, networks=networks, config=config
-    )
+    return actor_critic.gradient_step(learner, "actor", loss, key, networks=networks, config=config)
 
 
 def copy_old_actor(learner: Learner, config: Config) -> Learner:

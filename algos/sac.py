@@ -96,15 +96,14 @@ def critic_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
     """One gradient step of all critics towards the soft target; then their targets follow."""
-    sample_key, step_key = jax.random.split(key)
     distribution = networks.actor.apply(learner.params["actor"], batch.next_obs)
     next_log_prob, next_q = evaluate_policy(
-        networks, distribution, learner.targets["critic"], batch.next_obs, sample_key
+        networks, distribution, learner.targets["critic"], batch.next_obs, key
     )
     alpha = jnp.exp(learner.params["log_alpha"])
     target = losses.sac_target(batch.reward, batch.discount, next_q, next_log_prob, alpha=alpha)
     learner, metrics = soft.update_soft_critics(
-        learner, batch, target, step_key, networks=networks, config=config
+        learner, batch, target, key, networks=networks, config=config
     )
     return actor_critic.update_target(learner, "critic", config), metrics
 
@@ -113,22 +112,21 @@ def actor_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the actor up the soft value, and one of the temperature."""
-    sample_key, step_key, alpha_key = jax.random.split(key, 3)
     alpha = jnp.exp(learner.params["log_alpha"])
 
     def loss(actor):
         log_prob, q = evaluate_policy(
-            networks, actor(batch.obs), learner.params["critic"], batch.obs, sample_key
+            networks, actor(batch.obs), learner.params["critic"], batch.obs, key
         )
         actor_loss = jnp.mean(losses.sac_actor_loss(log_prob, q, alpha=alpha))
         return actor_loss, {"losses/actor_loss": actor_loss, "losses/entropy": -jnp.mean(log_prob)}
 
     learner, metrics = actor_critic.gradient_step(
-        learner, "actor", loss, step_key, networks=networks, config=config
+        learner, "actor", loss, key, networks=networks, config=config
     )
     log_prob = -metrics["losses/entropy"]
     learner, alpha_metrics = soft.update_temperature(
-        learner, batch, log_prob, alpha_key, networks=networks, config=config
+        learner, batch, log_prob, key, networks=networks, config=config
     )
     return learner, metrics | alpha_metrics
 

@@ -10,7 +10,6 @@ replacement, and that layers start with zero biases.
 from functools import partial
 
 import chex
-import jax
 import jax.numpy as jnp
 
 from .. import losses
@@ -79,15 +78,12 @@ def critic_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
     """One gradient step of all critics towards the clipped double-Q target."""
-    noise_key, step_key = jax.random.split(key)
     actor, critic = learner.targets["actor"], learner.targets["critic"]
-    next_action = deterministic.smoothed_action(
-        networks.actor, actor, batch.next_obs, noise_key, config
-    )
+    next_action = deterministic.smoothed_action(networks.actor, actor, batch.next_obs, key, config)
     next_q = apply_ensemble(networks.critic, critic, batch.next_obs, next_action)
     target = losses.bootstrapped_target(batch.reward, batch.discount, jnp.min(next_q, axis=0))
     return actor_critic.update_critics(
-        learner, batch, target, step_key, networks=networks, config=config
+        learner, batch, target, key, networks=networks, config=config
     )
 
 

@@ -128,7 +128,7 @@ def gradient_step(
 
     `loss` takes what is trained, and gives (scalar, metrics). It takes the actor or all critics as
     a function of their inputs, in training mode (the critics' outputs are `[C, B, ...]`), and the
-    parameters themselves of all else. The key is for networks that sample.
+    parameters themselves of all else. Networks that sample do so by keys folded from `key`.
     """
     variables = learner.params[name]
     module = getattr(networks, name, None)
@@ -190,7 +190,7 @@ def update_critics(
     def critic_loss(critics):
         outputs = q_of_action(critics, batch)
         each, q, td_error = regression(outputs, jnp.broadcast_to(target, outputs.shape))
-        each = each if isinstance(batch.weight, tuple) else each * batch.weight
+        each = each if isinstance(batch.weight, tuple) else each * batch.weight[None]
         total = scale * jnp.sum(jnp.mean(each, axis=1))
         metrics = {
             "losses/critic_loss": total,

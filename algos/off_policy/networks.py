@@ -14,6 +14,8 @@ from ...envs import Space
 from ..core.networks import MLP, Gaussian, actor_obs, critic_obs, dense, make_torso
 from .config import DTYPES
 
+_DROPOUT = 0xD209  # what is folded into an update's key for networks that sample
+
 
 class DeterministicActor(nn.Module):
     """A torso, and a layer with tanh: observations to actions in [−1, 1]^d, `[..., d]`."""
@@ -161,34 +163,40 @@ def _has_collections(variables):
     return isinstance(variables, dict) and "params" in variables
 
 
+def _training_options(module, variables):
+    """What `module.apply` is told in training: keyword arguments; none if it is as otherwise."""
+    options = {}
+    if callable(module) and "train" in inspect.signature(module).parameters:
+        options["train"] = True
+    mutable = (
+        [name for name in variables if name != "params"] if _has_collections(variables) else []
+    )
+    return options | {"mutable": mutable} if options or mutable else {}
+
+
 def apply_in_training(
     module: Any, variables: Any, key: chex.PRNGKey, *inputs: Any
 ) -> tuple[Any, Any]:
     """What a network puts out while it is trained, and its collections but "params" after it.
 
-    A module whose call has an argument `train` is called with True, and its rng "dropout" is the
-    key; every collection but "params" is mutable.
+    A module whose call has an argument `train` is called with True, and its rng "dropout" is folded
+    from the key; every collection but "params" is mutable.
     """
-    takes_train = callable(module) and "train" in inspect.signature(module).parameters
-    options = {"train": True} if takes_train else {}
-    mutable = (
-        [name for name in variables if name != "params"] if _has_collections(variables) else []
-    )
-    if not (options or mutable):
+    options = _training_options(module, variables)
+    if not options:
         return module.apply(variables, *inputs), {}
-    rngs = {"dropout": key}
-    return module.apply(variables, *inputs, rngs=rngs, mutable=mutable, **options)
+    rngs = {"dropout": jax.random.fold_in(key, _DROPOUT)}
+    return module.apply(variables, *inputs, rngs=rngs, **options)
 
 
 def apply_ensemble_in_training(
     critic: Any, variables: Any, key: chex.PRNGKey, *inputs: Any
 ) -> tuple[chex.Array, Any]:
     """`apply_in_training` of each of an ensemble, with keys of their own."""
+    if not _training_options(critic, variables):
+        return apply_ensemble(critic, variables, *inputs), {}
     size = jax.tree.leaves(variables)[0].shape[0]
-
-    def one(variables, key_data):
-        # As numbers: jax's key-reuse checker refuses a vmap over keys that are not used.
-        each = jax.random.wrap_key_data(key_data, impl=jax.random.key_impl(key))
-        return apply_in_training(critic, variables, each, *inputs)
-
-    return jax.vmap(one)(variables, jax.random.key_data(jax.random.split(key, size)))
+    each_key = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(size))
+    return jax.vmap(lambda each, key: apply_in_training(critic, each, key, *inputs))(
+        variables, each_key
+    )

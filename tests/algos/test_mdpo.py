@@ -289,7 +289,7 @@ def test_target_uses_the_entropy_of_the_convention():
         key = jax.random.key(7)
         distribution = networks.actor.apply(learner.params["actor"], batch.next_obs)
         pre_tanh = distribution.mean + jnp.exp(distribution.log_std) * jax.random.normal(
-            jax.random.split(key)[0], (32, 2)
+            key, (32, 2)
         )
         action = jnp.tanh(pre_tanh)
         normal = distrax.Normal(distribution.mean, jnp.exp(distribution.log_std))

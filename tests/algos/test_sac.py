@@ -47,9 +47,7 @@ def test_discrete_sac_learns_the_soft_values_of_a_task_with_a_closed_form(jit_to
     )
     env = Probe(STAY_OR_GO)
     algorithm = sac.make(env, config)
-    run = jit_to_learn(
-        lambda key: algos.train(algorithm, key, num_iterations=2000, log_every=1000)
-    )
+    run = jit_to_learn(lambda key: algos.train(algorithm, key, num_iterations=2000, log_every=1000))
     state, history = run(jax.random.key(0))
     networks = sac.make_networks(env, config)
     q = jax.vmap(lambda each: networks.critic.apply(each, jnp.eye(2)))(

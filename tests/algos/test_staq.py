@@ -264,7 +264,10 @@ def test_vmapped_seeds_equal_single_runs():
     assert max(float(jnp.abs(leaf[0] - leaf[1]).max()) for leaf in jax.tree.leaves(many)) > 0.1
 
 
-@pytest.mark.parametrize("env_id", ["gymnax/Breakout-MinAtar", "brax/inverted_pendulum"])
+@pytest.mark.parametrize(
+    "env_id",
+    ["gymnax/Breakout-MinAtar", pytest.param("brax/inverted_pendulum", marks=pytest.mark.slow)],
+)
 def test_the_whole_training_lowers_for_tpu_and_cuda(env_id):
     algorithm = staq.make(envs.make(env_id), SMALL.replace(memory=300))
     run = jax.jit(

@@ -1,5 +1,7 @@
 """Own networks with dropout and with running statistics, and any number of critics."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -37,14 +39,14 @@ class Critic(nn.Module):
 def test_running_statistics_follow_the_minibatches_and_dropout_is_for_training_alone():
     networks = td3.make_networks(ENV, CONFIG)._replace(critic=Critic())
     algorithm = td3.make(ENV, CONFIG, networks)
-    state, metrics = jax.jit(algorithm.step)(jax.jit(algorithm.init)(jax.random.key(0)))
+    start = jax.jit(algorithm.init)(jax.random.key(0))
+    state, metrics = jax.jit(algorithm.step)(start)
     assert metrics["charts/fault"] == 0
-    learner = state.learner
+    learner, before = state.learner, start.learner
     assert set(learner.params["critic"]) == {"params", "batch_stats"}
     # The optimiser knows nothing of the statistics, and the targets have followed them.
     moments = jax.tree.structure(learner.opt_state["critic"][0].mu)
     assert moments == jax.tree.structure(learner.params["critic"]["params"])
-    before = algorithm.init(jax.random.key(0)).learner
     for new, old in ((learner.params, before.params), (learner.targets, before.targets)):
         moved = jax.tree.map(
             lambda a, b: float(jnp.abs(a - b).max()),
@@ -65,10 +67,11 @@ def test_running_statistics_follow_the_minibatches_and_dropout_is_for_training_a
     )
     config = CONFIG.replace(policy_delay=1)
 
+    @partial(jax.jit, static_argnums=1)
     def loss(key, rate):
         parts = networks._replace(critic=Critic(rate))
         _, metrics = td3.update(learner, batch, key, networks=parts, config=config)
-        return float(metrics["losses/critic_loss"])
+        return metrics["losses/critic_loss"]
 
     # With a discount of 0 the loss depends on the key by dropout alone.
     assert loss(jax.random.key(3), 0.5) != loss(jax.random.key(4), 0.5)

@@ -74,7 +74,7 @@ def test_the_loop_hands_out_td_errors_and_takes_weights():
     for _ in range(60):
         after, metrics = step(after)
     assert metrics["charts/fault"] == 0
-    assert (np.asarray(after.sampler) != 1.0).mean() > 0.9
+    assert (np.asarray(after.sampler) != 1.0).mean() > 0.5  # new rows have the largest priority
     assert np.isfinite(after.sampler).all()
 
 
@@ -86,6 +86,7 @@ def test_td_errors_are_the_distances_from_the_target_and_weights_scale_the_loss(
     reward = jnp.arange(16.0).reshape(2, 8)
     batch = sac.Batch(obs, jnp.zeros((2, 8), jnp.int32), reward, jnp.zeros((2, 8)), obs)
 
+    @jax.jit
     def updated(batch):
         return sac.update(learner, batch, jax.random.key(2), networks=networks, config=CONFIG)
 
