@@ -113,8 +113,9 @@ def quiet_threads() -> Iterator[None]:
     try:
         yield
     except Exception:
+        deadline = time.monotonic() + 3.0  # some of them wait for work for ever
         for thread in set(threading.enumerate()) - threads:
-            thread.join(timeout=10.0)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
         time.sleep(0.2)  # for those that are not Python's
         raise
     finally:

@@ -139,9 +139,13 @@ def assert_values_equal_their_closed_form(name, env, state):
     np.testing.assert_allclose(q[seen], values[seen], rtol=0.03, atol=0.15)
 
 
+RESUMED = ("td3", "fast_td3")  # the loop is one; FastTD3 also carries its exploration
+
+
 @pytest.mark.parametrize(
-    "name", ["td3", "fast_td3"]
-)  # the loop is one; FastTD3 also carries its exploration
+    "name",
+    [name if name in RESUMED else pytest.param(name, marks=pytest.mark.slow) for name in SETUPS],
+)
 def test_resume_is_exact_with_the_replay_included(name, assert_resume_is_exact):
     setup = SETUPS[name]
     algorithm = setup.module.make(

@@ -90,12 +90,14 @@ def test_truncation_probe_fails_when_truncation_is_wrong(mistake, monkeypatch):
     assert action[place] != env.solve(gamma=0.9)[1][place]
 
 
-def test_resume_of_mdpo_is_exact(assert_resume_is_exact):
-    """Its step has two passes; PPO's, which is SPO's too, resumes in another process, in
-    test_checkpoint.
-    """
-    config = mdpo.Config(**SIZES, normalize_obs=True, normalize_reward=True)
-    algorithm = mdpo.make(envs.make("probe/delay"), config)
+@pytest.mark.parametrize(
+    "name", ["mdpo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ppo", "spo"))]
+)
+def test_resume_is_exact(name, assert_resume_is_exact):
+    """MDPO's step has two passes; PPO's resumes in another process too, in test_checkpoint."""
+    module = ALGORITHMS[name]
+    config = module.Config(**SIZES, normalize_obs=True, normalize_reward=True)
+    algorithm = module.make(envs.make("probe/delay"), config)
     init = jax.jit(algorithm.init)
     step = jax.jit(algorithm.step).lower(jax.eval_shape(init, jax.random.key(0))).compile()
     assert_resume_is_exact(algorithm, init, step, 2)
