@@ -110,8 +110,8 @@ def make_collector(envs: VectorEnv, memory: Callable[..., Any], to_env: Callable
 
     def collect(explore, config, carry, key, num_steps, store=(), write=None):
         def step(carried, inputs):
-            (carry, store) = carried
-            (number, key_data) = inputs
+            carry, store = carried
+            number, key_data = inputs
             action_key, env_key, *memory_keys = unpack_keys(key_data, key)
             action, log_prob, memory = explore(carry.memory, carry.obs, action_key)
             env_state, result = envs.step(env_key, carry.env_state, to_env(action))

@@ -17,8 +17,13 @@ from campaign_hostile import Own, box
 from onejit import algos, envs
 from onejit.algos import ppo, sac, smoothing, spo, staq, td3
 from onejit.algos.core import networks
+from onejit.algos.core.heads import make_head
 from onejit.algos.host import checkpoint
-from onejit.algos.off_policy.networks import SquashedGaussianActor
+from onejit.algos.off_policy.networks import (
+    CategoricalActor,
+    DeterministicActor,
+    SquashedGaussianActor,
+)
 
 
 def _probe(**options):
@@ -84,7 +89,7 @@ def _made(**changes) -> Callable[[], Any]:
 def _actor_critic(policy: nn.Module, value: nn.Module | None = None, space: Any = None):
     value = value or networks.Value(networks.MLP((8,)))
     return lambda: networks.Networks(
-        policy, value, networks.make_head(space or envs.Discrete(3), "gaussian")
+        policy, value, make_head(space or envs.Discrete(3), "gaussian")
     )
 
 
@@ -212,13 +217,13 @@ CALLS: dict[str, tuple[bool, Callable[[], Any]]] = {
     },
     "SAC, an actor of numbers": (False, _train(sac, _SAC, _continuous, parts=_critic(nn.Dense(1)))),
     "SAC, logits for a Box": (False, _train(sac, _SAC, _continuous, parts=_critic(
-        networks.CategoricalActor(networks.MLP((8,)), 2)))),
+        CategoricalActor(networks.MLP((8,)), 2)))),
     "SAC, a critic of observations": (False, _train(sac, _SAC, _continuous,
         parts=_critic(_squashed(1), nn.Dense(1)))),
     "TD3, an actor of 2 for a Box of 1": (False, _train(td3, td3.Config(**{
         field.name: getattr(_SAC,
             field.name) for field in dataclasses.fields(td3.Config) if hasattr(_SAC, field.name)
-    }), _continuous, parts=_critic(networks.DeterministicActor(networks.MLP((8,)), 2)))),
+    }), _continuous, parts=_critic(DeterministicActor(networks.MLP((8,)), 2)))),
     **{
         f"StaQ, {size} values for Discrete(3)": (size == 3, _train(staq, _STAQ, Own,
             parts=lambda size=size: nn.Dense(
