@@ -24,7 +24,7 @@ def load():
 
 def test_is_one_short_file_on_losses_and_envs():
     text = SCRIPT.read_text()
-    assert len(text.splitlines()) <= 150
+    assert len(text.splitlines()) <= 180
     nodes = [
         node
         for node in ast.walk(ast.parse(text))
