@@ -68,7 +68,7 @@ class _Canvas:
         ]
         self.line(points, 0.05, colour)
         turn = end + math.copysign(math.pi / 2, end - start)
-        (x, y) = points[-1]
+        x, y = points[-1]
         size = min(0.13, 0.2 * abs(end - start))
         tips = (turn, turn + 2.4, turn - 2.4)
         self.shape([(x + size * math.cos(a), y + size * math.sin(a)) for a in tips], colour)

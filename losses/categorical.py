@@ -54,13 +54,8 @@ def categorical_projection(
     row = jnp.arange(place.shape[0])[:, None]
     low = low.astype(jnp.int32)
     mass = probs.reshape(-1, num_atoms)
-    projected = (
-        jnp.zeros_like(mass)
-        .at[row, low]
-        .add(mass * (1.0 - share))
-        .at[row, low + 1]
-        .add(mass * share)
-    )
+    projected = jnp.zeros_like(mass).at[row, low].add(mass * (1.0 - share))
+    projected = projected.at[row, low + 1].add(mass * share)
     return jax.lax.stop_gradient(projected.reshape(probs.shape))
 
 

@@ -25,9 +25,8 @@ _MAX_STANDARDISED = 1e18  # its square stays inside float32
 def _standardise(x: Array, mean: Array, log_std: Array) -> tuple[Array, Array]:
     """(x − mean)/std and log std, both limited so that squares of them are finite in float32."""
     log_std = jnp.clip(log_std, -_MAX_LOG_STD, _MAX_LOG_STD)
-    z = (
-        0.5 * x - 0.5 * mean
-    )  # halves, so that the difference of two large numbers does not overflow
+    # Halves, so that the difference of two large numbers does not overflow.
+    z = 0.5 * x - 0.5 * mean
     z = jnp.clip(z, -_MAX_STANDARDISED, _MAX_STANDARDISED) * (2.0 * jnp.exp(-log_std))
     return jnp.clip(z, -_MAX_STANDARDISED, _MAX_STANDARDISED), log_std
 
@@ -92,9 +91,8 @@ def gaussian_kl(mean_p: Array, log_std_p: Array, mean_q: Array, log_std_q: Array
     """
     chex.assert_equal_shape([mean_p, log_std_p, mean_q, log_std_q])
     z, log_std_q = _standardise(mean_p, mean_q, log_std_q)
-    log_ratio = (
-        jnp.clip(log_std_p, -_MAX_LOG_STD, _MAX_LOG_STD) - log_std_q
-    )  # log(σ_p/σ_q), at most 40
+    # log(σ_p/σ_q), at most 40
+    log_ratio = jnp.clip(log_std_p, -_MAX_LOG_STD, _MAX_LOG_STD) - log_std_q
     return 0.5 * (jnp.expm1(2.0 * log_ratio) + jnp.square(z)) - log_ratio
 
 

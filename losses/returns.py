@@ -199,9 +199,8 @@ def vtrace(
     chex.assert_equal_shape([log_ratio, rewards, values, next_values, terminated, truncated])
     continues = 1.0 - _as_float(terminated, rewards)
     unbroken = continues * (1.0 - _as_float(truncated, rewards))
-    ratio = jnp.exp(
-        jnp.minimum(log_ratio, 80.0)
-    )  # exp(80) is finite in float32, and far above any clip
+    # exp(80) is finite in float32, and far above any clip.
+    ratio = jnp.exp(jnp.minimum(log_ratio, 80.0))
     rho = jnp.minimum(ratio, clip_rho)
     c = gae_lambda * jnp.minimum(ratio, clip_c)
     deltas = rho * (rewards + gamma * continues * next_values - values)

@@ -67,7 +67,7 @@ def evaluate(
       ContractError: the environment breaks the contract.
     """
     env = Contracted(env)
-    (act, memory) = remembering(act, memory)
+    act, memory = remembering(act, memory)
     reset_key, run_key, memory_key = jax.random.split(key, 3)
     env_state, obs = jax.vmap(env.reset)(jax.random.split(reset_key, num_episodes))
     episodes = Episodes(

@@ -135,9 +135,8 @@ def _inside(field: dataclasses.Field, x: np.ndarray) -> np.ndarray:
     if field.type is float:
         with np.errstate(over="ignore"):
             x = x.astype(np.float32)
-        x = np.where(
-            np.abs(x) < np.finfo(np.float32).tiny, 0.0, x
-        )  # as XLA flushes subnormal numbers
+        # As XLA flushes subnormal numbers.
+        x = np.where(np.abs(x) < np.finfo(np.float32).tiny, 0.0, x)
     inside = np.isfinite(x) | infinite
     inside &= x >= limits.get("at least", -math.inf)
     inside &= x > limits.get("above", -math.inf)

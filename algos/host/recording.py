@@ -41,7 +41,7 @@ def record_episode(
       ContractError: the environment breaks the contract.
     """
     env = Contracted(env)
-    (act, memory) = remembering(act, memory)
+    act, memory = remembering(act, memory)
     reset_key, run_key, memory_key = jax.random.split(key, 3)
 
     def step(carry, key):
@@ -129,7 +129,7 @@ def gif_to_mp4(path: Path) -> Path:
     import imageio.v3 as imageio
 
     video = path.with_suffix(".mp4")
-    (frames, rate) = read_gif(path)
+    frames, rate = read_gif(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # that ffmpeg is started beside threads

@@ -112,9 +112,8 @@ def advanced(
     newest = jax.tree.map(lambda pool: pool[(stack.pushed - 1) % memory], stack.params)
     new_q, old_q = mean_q(networks, newest, obs), mean_q(networks, stack.outgoing, obs)
     old_q = jnp.where(stack.pushed > memory, old_q, 0.0)
-    first = losses.staq_coefficients(1, memory=memory, eta=weights.eta, beta=weights.beta)[
-        0
-    ]  # η/(1 − β^M)
+    # η/(1 − β^M)
+    first = losses.staq_coefficients(1, memory=memory, eta=weights.eta, beta=weights.beta)[0]
     return weights.beta * old_logits + first * new_q - (first - weights.eta) * old_q
 
 

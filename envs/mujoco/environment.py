@@ -280,6 +280,6 @@ def _turned(quaternion, rotation):
     angle = jnp.sqrt(jnp.maximum(jnp.sum(rotation**2), jnp.finfo(rotation.dtype).tiny))
     x = jnp.sin(angle / 2) * rotation / angle
     w = jnp.cos(angle / 2)
-    (a, b) = (quaternion[0], quaternion[1:])
+    a, b = quaternion[0], quaternion[1:]
     turned = jnp.concatenate([(a * w - b @ x)[None], a * x + w * b + jnp.cross(b, x)])
     return turned / jnp.sqrt(jnp.sum(turned**2))

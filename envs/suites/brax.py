@@ -91,9 +91,8 @@ def make(
     if name not in _WITHOUT_BACKEND:
         own["backend"] = backend
     with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
-        warnings.simplefilter(
-            "ignore"
-        )  # that Brax's environments are in maintenance, at every construction
+        # That Brax's environments are in maintenance, at every construction.
+        warnings.simplefilter("ignore")
         try:
             env = brax.envs.get_environment(name, **own)
         except (ArithmeticError, TypeError, ValueError) as error:
@@ -154,9 +153,8 @@ class Brax:
         with third_party(), bodies_once():
             following = self._env.step(previous, action)
         time = state.time + 1
-        terminated = jnp.asarray(
-            following.done > 0
-        )  # where nothing ends an episode, Brax has a Python number
+        # Where nothing ends an episode, Brax has a Python number.
+        terminated = jnp.asarray(following.done > 0)
         step = Step(
             obs=following.obs,
             reward=jnp.asarray(following.reward, jnp.float32),

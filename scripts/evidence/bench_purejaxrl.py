@@ -75,9 +75,8 @@ def load(checkout: Path, file: str) -> types.ModuleType:
 def main(name: str, seed: int, checkout: Path) -> None:
     """Compiles and runs a case, and prints its line."""
     file, config = CASES[name]
-    train = load(checkout, file).make_train(
-        dict(config)
-    )  # makes the environment, which is not timed elsewhere either
+    # Makes the environment, which is not timed elsewhere either.
+    train = load(checkout, file).make_train(dict(config))
     start = time.perf_counter()
     compiled = jax.jit(train).lower(jax.random.PRNGKey(seed)).compile()
     compile_s = time.perf_counter() - start

@@ -56,11 +56,12 @@ _FLAGS = {
         "--kl_weight=1",
     ],
 }
+# Before the first iteration, and of each.
 _STEPS = {
     "ppo": (0, 32),
     "sac": (64, 4),
     "staq": (64, 32),
-}  # before the first iteration, and of each
+}
 _KILLS = 5
 
 
@@ -247,9 +248,8 @@ def _no_large_file(kib, reference, folder: Path, seed: int) -> Finding:
     whole = reference()
 
     def run():
-        jax.config.update(
-            "jax_persistent_cache_min_compile_time_secs", 1e9
-        )  # or it would be damaged
+        # Or it would be damaged.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * kib, 1024 * kib))
         run_of("ppo", program("ppo", 0, 20))()
 

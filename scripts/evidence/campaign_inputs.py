@@ -166,9 +166,8 @@ def _injected(name: str, resets: bool, normalized: bool, folder: Path, seed: int
             found += [
                 f"checkpoint {path.name}: {x}" for x in _not_finite(checkpoint.restore(path, state))
             ]
-        start = jax.jit(algorithm.init)(
-            jax.random.split(jax.random.key(seed), 2)[1]
-        )  # as the script's run
+        # As the script's run.
+        start = jax.jit(algorithm.init)(jax.random.split(jax.random.key(seed), 2)[1])
         plan = next(x for x in jax.tree.leaves(start, is_leaf=_is_plan) if _is_plan(x))
         found += [
             f"State: {each}"

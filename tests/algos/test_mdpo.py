@@ -36,10 +36,11 @@ def test_policy_and_value_network_take_their_own_steps():
     algorithm = mdpo.make(envs.make("probe/observation"), config)
     state, _ = jax.jit(algorithm.step)(jax.jit(algorithm.init)(jax.random.key(0)))
     counts = [int(each[1][0].count) for each in state.learner.opt_state]
+    # 3 full-batch steps of the policy; 2 passes of 2 minibatches of the value network.
     assert counts == [
         3,
         4,
-    ]  # 3 full-batch steps of the policy; 2 passes of 2 minibatches of the value network
+    ]
     # Adam's moments are zero for the parameters that a pass does not train: it never moves them.
     policy_size = sum(leaf.size for leaf in jax.tree.leaves(state.learner.params["policy"]))
     for each, trained in zip(
@@ -209,9 +210,8 @@ def test_a_bad_batch_changes_nothing_where_a_copy_is_due():
     batches = jax.tree.map(lambda x: x[None], batch)
     for _ in range(3):
         learner, _ = step(learner, batches)
-    after, _ = step(
-        learner, batches._replace(reward=batches.reward.at[0, 3].set(jnp.nan))
-    )  # iteration 3
+    # Iteration 3.
+    after, _ = step(learner, batches._replace(reward=batches.reward.at[0, 3].set(jnp.nan)))
     assert after.fault[0] > 0
     for name in ("params", "targets", "opt_state"):
         jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(learner, name))

@@ -118,9 +118,8 @@ def test_compiled_equals_not_compiled():
     config = SMALL.replace(
         num_envs=2, num_steps=2, num_minibatches=1, update_epochs=1, hidden_sizes=(4,)
     )
-    config = config.replace(
-        initialiser="lecun"
-    )  # not compiled, the 40 steps of the other one are slow
+    # Not compiled, the 40 steps of the other one are slow.
+    config = config.replace(initialiser="lecun")
     algorithm = ppo.make(envs.make("probe/delay", continuous=True), config)
     compiled = jax.jit(algorithm.step)(jax.jit(algorithm.init)(jax.random.key(0)))
     with jax.disable_jit():

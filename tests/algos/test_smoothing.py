@@ -86,9 +86,8 @@ def test_the_certificate_holds_against_the_best_adversary_and_is_near_it():
     keys = jax.random.split(jax.random.key(1), len(budgets))
     found = np.array([attacked(budget, key) for budget, key in zip(budgets, keys, strict=True)])
     np.testing.assert_allclose(found, worst, atol=0.04)
-    assert np.all(
-        found >= certificate.lower - 4 * 1.5 / np.sqrt(20_000)
-    )  # four standard errors of what was found
+    # Four standard errors of what was found.
+    assert np.all(found >= certificate.lower - 4 * 1.5 / np.sqrt(20_000))
 
 
 def test_batches_successes_and_the_default_bound():
@@ -155,9 +154,8 @@ def test_the_deviation_attack_moves_a_linear_policy_along_its_weights():
     assert np.all(np.isfinite(found.returns))
 
 
-@pytest.mark.parametrize(
-    "name", ["sac", "staq"]
-)  # PPO's are attacked in the test of scripts/smoothing.py
+# PPO's are attacked in the test of scripts/smoothing.py.
+@pytest.mark.parametrize("name", ["sac", "staq"])
 def test_the_largest_logit_is_the_deterministic_action_and_has_a_gradient(name):
     module = getattr(algos, name)
     env = smoothing.smoothed(envs.make("gymnax/CartPole-v1"), 0.2, num_frames=2)

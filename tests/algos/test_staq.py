@@ -104,9 +104,8 @@ def test_cached_logits_are_those_of_the_whole_stack(small, monkeypatch):
     """
     algorithm, networks, init, _ = small
     monkeypatch.setattr(q_stack, "_BLOCK", 2)  # of 3 Q-functions: a remainder
-    monkeypatch.setattr(
-        q_stack, "_CHUNK", 4 * 10
-    )  # 10 of 88 entries at once by the whole stack: a remainder
+    # 10 of 88 entries at once by the whole stack: a remainder.
+    monkeypatch.setattr(q_stack, "_CHUNK", 4 * 10)
     step = jax.jit(algorithm.step)
     whole_stack = jax.jit(lambda before, after: expected_cache(before, after, networks))
     state, coefs = init(jax.random.key(0)), []
@@ -243,9 +242,8 @@ def test_epsilon_is_how_often_actions_are_random(small):
 
 def test_resume_is_exact_with_stack_and_replay_included(small, assert_resume_is_exact):
     algorithm, _, init, step = small
-    assert_resume_is_exact(
-        algorithm, init, step, 7
-    )  # the annealing ends with the fifth, and the stack holds three
+    # The annealing ends with the fifth, and the stack holds three.
+    assert_resume_is_exact(algorithm, init, step, 7)
 
 
 def test_vmapped_seeds_equal_single_runs():

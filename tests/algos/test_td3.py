@@ -199,9 +199,8 @@ def test_the_critics_of_fast_td3_see_privileged_observations_and_the_actor_does_
     critics = state.learner.params["critic"]
     logits = jax.vmap(lambda each: networks.critic.apply(each, obs, action))(critics)
     q = categorical.mean_q(logits, config)
-    np.testing.assert_allclose(
-        q.mean(axis=0), numbers, atol=0.1
-    )  # one step long: the value is the number
+    # One step long: the value is the number.
+    np.testing.assert_allclose(q.mean(axis=0), numbers, atol=0.1)
 
 
 def acting(module, config):

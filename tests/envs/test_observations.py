@@ -65,9 +65,8 @@ def test_frames_keep_their_draw_and_zeros_come_before_the_episode():
     seen = play(FrameStack(NoisyObservations(Counter(), 0.3), 3)).reshape(6, 3, 2)
     np.testing.assert_array_equal(seen[0, :2], 0.0)
     for t in range(1, 6):
-        np.testing.assert_array_equal(
-            seen[t, :2], seen[t - 1, 1:]
-        )  # the older frames, with the noise they had
+        # The older frames, with the noise they had.
+        np.testing.assert_array_equal(seen[t, :2], seen[t - 1, 1:])
     assert len(np.unique(np.round(seen[:, 2] - CLEAN, 6))) == 12
 
 

@@ -75,9 +75,8 @@ def test_steps_are_those_of_the_table(name, continuous):
         jnp.asarray(states), jnp.full(states.shape, table.time_limit - 2, jnp.int32)
     )
     if continuous:
-        actions = (0.2 * actions[:, None] - 0.1).astype(
-            np.float32
-        )  # the sign chooses, not the size
+        # The sign chooses, not the size.
+        actions = (0.2 * actions[:, None] - 0.1).astype(np.float32)
     keys = jax.random.split(jax.random.key(0), states.size)
     after, step = jax.vmap(env.step)(keys, before, actions)
     np.testing.assert_array_equal(after.state, np.ravel(table.next_state))

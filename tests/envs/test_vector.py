@@ -128,9 +128,8 @@ def test_bank_reset_draws_from_the_bank():
     for state, step in zip(states[1:], steps, strict=True):
         bank_states, bank_obs = state.bank
         np.testing.assert_array_equal(bank_obs, np.stack([bank_states.start, np.zeros(4)], axis=1))
-        assert set(step.obs[:, 0].tolist()) == set(
-            bank_states.start.tolist()
-        )  # 64 draws of 4 miss none
+        # 64 draws of 4 miss none.
+        assert set(step.obs[:, 0].tolist()) == set(bank_states.start.tolist())
 
 
 def test_bank_is_refreshed_every_eighth_step_one_entry_after_the_other():
@@ -149,9 +148,8 @@ def test_bank_is_refreshed_every_eighth_step_one_entry_after_the_other():
 def test_many_steps_compile_once(reset):
     env = VectorEnv(Count(), num_envs=2, reset=reset)
     step = jax.jit(env.step)
-    state, _ = env.reset(
-        jax.random.key(0)
-    )  # not compiled: its leaves have strong types all the same
+    # Not compiled: its leaves have strong types all the same.
+    state, _ = env.reset(jax.random.key(0))
     for key in jax.random.split(jax.random.key(1), 5):
         state, _ = step(key, state, jnp.zeros(2, jnp.int32))
     assert step._cache_size() == 1

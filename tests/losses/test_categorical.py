@@ -28,16 +28,18 @@ def project(probs, reward, discount, support=SUPPORT):
     [
         (0.0, 1.0, [0.1, 0.2, 0.4, 0.2, 0.1]),  # onto itself
         (1.0, 1.0, [0.0, 0.1, 0.2, 0.4, 0.3]),  # one atom up: the last two meet at 2
+        # Half an atom up: halves to both neighbours, 0.1 + ½·0.2 at 2.
         (
             0.5,
             1.0,
             [0.05, 0.15, 0.3, 0.3, 0.2],
-        ),  # half an atom up: halves to both neighbours, 0.1 + ½·0.2 at 2
+        ),
+        # Halved: −2 to −1, −1 to −½ in halves; 0.1 + 0.1, 0.4 + 2·0.1.
         (
             0.0,
             0.5,
             [0.0, 0.2, 0.6, 0.2, 0.0],
-        ),  # halved: −2 to −1, −1 to −½ in halves; 0.1 + 0.1, 0.4 + 2·0.1
+        ),
         (0.25, 0.0, [0.0, 0.0, 0.75, 0.25, 0.0]),  # terminated: the reward alone
         (1.0, 0.0, [0.0, 0.0, 0.0, 1.0, 0.0]),  # terminated on the grid: all on one atom
         (9.0, 1.0, [0.0, 0.0, 0.0, 0.0, 1.0]),  # off the upper end
@@ -70,9 +72,8 @@ def test_projection_equals_a_loop_and_rlax(num_atoms):
     rng = np.random.default_rng(num_atoms)
     support = np.linspace(-10.0, 10.0, num_atoms, dtype=np.float32)
     probs = rng.dirichlet(np.ones(num_atoms), size=64).astype(np.float32)
-    reward = np.where(rng.random(64) < 0.3, 0.0, rng.normal(0.0, 4.0, 64)).astype(
-        np.float32
-    )  # many on the grid
+    # Many on the grid.
+    reward = np.where(rng.random(64) < 0.3, 0.0, rng.normal(0.0, 4.0, 64)).astype(np.float32)
     discount = np.where(rng.random(64) < 0.2, 0.0, 0.97).astype(np.float32)
     ours = losses.categorical_projection(probs, reward, discount, support=support)
     # A place on the grid, up to 100, is known to a few units of its last digit, 100·2⁻²³ = 1e-5
@@ -104,10 +105,11 @@ def test_projection_conserves_mass_and_inside_the_grid_the_mean():
 
 
 def test_clipped_double_takes_the_whole_distribution_with_the_lower_mean():
+    # Means 0 and 0.1.
     low, high = (
         np.array([0.5, 0.0, 0.0, 0.0, 0.5]),
         np.array([0.0, 0.0, 0.9, 0.1, 0.0]),
-    )  # means 0 and 0.1
+    )
     probs1, probs2 = jnp.array([low, high, low]), jnp.array([high, low, low])
     chosen = losses.clipped_double_categorical(probs1, probs2, support=SUPPORT)
     close(chosen, [low, low, low])

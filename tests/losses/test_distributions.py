@@ -110,9 +110,8 @@ def test_tanh_gaussian_log_prob_equals_the_change_of_variables():
 
 
 def test_tanh_gaussian_log_prob_equals_distrax():
-    pre_tanh, mean, log_std = 0.5 * normal(
-        3, 20, 4, seed=1
-    )  # not further out: distrax inverts tanh
+    # Not further out: distrax inverts tanh.
+    pre_tanh, mean, log_std = 0.5 * normal(3, 20, 4, seed=1)
     expected = distrax.Transformed(distrax.Normal(mean, jnp.exp(log_std)), distrax.Tanh()).log_prob(
         np.tanh(pre_tanh)
     )

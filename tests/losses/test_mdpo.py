@@ -51,9 +51,8 @@ def test_many_inner_steps_on_a_bandit_reach_the_closed_form_of_mirror_descent(st
         per_action = losses.mdpo_on_policy_loss(
             log_probs, old_log_probs, advantage, kl, step_size=step_size
         )
-        return jnp.sum(
-            jnp.exp(old_log_probs) * per_action
-        )  # the expectation over actions of the old policy
+        # The expectation over actions of the old policy.
+        return jnp.sum(jnp.exp(old_log_probs) * per_action)
 
     def inner_step(logits, _):
         return logits - 0.5 * step_size * jax.grad(loss)(logits), None
@@ -144,6 +143,5 @@ def test_losses_and_the_squares_of_their_gradients_stay_finite(log_prob):
     for value, slope in (on_policy, joint, each):
         assert np.isfinite(value)
         assert np.isfinite(slope**2)
-        assert (
-            slope > 0.0 or log_prob < 0.0
-        )  # the density is never so high that its penalty has no gradient
+        # The density is never so high that its penalty has no gradient.
+        assert slope > 0.0 or log_prob < 0.0

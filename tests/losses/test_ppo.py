@@ -83,11 +83,12 @@ def test_ppo_clip_loss_hides_a_ratio_that_overflows_and_its_gradient(advantage, 
     ("value", "loss", "gradient"),
     [
         (0.3, 3.645, -2.7),  # within ½ of the old value 0: ½·(0.3 − 3)², gradient V − R
+        # Moved 2 towards the target 3, clipped to ½: ½·max(1, (½ − 3)²), no further pull.
         (
             2.0,
             3.125,
             0.0,
-        ),  # moved 2 towards the target 3, clipped to ½: ½·max(1, (½ − 3)²), no further pull
+        ),
         (-2.0, 12.5, -5.0),  # moved away: ½·max((−2 − 3)², (−½ − 3)²), pulled back
         (9.0, 18.0, 6.0),  # overshot by more: ½·max((9 − 3)², (½ − 3)²), pulled back
     ],

@@ -169,11 +169,12 @@ def test_gae_lambda_1_is_the_bootstrapped_sum_of_rewards():
     [
         ([0, 0, 0], [0, 0, 0], (3.0, 0.125, 2)),  # 1 + ½·2 + ¼·4, bootstrap ½³ at the last row
         ([1, 0, 0], [0, 0, 0], (1.0, 0.0, 0)),  # the first row ends the episode: its reward alone
+        # The same, bootstrapping from the first row's successor.
         (
             [0, 0, 0],
             [1, 0, 0],
             (1.0, 0.5, 0),
-        ),  # the same, bootstrapping from the first row's successor
+        ),
         ([0, 1, 0], [0, 0, 0], (2.0, 0.0, 1)),  # 1 + ½·2
         ([0, 0, 0], [0, 1, 0], (2.0, 0.25, 1)),
         ([0, 1, 0], [0, 1, 0], (2.0, 0.0, 1)),  # both at once is a termination

@@ -18,9 +18,10 @@ def test_clopper_pearson_is_scipys_exact_one_sided_interval(successes, alpha):
     interval = stats.binomtest(successes, 100, alternative="greater").proportion_ci(
         1.0 - alpha, method="exact"
     )
+    # A root that scipy searches.
     assert_allclose(
         losses.clopper_pearson_lower(successes, 100, alpha=alpha), interval.low, rtol=1e-9
-    )  # a root that scipy searches
+    )
 
 
 def test_clopper_pearson_by_hand():
@@ -68,9 +69,8 @@ def test_more_budget_certifies_less_and_more_noise_more(p, first, second, sigma)
     )
     assert large <= small <= p + 1e-12
     assert large <= losses.certified_probability(p, sigma=2.0 * sigma, budget=first + second)
-    both = losses.certified_probability(
-        small, sigma=sigma, budget=second
-    )  # one adversary after the other
+    # One adversary after the other.
+    both = losses.certified_probability(small, sigma=sigma, budget=second)
     assert_allclose(both, large, atol=1e-9)
 
 
@@ -185,9 +185,8 @@ def test_the_certificate_fails_no_more_often_than_its_confidence_allows(bound, s
             )
         )
     violated = np.sum(np.array(lower) > worst, axis=0)
-    assert np.all(
-        violated <= stats.binom.ppf(0.999, 1000, alpha)
-    )  # 73 where the confidence is exact
+    # 73 where the confidence is exact.
+    assert np.all(violated <= stats.binom.ppf(0.999, 1000, alpha))
     assert np.all(np.mean(lower, axis=0) > worst - 0.2 * len(steps))  # and it says something
     exact = losses.certified_probability(
         stats.norm.cdf(levels / sigma), sigma=sigma, budget=budgets[:, None]

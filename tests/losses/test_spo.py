@@ -19,25 +19,28 @@ def normal(*shape, seed=0):
     [
         (1.0, 2.0, -2.0, -2.0),  # at ratio 1: −A, and the policy gradient −A
         (1.2, 2.0, -2.2, 0.0),  # at 1 + eps: −(1.2·2 − 2/0.4·0.04) = −2.4 + 0.2, the minimum
+        # Beyond: −2.8 + 5·0.16; by log_prob r·(|A|/eps·(r − 1) − A) = 1.4·(4 − 2).
         (
             1.4,
             2.0,
             -2.0,
             2.8,
-        ),  # beyond: −2.8 + 5·0.16; by log_prob r·(|A|/eps·(r − 1) − A) = 1.4·(4 − 2)
+        ),
         (0.8, -2.0, 1.8, 0.0),  # a bad action at 1 − eps: 1.6 + 5·0.04, the minimum
+        # A bad action that has become too rare: 1 + 5·0.25; 0.5·(10·(−0.5) + 2).
         (
             0.5,
             -2.0,
             2.25,
             -1.5,
-        ),  # a bad action that has become too rare: 1 + 5·0.25; 0.5·(10·(−0.5) + 2)
+        ),
+        # A bad action that has become likelier: 3 + 5·0.25; 1.5·(10·0.5 + 2).
         (
             1.5,
             -2.0,
             4.25,
             10.5,
-        ),  # a bad action that has become likelier: 3 + 5·0.25; 1.5·(10·0.5 + 2)
+        ),
         (1.5, 0.0, 0.0, 0.0),
     ],
 )

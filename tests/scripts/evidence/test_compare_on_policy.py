@@ -27,9 +27,8 @@ def test_a_cell_is_trained_once_and_drawn(tmp_path):
     written = path.stat().st_mtime_ns
     again = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert path.stat().st_mtime_ns == written
-    assert (
-        again.splitlines() == output.splitlines()[1:]
-    )  # but for the line that says what was trained
+    # But for the line that says what was trained.
+    assert again.splitlines() == output.splitlines()[1:]
 
 
 def test_an_unknown_variant_is_refused(tmp_path):
