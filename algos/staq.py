@@ -33,12 +33,12 @@ import jax
 import jax.numpy as jnp
 
 from ..envs import Box, Discretized, Environment
-from .core import collect, fitting, guard, keys, memory
+from .core import collect, device_memory, fitting, guard, keys
 from .core.algorithm import Algorithm, Metrics
 from .core.collect import Transition
 from .core.config import ConfigError, configclass, static, traced
+from .core.device_memory import Part
 from .core.initialisers import INITIALISERS
-from .core.memory import Part
 from .core.networks import ACTIVATIONS, actor_space, make_torso
 from .off_policy import q_stack, replay
 from .off_policy.collection import Store, make_collection
@@ -126,7 +126,7 @@ class Config(ReplayConfig):
 
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""
-        obs = memory.space_bytes(env.observation_space)
+        obs = device_memory.space_bytes(env.observation_space)
         n = discretized(env, self).action_space.n
         cached = 4.0 * self.buffer_size * n
         what = f"logits of {n:,} actions in the replay"

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import memory
+from ..core import device_memory
 from ..core.algorithm import Algorithm, State
 from ..core.evaluation import evaluator
 from ..core.keys import seed_key
@@ -92,14 +92,14 @@ def _require_memory(algorithm: Algorithm, settings: Settings, state_shape: State
     seeds = settings.num_seeds
     episodes = settings.eval_episodes
     # States and observations, before and after a step.
-    each = 2.0 * memory.tree_bytes(jax.eval_shape(algorithm.env.reset, jax.random.key(0)))
+    each = 2.0 * device_memory.tree_bytes(jax.eval_shape(algorithm.env.reset, jax.random.key(0)))
     what = f"an evaluation of {episodes:,} episodes for each of {seeds:,} seeds"
-    memory.require(
+    device_memory.require(
         settings,
-        memory.Part(
-            ("num_seeds",), memory.tree_bytes(state_shape), f"the State of {seeds:,} seeds"
+        device_memory.Part(
+            ("num_seeds",), device_memory.tree_bytes(state_shape), f"the State of {seeds:,} seeds"
         ),
-        memory.Part(("eval_episodes", "num_seeds"), each * episodes * seeds, what),
+        device_memory.Part(("eval_episodes", "num_seeds"), each * episodes * seeds, what),
     )
 
 
@@ -118,7 +118,7 @@ def _require_room(settings: Settings, programs: dict[str, Any]) -> None:
                 + analysis.output_size_in_bytes
             )
             fields = ("num_seeds", "eval_episodes") if verb == "evaluate" else ("num_seeds",)
-            part = memory.Part(
+            part = device_memory.Part(
                 fields, needed - analysis.alias_size_in_bytes, f"the program to {verb}"
             )
-            memory.require(settings, part)
+            device_memory.require(settings, part)

@@ -7,10 +7,10 @@ import optax
 
 from ...envs import Environment
 from ...envs.vector import RESETS
-from ..core import memory
+from ..core import device_memory
 from ..core.config import BaseConfig, ConfigError, configclass, static, traced
+from ..core.device_memory import Part
 from ..core.initialisers import INITIALISERS
-from ..core.memory import Part
 from ..core.networks import ACTIVATIONS
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -55,13 +55,13 @@ class ReplayConfig(BaseConfig):
             if np.min(self.total_steps) < needed:
                 allowed = f"must be at least learning_starts and one step, {needed}"
                 raise ConfigError("total_steps", self.total_steps, allowed)
-        memory.require(self, *self.memory_parts(env))
+        device_memory.require(self, *self.memory_parts(env))
 
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""
         obs, action = (
-            memory.space_bytes(env.observation_space),
-            memory.space_bytes(env.action_space),
+            device_memory.space_bytes(env.observation_space),
+            device_memory.space_bytes(env.action_space),
         )
         stored = 2 * obs * DTYPES[self.replay_dtype].dtype.itemsize // 4 + action + 4 + 2
         rows = float(max(self.prefill_rows, self.rows_per_step) * self.num_envs)
@@ -137,8 +137,8 @@ class OffPolicyConfig(ReplayConfig):
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""
         obs, action = (
-            memory.space_bytes(env.observation_space),
-            memory.space_bytes(env.action_space),
+            device_memory.space_bytes(env.observation_space),
+            device_memory.space_bytes(env.action_space),
         )
         rows = float(self.rows_per_step * self.num_updates * self.batch_size)
         # obs and next_obs, action, reward, discount; place, reward and flags of each step of a

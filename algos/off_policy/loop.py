@@ -20,10 +20,10 @@ import jax.numpy as jnp
 
 from ... import losses
 from ...envs import Discrete, Environment
-from ..core import collect, fitting, guard, memory, normalize
+from ..core import collect, device_memory, fitting, guard, normalize
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Policy
-from ..core.memory import Part
+from ..core.device_memory import Part
 from ..core.networks import rows
 from . import replay
 from .actor_critic import TD_ERROR, Batch, Learner
@@ -83,14 +83,14 @@ def _require_memory(
     action = [] if discrete else [rows(env.action_space, config.batch_size)]
     params = learner.params
     critic = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params["critic"])
-    kept = config.num_critics * memory.backward_bytes(networks.critic, critic, obs, *action)
-    kept += memory.backward_bytes(networks.actor, params["actor"], obs)
-    memory.require(
+    kept = config.num_critics * device_memory.backward_bytes(networks.critic, critic, obs, *action)
+    kept += device_memory.backward_bytes(networks.actor, params["actor"], obs)
+    device_memory.require(
         config,
         *config.memory_parts(env),
         Part(
             ("actor_hidden_sizes", "critic_hidden_sizes", "num_critics"),
-            memory.tree_bytes(learner),
+            device_memory.tree_bytes(learner),
             "the networks and their optimiser",
         ),
         Part(("batch_size",), kept, "the networks' activations on a minibatch"),

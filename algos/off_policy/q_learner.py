@@ -10,9 +10,9 @@ import optax
 
 from ... import losses
 from ...envs import Environment
-from ..core import guard, memory
+from ..core import device_memory, guard
 from ..core.algorithm import Metrics, single
-from ..core.memory import Part
+from ..core.device_memory import Part
 from ..core.networks import rows, sample_obs
 from . import q_stack, replay
 from .config import ReplayConfig
@@ -158,10 +158,12 @@ def require_memory(
     """
     obs = rows(env.observation_space, config.batch_size)
     params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), learner.params)
-    kept = config.num_critics * memory.backward_bytes(networks, params, obs)
-    memory.require(
+    kept = config.num_critics * device_memory.backward_bytes(networks, params, obs)
+    device_memory.require(
         config,
         *config.memory_parts(env),
-        Part(("memory", "num_critics"), memory.tree_bytes(learner), "the stack of Q-functions"),
+        Part(
+            ("memory", "num_critics"), device_memory.tree_bytes(learner), "the stack of Q-functions"
+        ),
         Part(("batch_size", "num_critics"), kept, "the activations on a minibatch"),
     )

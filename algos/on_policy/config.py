@@ -8,11 +8,11 @@ import numpy as np
 
 from ...envs import Environment
 from ...envs.vector import RESETS
-from ..core import memory
+from ..core import device_memory
 from ..core.config import BaseConfig, ConfigError, configclass, static, traced
+from ..core.device_memory import Part
 from ..core.heads import CONTINUOUS_HEADS
 from ..core.initialisers import INITIALISERS
-from ..core.memory import Part
 from ..core.networks import ACTIVATIONS
 
 
@@ -95,7 +95,7 @@ class OnPolicyConfig(BaseConfig):
                 self.total_steps,
                 f"must be at least one rollout, num_envs·num_steps = {batch}",
             )
-        memory.require(self, *self.memory_parts(env))
+        device_memory.require(self, *self.memory_parts(env))
 
     def schedules(self, done: float | chex.Array) -> dict[str, Any]:
         """The learning rate when this part of total_steps is done, in [0, 1], if it is annealed."""
@@ -116,8 +116,8 @@ class OnPolicyConfig(BaseConfig):
         # obs and next_obs, the action; log_prob, reward, value, next value, advantage, target; two
         # flags
         row = (
-            2 * memory.space_bytes(env.observation_space)
-            + memory.space_bytes(env.action_space)
+            2 * device_memory.space_bytes(env.observation_space)
+            + device_memory.space_bytes(env.action_space)
             + 6 * 4
             + 2
         )

@@ -11,9 +11,9 @@ import chex
 import jax
 
 from ...envs import Discrete, Environment, VectorEnv
-from ..core import collect, fitting, guard, memory, normalize
+from ..core import collect, device_memory, fitting, guard, normalize
 from ..core.algorithm import Algorithm, Metrics
-from ..core.memory import Part
+from ..core.device_memory import Part
 from ..core.networks import Networks, make_actor_critic, rows
 from .config import OnPolicyConfig
 from .policy_gradient import Learner, init_learner
@@ -42,15 +42,17 @@ def _require_memory(
     for names, (_, num_minibatches) in zip(trained, config.passes, strict=True):
         obs = rows(env.observation_space, size // num_minibatches)
         kept = sum(
-            memory.backward_bytes(getattr(networks, name), learner.params[name], obs)
+            device_memory.backward_bytes(getattr(networks, name), learner.params[name], obs)
             for name in names
         )
         what = f"the activations on a minibatch of {size // num_minibatches:,}"
         activations.append(Part(sizes, kept, what))
-    memory.require(
+    device_memory.require(
         config,
         *config.memory_parts(env),
-        Part(("hidden_sizes",), memory.tree_bytes(learner), "the networks and their optimiser"),
+        Part(
+            ("hidden_sizes",), device_memory.tree_bytes(learner), "the networks and their optimiser"
+        ),
         max(activations, key=lambda part: part.bytes),
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 from onejit import algos, envs
 from onejit.algos import fast_td3, ppo, sac
-from onejit.algos.core import memory
+from onejit.algos.core import device_memory
 from onejit.algos.core.config import ConfigError, field_docs
 from onejit.algos.host import presets
 
@@ -285,7 +285,7 @@ ANY = [
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_any_value_of_any_field_is_taken_or_refused(name, monkeypatch):
-    monkeypatch.setattr(memory, "device_bytes", lambda: 8 * 2**30)
+    monkeypatch.setattr(device_memory, "device_bytes", lambda: 8 * 2**30)
     module, env = getattr(algos, name), env_of(name)
     taken = refused = 0
     for field in dataclasses.fields(module.Config):
@@ -332,7 +332,7 @@ HUGE = {
     "name, field", [(name, field) for name, fields in HUGE.items() for field in fields]
 )
 def test_sizes_that_cannot_fit_are_refused(name, field, monkeypatch):
-    monkeypatch.setattr(memory, "device_bytes", lambda: 8 * 2**30)
+    monkeypatch.setattr(device_memory, "device_bytes", lambda: 8 * 2**30)
     module = getattr(algos, name)
     env = env_of(name) if name != "staq" else envs.make("probe/value", continuous=True)
     room = {"total_steps": 2**31 - 1}  # nothing else is in the way

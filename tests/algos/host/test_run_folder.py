@@ -16,7 +16,7 @@ from rich.console import Console
 
 from onejit import envs
 from onejit.algos import ppo, spo, td3
-from onejit.algos.core import memory
+from onejit.algos.core import device_memory
 from onejit.algos.core.config import ConfigError
 from onejit.algos.host import checkpoint, cli, logs, run_folder, runner
 from onejit.algos.host.programs import Settings
@@ -161,7 +161,7 @@ def test_a_link_in_the_place_of_a_checkpoint_is_replaced(tmp_path):
 
 def test_seeds_that_only_the_compiled_program_is_too_large_for_are_refused(tmp_path, monkeypatch):
     # The State of so many seeds would fit; what is drawn to initialise it would not.
-    monkeypatch.setattr(memory, "device_bytes", lambda: 20_000_000)
+    monkeypatch.setattr(device_memory, "device_bytes", lambda: 20_000_000)
     with pytest.raises(
         ConfigError, match=r"num_seeds=500: must be smaller: the program to start would take .* GiB"
     ):
