@@ -27,20 +27,12 @@ from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import ConfigError, configclass, require_at_most, static, traced
 from .core.heads import Gaussian, sample_gaussian
-from .core.networks import actor_space
 from .off_policy import actor_critic, loop, soft
 from .off_policy.actor_critic import Batch, Learner
 from .off_policy.config import OffPolicyConfig
 from .off_policy.deterministic import require_continuous
-from .off_policy.networks import (
-    Networks,
-    SquashedGaussianActor,
-    action_critic,
-    apply_ensemble,
-    apply_first,
-    torso,
-)
-from .off_policy.soft import make_policy
+from .off_policy.networks import Networks, apply_ensemble, apply_first
+from .off_policy.soft import make_networks, make_policy
 
 __all__ = [
     "Batch",
@@ -96,14 +88,6 @@ class Config(OffPolicyConfig):
                 interval,
                 f"must be above the {steps} environment steps of a step",
             )
-
-
-def make_networks(env: Environment, config: Config) -> Networks:
-    """An actor and a critic, as the config says."""
-    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
-    size = env.action_space.shape[0]
-    actor = SquashedGaussianActor(layers, size, (-5.0, 2.0), config.initialiser)
-    return Networks(actor, action_critic(config))
 
 
 init_learner = partial(actor_critic.init_learner, targets=("actor", "critic"))

@@ -29,8 +29,6 @@ from .off_policy.networks import (
     CategoricalActor,
     DiscreteCritic,
     Networks,
-    SquashedGaussianActor,
-    action_critic,
     apply_ensemble,
     torso,
 )
@@ -65,13 +63,12 @@ class Config(OffPolicyConfig):
 def make_networks(env: Environment, config: Config) -> Networks:
     """An actor and a critic, as the config says."""
     space = env.action_space
+    if not isinstance(space, Discrete):
+        return soft.make_networks(env, config)
     layers = torso(actor_space(env), config.actor_hidden_sizes, config)
-    if isinstance(space, Discrete):
-        critic_layers = torso(critic_space(env), config.critic_hidden_sizes, config)
-        critic = DiscreteCritic(critic_layers, space.n, config.initialiser)
-        return Networks(CategoricalActor(layers, space.n, config.initialiser), critic)
-    actor = SquashedGaussianActor(layers, space.shape[0], (-5.0, 2.0), config.initialiser)
-    return Networks(actor, action_critic(config))
+    critic_layers = torso(critic_space(env), config.critic_hidden_sizes, config)
+    critic = DiscreteCritic(critic_layers, space.n, config.initialiser)
+    return Networks(CategoricalActor(layers, space.n, config.initialiser), critic)
 
 
 def evaluate_policy(

@@ -13,9 +13,18 @@ from ...envs import Discrete, Environment
 from ..core.algorithm import Metrics
 from ..core.collect import Policy
 from ..core.heads import Gaussian, make_head, sample_gaussian
+from ..core.networks import actor_space
 from . import actor_critic
 from .actor_critic import Batch, Learner, gradient_step
-from .networks import Networks
+from .networks import Networks, SquashedGaussianActor, action_critic, torso
+
+
+def make_networks(env: Environment, config: Any) -> Networks:
+    """A squashed Gaussian actor, with log_std in [−5, 2], and a critic, as the config says."""
+    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
+    size = env.action_space.shape[0]
+    actor = SquashedGaussianActor(layers, size, (-5.0, 2.0), config.initialiser)
+    return Networks(actor, action_critic(config))
 
 
 def init_learner(
