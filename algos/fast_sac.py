@@ -116,7 +116,7 @@ def critic_update(
         learner, batch, target, key, networks=networks, config=config
     )
     learner, alpha_metrics = soft.update_temperature(
-        learner, batch, next_log_prob, key, networks=networks, config=config
+        learner, batch, next_log_prob, networks=networks, config=config
     )
     return actor_critic.update_target(learner, "critic", config), metrics | alpha_metrics
 

@@ -123,7 +123,7 @@ def actor_update(
     )
     log_prob = -metrics["losses/entropy"]
     learner, alpha_metrics = soft.update_temperature(
-        learner, batch, log_prob, key, networks=networks, config=config
+        learner, batch, log_prob, networks=networks, config=config
     )
     return learner, metrics | alpha_metrics
 

@@ -41,7 +41,7 @@ from .core.device_memory import Part
 from .core.initialisers import INITIALISERS
 from .core.networks import ACTIVATIONS, actor_space, make_torso
 from .off_policy import q_stack, replay
-from .off_policy.collection import Store, make_collection
+from .off_policy.collection import Store, make_replay_collector
 from .off_policy.config import ReplayConfig
 from .off_policy.networks import DiscreteCritic
 from .off_policy.q_learner import (
@@ -272,7 +272,7 @@ def make(
     require_memory(env, config, networks, shape)
     default_config = config
     policy = q_stack.make_policy(networks, num_actions)
-    collection = make_collection(env, config)
+    collector = make_replay_collector(env, config)
 
     def policy_params(learner, config):
         weights = mirror_descent(learner.iteration, num_actions, config)
@@ -281,7 +281,7 @@ def make(
     def init(key: chex.PRNGKey, config: Config | None = None) -> State:
         config = default_config.for_state(config, env)
         learner_key, start_key, key = jax.random.split(key, 3)
-        carry, store = collection.start(start_key, config, ())
+        carry, store = collector.start(start_key, config, ())
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
         learner = learner._replace(fault=store.fault)
         cache = q_stack.empty_cache(capacity, config.num_envs, num_actions)
@@ -299,7 +299,7 @@ def make(
         # Collect with the present policy.
         store = Store(ring, learner.fault, ())
         explore = partial(policy.explore, params)
-        carry, store, episodes = collection.collect(
+        carry, store, episodes = collector.collect(
             explore, config, state.collection, store, learner.iteration, collect_key, num_steps
         )
         ring = store.replay
@@ -335,7 +335,7 @@ def make(
     def seen(state: State, obs: Any) -> tuple[Any, Any]:
         return policy_params(state.learner, state.config), obs
 
-    acting = collect.make_acting(env, policy, collection.to_env, seen)
+    acting = collect.make_acting(env, policy, collector.to_env, seen)
     return Algorithm(
         init,
         step,

@@ -119,7 +119,7 @@ def gradient_step(
     learner: Learner,
     name: str,
     loss: Callable[[Any], tuple[chex.Array, Metrics]],
-    key: chex.PRNGKey,
+    key: chex.PRNGKey | None = None,
     *,
     networks: Networks,
     config: OffPolicyConfig,
@@ -128,7 +128,8 @@ def gradient_step(
 
     `loss` takes what is trained, and gives (scalar, metrics). It takes the actor or all critics as
     a function of their inputs, in training mode (the critics' outputs are `[C, B, ...]`), and the
-    parameters themselves of all else. Networks that sample do so by keys folded from `key`.
+    parameters themselves of all else. Networks that sample, and they alone, need a key; what they
+    draw by is folded from it.
     """
     variables = learner.params[name]
     module = getattr(networks, name, None)
@@ -159,8 +160,15 @@ def gradient_step(
 
 
 def update_target(learner: Learner, name: str, config: OffPolicyConfig) -> Learner:
-    """Moves targets[name] towards params[name]: (1 − tau)·target + tau·params."""
-    target = optax.incremental_update(learner.params[name], learner.targets[name], config.tau)
+    """Moves targets[name] towards params[name]: (1 − tau)·target + tau·params; counters of other
+    collections are copied.
+    """
+
+    def mixed(new, old):
+        floating = jnp.issubdtype(new.dtype, jnp.floating)
+        return optax.incremental_update(new, old, config.tau) if floating else new
+
+    target = jax.tree.map(mixed, learner.params[name], learner.targets[name])
     return learner._replace(targets=learner.targets | {name: target})
 
 

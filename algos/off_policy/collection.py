@@ -46,7 +46,7 @@ def write(ring: replay.Replay, row: Transition) -> replay.Replay:
     return replay.add(ring, row._replace(truncated=row.truncated | ~finite))
 
 
-class Collection(NamedTuple):
+class ReplayCollector(NamedTuple):
     """Collection in N copies of an environment.
 
     Attributes:
@@ -63,9 +63,9 @@ class Collection(NamedTuple):
     to_env: Callable[[chex.Array], chex.Array]
 
 
-def make_collection(
+def make_replay_collector(
     env: Environment, config: ReplayConfig, memory: Callable[..., Any] = collect.no_memory
-) -> Collection:
+) -> ReplayCollector:
     """Builds the collection for an environment.
 
     Args:
@@ -132,4 +132,4 @@ def make_collection(
         prefill = random_action, config, carry, store, iteration, prefill_key, prefill_rows
         return steps(*prefill)[:2]
 
-    return Collection(start, steps, to_env)
+    return ReplayCollector(start, steps, to_env)

@@ -27,7 +27,7 @@ from ..core.device_memory import Part
 from ..core.networks import rows
 from . import replay
 from .actor_critic import TD_ERROR, Batch, Learner
-from .collection import Store, make_collection
+from .collection import Store, make_replay_collector
 from .config import OffPolicyConfig
 from .networks import Networks
 from .replay import Sampler
@@ -156,13 +156,13 @@ def maker(
 def _algorithm(env, config, networks, policy, sampler, init_learner, update):
     default_config = config
     capacity = config.buffer_size // config.num_envs
-    collection = make_collection(env, config, policy.memory)
+    collector = make_replay_collector(env, config, policy.memory)
 
     def init(key: chex.PRNGKey, config: OffPolicyConfig | None = None) -> State:
         config = default_config.for_state(config, env)
         learner_key, start_key, key = jax.random.split(key, 3)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
-        carry, store = collection.start(start_key, config, learner.obs_statistics)
+        carry, store = collector.start(start_key, config, learner.obs_statistics)
         # A fault leaves the statistics as they were.
         statistics = guard.keep(guard.ok(store.fault), store.obs_statistics, learner.obs_statistics)
         learner = learner._replace(fault=store.fault, obs_statistics=statistics)
@@ -179,7 +179,7 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update):
 
         # Collect.
         store = Store(state.replay, learner.fault, learner.obs_statistics)
-        carry, store, episodes = collection.collect(
+        carry, store, episodes = collector.collect(
             explore, config, state.collection, store, learner.iteration, collect_key, num_rows
         )
         ring = store.replay
@@ -206,7 +206,7 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update):
     def seen(state: State, obs: Any) -> tuple[Any, Any]:
         return state.learner.params, normalize.obs(state.learner, obs)
 
-    acting = collect.make_acting(env, policy, collection.to_env, seen)
+    acting = collect.make_acting(env, policy, collector.to_env, seen)
     return Algorithm(
         init,
         step,

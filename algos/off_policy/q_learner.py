@@ -15,6 +15,7 @@ from ..core.algorithm import Metrics, single
 from ..core.device_memory import Part
 from ..core.networks import rows, sample_obs
 from . import q_stack, replay
+from .actor_critic import q_of_action
 from .config import ReplayConfig
 from .networks import apply_ensemble, init_ensemble
 from .q_stack import Stack
@@ -113,8 +114,7 @@ def gradient_step(
     )
 
     def loss(params):
-        q = apply_ensemble(networks, params, batch.obs)
-        q = jnp.take_along_axis(q, batch.action[None, :, None], axis=-1)[..., 0]
+        q = q_of_action(lambda obs: apply_ensemble(networks, params, obs), batch)
         critic_loss = jnp.mean(losses.squared_td_loss(q, jnp.broadcast_to(target, q.shape)))
         return critic_loss, {"losses/critic_loss": critic_loss, "losses/q": jnp.mean(q)}
 

@@ -62,12 +62,13 @@ def update_temperature(
     learner: Learner,
     batch: Batch,
     log_prob: chex.Array,
-    key: chex.PRNGKey,
     *,
     networks: Networks,
     config: Any,
 ) -> tuple[Learner, Metrics]:
-    """One gradient step of the temperature towards where the policy's entropy is the target."""
+    """One gradient step of the temperature towards where the policy's entropy is the target, by
+    log π of sampled actions, `[B]`, or their mean; see `losses.sac_temperature_loss`.
+    """
     target = target_entropy(networks, learner, batch, config)
 
     def loss(log_alpha):
@@ -75,7 +76,7 @@ def update_temperature(
         alpha_loss = jnp.mean(alpha_loss)
         return alpha_loss, {"losses/alpha_loss": alpha_loss, "losses/alpha": jnp.exp(log_alpha)}
 
-    return gradient_step(learner, "log_alpha", loss, key, networks=networks, config=config)
+    return gradient_step(learner, "log_alpha", loss, networks=networks, config=config)
 
 
 def make_policy(env: Environment, networks: Networks) -> Policy:

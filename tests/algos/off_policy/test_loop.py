@@ -296,7 +296,7 @@ def test_the_prefill_keeps_no_rows_beside_the_replay():
 
     def temporaries(rows):
         config = POISONED.replace(learning_starts=8 * rows)
-        start = collection.make_collection(Wide(), config).start
+        start = collection.make_replay_collector(Wide(), config).start
         statistics = normalize.of_space(Wide.observation_space)
         compiled = (
             jax.jit(lambda key: start(key, config, statistics)).lower(jax.random.key(0)).compile()

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -144,3 +145,39 @@ def test_an_update_normalises_and_keeps_statistics_as_that_of_ppo_does():
     assert after.obs_statistics.count == 116.0
     mean = (100 * 5.0 + 16 * np.asarray(obs).mean((0, 1))) / 116
     np.testing.assert_allclose(after.obs_statistics.mean, mean, rtol=1e-5)
+
+
+class Counting(nn.Module):
+    """With dropout, and perhaps with a count of how often it was trained."""
+
+    counts: bool
+
+    @nn.compact
+    def __call__(self, obs, action, train=False):
+        x = nn.Dropout(0.5, deterministic=not train)(jnp.concatenate([obs, action], axis=-1))
+        if self.counts:
+            count = self.variable("counters", "steps", lambda: jnp.int32(0))
+            if train:
+                count.value += 1
+        return nn.Dense(1)(x)[..., 0]
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_dropout_alone_and_counters_beside_it(counts):
+    config = CONFIG.replace(policy_delay=1)
+    networks = td3.make_networks(ENV, config)._replace(critic=Counting(counts))
+    learner = td3.init_learner(jax.random.key(0), env=ENV, networks=networks, config=config)
+    obs = jax.random.normal(jax.random.key(1), (3, 16, 3))
+    batch = td3.Batch(obs, jnp.zeros((3, 16, 1)), jnp.ones((3, 16)), jnp.zeros((3, 16)), obs)
+    update = jax.jit(
+        lambda learner: td3.update(
+            learner, batch, jax.random.key(2), networks=networks, config=config
+        )
+    )
+    after, metrics = update(update(learner)[0])
+    assert algos.describe_fault(after.fault) is None
+    assert np.isfinite(metrics["losses/critic_loss"])
+    jax.tree.map(lambda a, b: chex.assert_equal_shape([a, b]), after, learner)
+    if counts:  # two calls of three minibatches each; the targets have the count itself
+        for critic in (after.params["critic"], after.targets["critic"]):
+            np.testing.assert_array_equal(critic["counters"]["steps"], [6, 6])
