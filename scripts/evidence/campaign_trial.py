@@ -14,6 +14,7 @@ import select
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -219,7 +220,8 @@ def scrub(text: str, folder: Path) -> str:
         Path(sys.executable).parent,
     ):
         text = text.replace(f"{path}/", "").replace(str(path), ".")
-    text = re.sub(r"/\S*/(?=[\w.-]+\.py\b|site-packages)|/tmp/\S*/", "", text)
+    temporary = re.escape(tempfile.gettempdir())
+    text = re.sub(rf"/\S*/(?=[\w.-]+\.py\b|site-packages)|{temporary}/\S*/", "", text)
     text = re.sub(r"-\d{8}-\d{6}", "-DATE", text)
     return re.sub(r"0x[0-9a-f]{6,}", "0x…", re.sub(r"(incomplete-\d+)-\d+", r"\1", text))[:600]
 
