@@ -73,6 +73,9 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
         raise cli.UsageError(
             f"{folder}: is a run of {run['algorithm']!r}, which is no algorithm here"
         )
+    saves = folder / "checkpoints"
+    path = run_folder.last_checkpoint(saves) if last else run_folder.best_checkpoint(saves)
+    known = run_folder.read_metadata(path)  # says so first if it is of an older version
     run_folder.require_known_fields(
         folder, run, [field.name for field in dataclasses.fields(module.Config)]
     )
@@ -89,9 +92,7 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
         algorithm = module.make(env, module.Config(**run["config"]))
     except ValueError as error:
         raise cli.UsageError(f"{folder}: {error}") from error
-    saves = folder / "checkpoints"
-    path = run_folder.last_checkpoint(saves) if last else run_folder.best_checkpoint(saves)
-    run_folder.require_same_run(folder, run, run_folder.read_metadata(path))
+    run_folder.require_same_run(folder, run, known)
 
     def init(key):
         return (

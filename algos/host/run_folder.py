@@ -299,12 +299,16 @@ def best_checkpoint(saves: Path) -> Path:
       CheckpointError: there is none, or none is whole.
     """
     scores = {}
+    why = ""
     for path in checkpoint.checkpoints(saves):
-        with contextlib.suppress(CheckpointError):  # one that was damaged since is not the best
+        try:
             score = read_metadata(path)["eval_return"]
+        except CheckpointError as error:  # one that was damaged since is not the best
+            why = f": {error}"
+        else:
             scores[path] = score if math.isfinite(score) else -math.inf
     if not scores:
-        raise CheckpointError(f"{saves}: there is no whole checkpoint")
+        raise CheckpointError(f"{saves}: there is no whole checkpoint{why}")
     return max(scores, key=lambda path: (scores[path], int(path.name)))
 
 

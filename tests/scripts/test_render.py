@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from onejit.algos import ppo
-from onejit.algos.host import cli
+from onejit.algos.host import checkpoint, cli
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "render.py"
 
@@ -159,6 +159,26 @@ def test_a_member_that_was_not_trained_is_refused(main, folder, capsys):
     assert_refused(
         main, [folder, "--member=2"], 2, "member=2: the run has 2 seeds, counted from 0", capsys
     )
+
+
+def test_a_run_of_an_older_layout_of_the_state_is_refused_in_these_words(main, folder, capsys):
+    [last] = (folder / "checkpoints").iterdir()
+    manifest = json.loads((last / "manifest.json").read_text())
+    del manifest["sha256"]
+    manifest["format"] -= 1
+    manifest = {"sha256": checkpoint._digest(manifest), **manifest}
+    (last / "manifest.json").write_text(json.dumps(manifest))
+    # Its Config had not all of today's fields.
+    description = json.loads((folder / "config.json").read_text())
+    del description["config"]["gae_lambda"]
+    (folder / "config.json").write_text(json.dumps(description))
+    sentence = "was written by an older version of onejit, whose States have another layout"
+    for arguments in ([folder], [folder, "--last"]):
+        assert_refused(main, arguments, 1, sentence, capsys)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(ppo, ["ppo.py", f"--resume={folder}"])
+    assert caught.value.code == 1
+    assert sentence in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_damaged_or_missing_checkpoints_are_told(main, folder, capsys):
