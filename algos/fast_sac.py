@@ -20,19 +20,12 @@ from .. import losses
 from ..envs import Environment
 from .core.algorithm import Metrics
 from .core.collect import Transition
-from .core.config import configclass, static, traced
-from .core.networks import actor_space
+from .core.config import configclass
 from .off_policy import actor_critic, categorical, loop, soft
 from .off_policy.actor_critic import Batch, Learner
 from .off_policy.categorical import CategoricalConfig
-from .off_policy.networks import (
-    Networks,
-    SquashedGaussianActor,
-    action_critic,
-    apply_ensemble,
-    torso,
-)
-from .off_policy.soft import init_learner, make_policy
+from .off_policy.networks import Networks, action_critic, apply_ensemble
+from .off_policy.soft import TemperatureConfig, init_learner, make_policy
 
 __all__ = [
     "Batch",
@@ -48,39 +41,25 @@ __all__ = [
 
 
 @configclass
-class Config(CategoricalConfig):
+class Config(CategoricalConfig, TemperatureConfig):
     """Hyperparameters of FastSAC; sizes that suit a laptop. The published ones are presets."""
 
-    gamma: float = traced(0.97, "Discount per environment step.", low=0, high=1)
-    tau: float = traced(
-        0.125, "Weight of the new parameters in the target networks.", above=0, high=1
-    )
-    v_min: float = traced(-20.0, "The smallest return that the critics can express.")
-    v_max: float = traced(
-        20.0, "The largest; a discounted sum of the largest rewards is a good choice."
-    )
-    weight_decay: float = traced(0.001, "Decay of AdamW, for all parameters.", low=0)
-    num_envs: int = static(64, "Environments that are stepped together.", low=1)
-    batch_size: int = static(512, "Transitions in a minibatch.", low=1)
-    num_updates: int = static(4, "Critic updates per vector step.", low=1)
-    policy_delay: int = static(4, "Critic updates per actor update.", low=1)
-    normalize_obs: bool = static(True, "Whether observations are normalised by running statistics.")
-    actor_hidden_sizes: tuple[int, ...] = static(
-        (128, 64, 32), "Widths of the actor's hidden layers.", low=1
-    )
-    critic_hidden_sizes: tuple[int, ...] = static(
-        (192, 96, 48), "Widths of the critics' hidden layers.", low=1
-    )
-    activation: str = static(
-        "silu", "Activation of all networks.", choices=("silu", "relu", "elu", "tanh")
-    )
-    layer_norm: bool = static(True, "Whether the hidden layers are normalised.")
-    initial_alpha: float = traced(0.001, "The temperature at the start.", above=0)
-    target_entropy: float = traced(
-        0.0,
-        "The policy's entropy that the temperature holds, in nats; inf stands for −d.",
-        high=float("inf"),
-    )
+    gamma: float = 0.97
+    tau: float = 0.125
+    v_min: float = -20.0
+    v_max: float = 20.0
+    weight_decay: float = 0.001
+    num_envs: int = 64
+    batch_size: int = 512
+    num_updates: int = 4
+    policy_delay: int = 4
+    normalize_obs: bool = True
+    actor_hidden_sizes: tuple[int, ...] = (128, 64, 32)
+    critic_hidden_sizes: tuple[int, ...] = (192, 96, 48)
+    activation: str = "silu"
+    layer_norm: bool = True
+    initial_alpha: float = 0.001
+    target_entropy: float = 0.0
 
     def optimiser(self) -> optax.GradientTransformation:
         """The optimiser of each set of parameters."""
@@ -89,10 +68,7 @@ class Config(CategoricalConfig):
 
 def make_networks(env: Environment, config: Config) -> Networks:
     """An actor and a critic, as the config says."""
-    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
-    actor = SquashedGaussianActor(
-        layers, env.action_space.shape[0], (-5.0, 0.0), config.initialiser, scale=0.0
-    )
+    actor = soft.make_actor(env, config, log_std_bounds=(-5.0, 0.0), scale=0.0)
     return Networks(actor, action_critic(config, config.num_atoms))
 
 

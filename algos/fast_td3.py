@@ -69,20 +69,14 @@ __all__ = [
 class Config(CategoricalConfig):
     """Hyperparameters of FastTD3; sizes that suit a laptop. The published ones are presets."""
 
-    tau: float = traced(
-        0.1, "Weight of the new parameters in the target networks.", above=0, high=1
-    )
-    num_envs: int = static(64, "Environments that are stepped together.", low=1)
-    batch_size: int = static(1024, "Transitions in a minibatch.", low=1)
-    num_updates: int = static(2, "Critic updates per vector step.", low=1)
-    policy_delay: int = static(2, "Critic updates per actor update.", low=1)
-    normalize_obs: bool = static(True, "Whether observations are normalised by running statistics.")
-    actor_hidden_sizes: tuple[int, ...] = static(
-        (128, 64, 32), "Widths of the actor's hidden layers.", low=1
-    )
-    critic_hidden_sizes: tuple[int, ...] = static(
-        (256, 128, 64), "Widths of the critics' hidden layers.", low=1
-    )
+    tau: float = 0.1
+    num_envs: int = 64
+    batch_size: int = 1024
+    num_updates: int = 2
+    policy_delay: int = 2
+    normalize_obs: bool = True
+    actor_hidden_sizes: tuple[int, ...] = (128, 64, 32)
+    critic_hidden_sizes: tuple[int, ...] = (256, 128, 64)
     min_noise: float = traced(
         0.001, "Smallest standard deviation of exploration of an environment.", low=0
     )

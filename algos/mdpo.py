@@ -63,9 +63,7 @@ class Config(OnPolicyConfig):
     vf_coef: float = traced(
         0.5, "Weight of the value loss; matters only where its gradient is clipped.", low=0
     )
-    anneal_lr: bool = static(
-        False, "Whether the learning rate falls linearly to 0 over total_steps."
-    )
+    anneal_lr: bool = False
 
     PASSES = ("policy_steps", "update_epochs")
 

@@ -19,7 +19,7 @@ from .. import losses
 from ..envs import Discrete, Environment
 from .core.algorithm import Metrics
 from .core.collect import Transition
-from .core.config import configclass, traced
+from .core.config import configclass
 from .core.heads import Gaussian
 from .core.networks import actor_space, critic_space
 from .off_policy import actor_critic, loop, soft
@@ -32,7 +32,7 @@ from .off_policy.networks import (
     apply_ensemble,
     torso,
 )
-from .off_policy.soft import init_learner, make_policy
+from .off_policy.soft import TemperatureConfig, init_learner, make_policy
 
 __all__ = [
     "Batch",
@@ -48,16 +48,8 @@ __all__ = [
 
 
 @configclass
-class Config(OffPolicyConfig):
+class Config(OffPolicyConfig, TemperatureConfig):
     """Hyperparameters of SAC."""
-
-    initial_alpha: float = traced(1.0, "The temperature at the start.", above=0)
-    target_entropy: float = traced(
-        float("inf"),
-        "The policy's entropy that the temperature holds, in nats; inf stands for −d with d"
-        " continuous actions, and ½·log n with n discrete ones.",
-        high=float("inf"),
-    )
 
 
 def make_networks(env: Environment, config: Config) -> Networks:

@@ -72,7 +72,7 @@ __all__ = [
 class Config(ReplayConfig):
     """Hyperparameters of StaQ; sizes that suit a laptop. The published ones are presets."""
 
-    learning_rate: float = traced(1e-3, "Step size of Adam.", above=0)
+    learning_rate: float = 1e-3
     tau: float = traced(
         1.0, "Weight of the new parameters in the target network; 1 copies.", above=0, high=1
     )
@@ -90,16 +90,14 @@ class Config(ReplayConfig):
     epsilon: float = traced(
         0.05, "Probability of a uniformly random action while collecting.", low=0, high=1
     )
-    reward_scale: float = traced(10.0, "Rewards are multiplied by it before all else.", above=0)
-    total_steps: int = traced(300_000, "Environment steps of the run.", low=1, high=2**31 - 1)
+    reward_scale: float = 10.0
+    total_steps: int = 300_000
     memory: int = static(50, "Q-functions in the stack; M in the paper.", low=1)
     num_critics: int = static(2, "Q-functions that are learned side by side and averaged.", low=1)
-    num_envs: int = static(16, "Environments that are stepped together.", low=1)
+    num_envs: int = 16
     num_steps: int = static(64, "Vector steps in an iteration.", low=1)
     updates_per_step: int = static(1, "Gradient steps per environment step.", low=1)
-    buffer_size: int = static(
-        50_000, "Transitions that the replay holds, of all environments together.", low=1
-    )
+    buffer_size: int = 50_000
     bins: int = static(
         2, "Values per dimension that continuous actions are cut into; 2 is bang-bang.", low=2
     )

@@ -16,7 +16,7 @@ from .. import losses
 from ..envs import Environment
 from .core.algorithm import Metrics
 from .core.collect import Transition
-from .core.config import configclass, static, traced
+from .core.config import configclass, traced
 from .core.networks import actor_space
 from .off_policy import actor_critic, deterministic, loop
 from .off_policy.actor_critic import Batch, Learner
@@ -47,7 +47,7 @@ __all__ = [
 class Config(OffPolicyConfig):
     """Hyperparameters of TD3."""
 
-    policy_delay: int = static(2, "Critic updates per actor update.", low=1)
+    policy_delay: int = 2
     exploration_noise: float = traced(
         0.1, "Standard deviation of the noise on actions in [−1, 1].", low=0
     )

@@ -48,16 +48,15 @@ class ActorCritic(nn.Module):
                 size, kernel_init=nn.initializers.variance_scaling(scale, "fan_in", "normal")
             )(x)
 
-        output, log_std = (
-            mlp(self.num_outputs, 1e-4),
-            self.param("log_std", nn.initializers.zeros, (self.num_outputs,)),
-        )
+        output = mlp(self.num_outputs, 1e-4)
+        log_std = self.param("log_std", nn.initializers.zeros, (self.num_outputs,))
         return output, jnp.broadcast_to(log_std, output.shape), mlp(1, 1.0)[..., 0]
 
 
 def make_train(env, config: Config):
     """Returns train(key) -> (params, mean return of the episodes that ended in each iteration)."""
-    space, vector_env = env.action_space, envs.VectorEnv(env, config.num_envs)
+    space = env.action_space
+    vector_env = envs.VectorEnv(env, config.num_envs)
     discrete = isinstance(space, envs.Discrete)
     network = ActorCritic(space.n if discrete else space.shape[0])
     batch_size = config.num_envs * config.num_steps

@@ -45,7 +45,8 @@ class MLP(nn.Module):
 
 def make_train(env, config: Config):
     """Returns train(key) -> (params, return of the episode of each block, NaN where none ended)."""
-    space, vector_env = env.action_space, envs.VectorEnv(env, config.num_envs)
+    space = env.action_space
+    vector_env = envs.VectorEnv(env, config.num_envs)
     capacity = config.buffer_size // config.num_envs
     num_blocks = (config.total_steps - config.learning_starts) // (
         config.num_envs * config.policy_delay

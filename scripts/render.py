@@ -68,7 +68,8 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
       CheckpointError: there is no whole checkpoint, or it is of another run.
     """
     run = run_folder.read(folder)
-    module, num_seeds = getattr(algos, run["algorithm"], None), run["num_seeds"]
+    module = getattr(algos, run["algorithm"], None)
+    num_seeds = run["num_seeds"]
     if not hasattr(module, "Config"):
         raise cli.UsageError(
             f"{folder}: is a run of {run['algorithm']!r}, which is no algorithm here"
@@ -135,7 +136,8 @@ def draw(arguments: Sequence[str]) -> None:
       be drawn.
       CheckpointError: the checkpoint cannot be restored.
     """
-    values, console = define_flags(), make_console()
+    values = define_flags()
+    console = make_console()
     folders = values(arguments)[1:]
     if values.help:
         lines = [

@@ -197,7 +197,8 @@ def run(
 ) -> dict[str, Any]:
     """Trains, certifies and attacks; returns what the result file holds."""
     module, config, env = prepare(experiment)
-    start, num_frames = time.perf_counter(), experiment.num_frames
+    start = time.perf_counter()
+    num_frames = experiment.num_frames
     algorithm = module.make(smoothing.smoothed(env, sigma, num_frames=num_frames), config)
     state = train(algorithm, seed)
     trained = time.perf_counter()

@@ -141,7 +141,8 @@ def circles(edges):
     """Circles of imports. A package's `__init__` may import its modules, and stands for what it
     imports itself.
     """
-    found, finished = [], set()
+    found = []
+    finished = set()
 
     def visit(node, above):
         if node in above:

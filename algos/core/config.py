@@ -7,6 +7,7 @@ or structure.
 """
 
 import dataclasses
+import inspect
 import reprlib
 from typing import Any, Self, dataclass_transform
 
@@ -34,7 +35,24 @@ __all__ = [
 def configclass(cls):
     """Makes a frozen, keyword-only dataclass and a pytree of a class whose fields are `traced` or
     `static`.
+
+    A field that a base class has may be given a new default alone, `tau: float = 0.1`; what it is
+    and what is allowed stay as they were.
+
+    Raises:
+      TypeError: a field is none of these.
     """
+    bases = [base for base in reversed(cls.__mro__[1:]) if dataclasses.is_dataclass(base)]
+    inherited = {field.name: field for base in bases for field in dataclasses.fields(base)}
+    for name in inspect.get_annotations(cls):
+        value = cls.__dict__.get(name)
+        if isinstance(value, dataclasses.Field):
+            continue
+        if name not in inherited or name not in cls.__dict__:
+            raise TypeError(
+                f"{_name(cls)}.{name} must be traced(default, doc) or static(default, doc)"
+            )
+        setattr(cls, name, dataclasses.field(default=value, metadata=inherited[name].metadata))
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     return jax.tree_util.register_dataclass(cls)
 

@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from typing import Any
 
 import chex
 import jax
@@ -12,23 +11,47 @@ from ... import losses
 from ...envs import Discrete, Environment
 from ..core.algorithm import Metrics
 from ..core.collect import Policy
+from ..core.config import BaseConfig, configclass, traced
 from ..core.heads import Gaussian, make_head, sample_gaussian
 from ..core.networks import actor_space
 from . import actor_critic
 from .actor_critic import Batch, Learner, gradient_step
+from .config import OffPolicyConfig
 from .networks import Networks, SquashedGaussianActor, action_critic, torso
 
 
-def make_networks(env: Environment, config: Any) -> Networks:
-    """A squashed Gaussian actor, with log_std in [−5, 2], and a critic, as the config says."""
+@configclass
+class TemperatureConfig(BaseConfig):
+    """What algorithms that learn their temperature have in common."""
+
+    initial_alpha: float = traced(1.0, "The temperature at the start.", above=0)
+    target_entropy: float = traced(
+        float("inf"),
+        "The policy's entropy that the temperature holds, in nats; inf stands for −d with d"
+        " continuous actions, and ½·log n with n discrete ones.",
+        high=float("inf"),
+    )
+
+
+def make_actor(
+    env: Environment,
+    config: OffPolicyConfig,
+    log_std_bounds: tuple[float, float] = (-5.0, 2.0),
+    scale: float = 1.0,
+) -> SquashedGaussianActor:
+    """A squashed Gaussian actor, as the config says; scale is that of its last layer's start."""
     layers = torso(actor_space(env), config.actor_hidden_sizes, config)
     size = env.action_space.shape[0]
-    actor = SquashedGaussianActor(layers, size, (-5.0, 2.0), config.initialiser)
-    return Networks(actor, action_critic(config))
+    return SquashedGaussianActor(layers, size, log_std_bounds, config.initialiser, scale)
+
+
+def make_networks(env: Environment, config: OffPolicyConfig) -> Networks:
+    """An actor and a critic, as the config says."""
+    return Networks(make_actor(env, config), action_critic(config))
 
 
 def init_learner(
-    key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Any
+    key: chex.PRNGKey, *, env: Environment, networks: Networks, config: TemperatureConfig
 ) -> Learner:
     """Fresh parameters, critics and their targets, temperature, optimisers and statistics."""
     return actor_critic.init_learner(
@@ -48,7 +71,9 @@ def sample_action(distribution: Gaussian, key: chex.PRNGKey) -> tuple[chex.Array
     return jnp.tanh(pre_tanh), jnp.sum(log_prob, axis=-1)
 
 
-def target_entropy(networks: Networks, learner: Learner, batch: Batch, config: Any) -> chex.Array:
+def target_entropy(
+    networks: Networks, learner: Learner, batch: Batch, config: TemperatureConfig
+) -> chex.Array:
     """config.target_entropy, or what inf stands for, in nats."""
     distribution = jax.eval_shape(networks.actor.apply, learner.params["actor"], batch.obs)
     if isinstance(distribution, Gaussian):
@@ -64,7 +89,7 @@ def update_temperature(
     log_prob: chex.Array,
     *,
     networks: Networks,
-    config: Any,
+    config: TemperatureConfig,
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the temperature towards where the policy's entropy is the target, by
     log π of sampled actions, `[B]`, or their mean; see `losses.sac_temperature_loss`.

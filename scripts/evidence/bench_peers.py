@@ -70,7 +70,9 @@ def timed(command: list) -> dict:
 def main(argv: list[str]) -> None:
     """Alternates the two sides and prints a line for each run."""
     del argv
-    out, lines, peers = Path(flags.FLAGS.out), [], flags.FLAGS.peers
+    out = Path(flags.FLAGS.out)
+    lines = []
+    peers = flags.FLAGS.peers
     scripts = ROOT / "scripts"
     python = rejax_python() if set(peers) != {"onejit"} else None
     checkout = purejaxrl_checkout() if "purejaxrl" in peers else None

@@ -88,7 +88,8 @@ def make(case: Case, env: Any, env_params: Any):
     if case.algorithm is not PPO:  # their makers leave the networks at 64×64
         space = env.action_space(env_params)
         layers = {"hidden_layer_sizes": (256, 256), "activation": jax.nn.relu}
-        actor, bounds = int(np.prod(space.shape)), (space.low, space.high)
+        actor = int(np.prod(space.shape))
+        bounds = (space.low, space.high)
         if case.algorithm is TD3:
             actor = DeterministicPolicy(actor, bounds, **layers)
         else:

@@ -27,7 +27,8 @@ MEMORIES = (5, 50, 300, 500)
 def full_state(algorithm, key):
     """A state whose stack and replay are full."""
     state = jax.jit(algorithm.init)(key)
-    learner, memory = state.learner, algorithm.config.memory
+    learner = state.learner
+    memory = algorithm.config.memory
     filled = jax.tree.map(lambda x: jnp.broadcast_to(x, (memory, *x.shape)), learner.params)
     stack = learner.stack._replace(params=filled, pushed=jnp.int32(memory + 1))
     state = state._replace(learner=learner._replace(stack=stack))
@@ -51,7 +52,8 @@ def main(argv: list[str]) -> None:
     for memory in MEMORIES:
         algorithm = staq.make(env, staq.Config(memory=memory, anneal_fraction=0.0))
         state = full_state(algorithm, jax.random.key(0))
-        act, step = jax.jit(algorithm.logits), jax.jit(algorithm.step, donate_argnums=0)
+        act = jax.jit(algorithm.logits)
+        step = jax.jit(algorithm.step, donate_argnums=0)
         obs = jax.random.normal(jax.random.key(1), (16, 4))
         jax.block_until_ready(act(state, obs))
         acting = statistics.median(seconds(act, state, obs) for _ in range(100))

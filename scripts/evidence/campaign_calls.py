@@ -72,7 +72,8 @@ def _sweep(**values) -> Callable[[], Any]:
     """A sweep of PPO over values."""
 
     def sweep():
-        algorithm, size = ppo.make(_probe(), _CONFIG), len(next(iter(values.values())))
+        algorithm = ppo.make(_probe(), _CONFIG)
+        size = len(next(iter(values.values())))
         configs = _CONFIG.replace(**{name: np.asarray(x) for name, x in values.items()})
         axes = jax.tree.map(lambda x: 0 if np.ndim(x) else None, configs)
         return jax.vmap(algorithm.init, in_axes=(0, axes))(

@@ -127,7 +127,8 @@ def main() -> None:
             for trial in trials[: values.limit]:
                 if (part, trial.name) in done:
                     continue
-                seed, start = zlib.crc32(f"{part} {trial.name}".encode()), time.perf_counter()
+                seed = zlib.crc32(f"{part} {trial.name}".encode())
+                start = time.perf_counter()
                 with tempfile.TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as folder:
                     folder = Path(folder)
                     folder.chmod(0o755)

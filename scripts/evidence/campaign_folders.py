@@ -114,7 +114,9 @@ def kills(work: Path) -> Iterator[Trial]:
 
 def _killed(name, run_seed, reference, folder: Path, seed: int) -> Finding:
     whole, seconds = reference(name, run_seed)
-    rng, moments, restarts = random.Random(seed), [], 0
+    rng = random.Random(seed)
+    moments = []
+    restarts = 0
     while True:
         existing = run_folder(folder)
         flags = (
@@ -167,7 +169,8 @@ def _wait(process, folder, seconds, rng) -> None:
     """Waits until a random moment: of the whole time of a run, or about a save."""
     clock = rng.random() < 0.4
     end = time.time() + (rng.uniform(0.5, 0.6 * seconds) if clock else 60)
-    saves, seen = rng.randint(1, 5), set()
+    saves = rng.randint(1, 5)
+    seen = set()
     while process.poll() is None and time.time() < end and len(seen) < saves:
         if not clock:
             seen |= {path.name for path in folder.glob("runs/*/checkpoints/.*")}

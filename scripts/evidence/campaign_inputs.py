@@ -104,7 +104,8 @@ class Injected:
 
     def __init__(self, resets: bool, discrete: bool):
         self.action_space = envs.Discrete(2) if discrete else envs.Box(-1.0, 1.0, (1,))
-        self._resets, self._length = resets, 5 if resets else 100
+        self._resets = resets
+        self._length = 5 if resets else 100
 
     def reset(self, key):
         keys = jax.random.split(key, 4)
@@ -117,7 +118,8 @@ class Injected:
         return plan, jnp.where(at_once, _value(copy), jnp.zeros(2, jnp.float32))
 
     def step(self, key, plan, action):
-        bad, time = plan.bad & (plan.time == plan.step), plan.time + 1
+        bad = plan.bad & (plan.time == plan.step)
+        time = plan.time + 1
         obs = jnp.stack([jnp.sin(time.astype(jnp.float32)), jax.random.uniform(key)])
         reward = jnp.float32(1.0) - jnp.sum(jnp.square(action.astype(jnp.float32)))
         obs = jnp.where(bad & ~plan.in_reward, _value(plan.copy), obs)
@@ -134,7 +136,8 @@ def numbers(work: Path) -> Iterator[Trial]:
     del work
     for name in TINY:
         for number in range(8):
-            resets, normalized = number >= 6, name != "staq" and number % 2 == 0
+            resets = number >= 6
+            normalized = name != "staq" and number % 2 == 0
             shown = ("a reset" if resets else "a step") + (", normalised" if normalized else "")
             yield Trial(
                 f"{name} {number}: {shown}", functools.partial(_injected, name, resets, normalized)
@@ -224,10 +227,8 @@ def _by_hand(env, folder, seed):
     def chunk(state, num_iterations):
         return advance(algorithm, state, num_iterations)
 
-    state, count = (
-        jax.jit(algorithm.init)(jax.random.key(seed)),
-        algorithm.iterations(algorithm.config.total_steps),
-    )
+    state = jax.jit(algorithm.init)(jax.random.key(seed))
+    count = algorithm.iterations(algorithm.config.total_steps)
     return jax.jit(chunk, donate_argnums=0)(state, jnp.int32(count))[0], algorithm
 
 

@@ -139,8 +139,11 @@ def start(arguments: Sequence[Any], folder: Path, **options) -> subprocess.Popen
 def _watch(pid, poll, kill, pipes, seconds, mib) -> Ended:
     for _, end in pipes:
         os.close(end)
-    ends, texts = [end for end, _ in pipes], [b"", b""]
-    begin, stopped, code = time.perf_counter(), "", None
+    ends = [end for end, _ in pipes]
+    texts = [b"", b""]
+    begin = time.perf_counter()
+    stopped = ""
+    code = None
     while code is None:
         code = poll()
         for end in select.select(ends, [], [], 0.02)[0]:

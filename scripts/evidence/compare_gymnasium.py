@@ -52,7 +52,10 @@ def play(name: str, env: Any, num_steps: int, seed: int) -> tuple[Transition, fl
     reference = gymnasium.make(name)
     reference.action_space.seed(seed)
     reference.reset(seed=seed)
-    data, elapsed, seconds, steps = reference.unwrapped.data, 0, 0.0, []
+    data = reference.unwrapped.data
+    elapsed = 0
+    seconds = 0.0
+    steps = []
     for _ in range(num_steps):
         action = reference.action_space.sample()
         before = [

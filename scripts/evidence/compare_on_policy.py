@@ -51,7 +51,8 @@ DRIFT = {"losses/ratio_deviation": "mean |ratio − 1|", "losses/approx_kl": "KL
 def run_cell(env_id: str, variant: str, seeds: int, total_steps: int) -> dict:
     """Trains all seeds of a cell and returns what the result file holds."""
     name, hidden_sizes = VARIANTS[variant]
-    module, env = getattr(algos, name), envs.make(env_id)
+    module = getattr(algos, name)
+    env = envs.make(env_id)
     config = module.Config(**SETTINGS[name], total_steps=total_steps)
     networks = module.make_networks(env, config)
     deep = module.make_networks(env, config.replace(hidden_sizes=hidden_sizes))

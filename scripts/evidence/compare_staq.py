@@ -79,7 +79,8 @@ def table(results: list[dict]) -> str:
         "|---|---|---|---|---|",
     ]
     for result in results:
-        returns, each = np.array(result["returns"]), oscillation(result)
+        returns = np.array(result["returns"])
+        each = oscillation(result)
         half = returns[:, returns.shape[1] // 2 :]
         lines.append(
             f"| {result['title']} | {iqm(returns[:, -1]):.1f} | {returns[:, -1].min():.1f} |"

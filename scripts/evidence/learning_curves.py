@@ -189,11 +189,13 @@ def measure(
     compile_s = time.perf_counter() - start
     evaluate = jax.jit(lift(lambda state, pair: evaluator(state, pair[1])["eval/episodic_return"]))
 
-    columns, seconds = [], []
+    columns = []
+    seconds = []
     for group in groups:
         start = time.perf_counter()
         state = jax.block_until_ready(init(group))
-        elapsed, points = time.perf_counter() - start, []
+        elapsed = time.perf_counter() - start
+        points = []
         for _ in range(iterations // every):
             start = time.perf_counter()
             state, row = jax.block_until_ready(step(state))

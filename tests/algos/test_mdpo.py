@@ -88,7 +88,8 @@ def test_the_divergence_starts_from_zero_in_every_iteration(policy_steps):
         anneal_step_size=False,
     )
     algorithm = mdpo.make(envs.make("gymnax/Pendulum-v1"), config)
-    step, state = jax.jit(algorithm.step), jax.jit(algorithm.init)(jax.random.key(0))
+    step = jax.jit(algorithm.step)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
     for _ in range(3):
         state, metrics = step(state)
         assert metrics["charts/step_size"] == 1.0
@@ -139,7 +140,8 @@ def test_with_kappa_as_lam_the_actor_takes_the_step_of_sac():
         sac_learner = sac.init_learner(
             jax.random.key(0), env=env, networks=networks, config=sac_config
         )
-        sac_learner, moments = sac_learner._replace(params=params), {}
+        sac_learner = sac_learner._replace(params=params)
+        moments = {}
         for part in ("actor", "critic"):
             mine, theirs = (getattr(module, f"{part}_update") for module in (mdpo_off_policy, sac))
             updated = (

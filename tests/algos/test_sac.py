@@ -26,7 +26,8 @@ STAY_OR_GO = Table(
 
 
 def test_discrete_sac_learns_the_soft_values_of_a_task_with_a_closed_form(jit_to_learn):
-    alpha, gamma = 0.5, 0.9
+    alpha = 0.5
+    gamma = 0.9
     # α = ½: V = 0.5·log(1 + e²)/(1 − 0.9) = 0.5·2.1269/0.1 = 10.635; π(stay) = σ(2) = 0.8808, whose
     # entropy 0.3653 nats is the target, so that the temperature stays where it is.
     value = alpha * np.log(1 + np.exp(1 / alpha)) / (1 - gamma)

@@ -68,7 +68,8 @@ def right_above_minus_one(obs):
 
 
 def test_the_certificate_holds_against_the_best_adversary_and_is_near_it():
-    sigma, budgets = 0.5, np.array([0.0, 0.3, 0.6, 1.0])
+    sigma = 0.5
+    budgets = np.array([0.0, 0.3, 0.6, 1.0])
     worst = np.sum(stats.norm.cdf((-Total.thresholds[:, None] - budgets) / sigma), axis=0)
     certificate = smoothing.certify(Total(), echo, sigma, budgets, thresholds=[1, 2, 3])
     assert len(certificate.returns) == 10_000
@@ -118,7 +119,8 @@ def test_the_targeted_attack_pays_once_for_each_flip_and_carries_the_rest_over()
 
 
 def test_the_attack_on_a_smoothed_agent_is_between_certificate_and_clean_return():
-    env, sigma = Right(1), 0.8
+    env = Right(1)
+    sigma = 0.8
     found = smoothing.attack(env, right_above_minus_one, sigma, [1.3], 4000, strengths=[0.0])
     # One step: worst is Φ((1 − 1.3)/0.8) = Φ(−0.375) = 0.3538, with all of the budget. The attack
     # stops where the mean of 16 draws flips, at 1 and a little, which leaves about Φ(0) = 0.5.

@@ -108,7 +108,8 @@ def test_cached_logits_are_those_of_the_whole_stack(small, monkeypatch):
     monkeypatch.setattr(q_stack, "_CHUNK", 4 * 10)
     step = jax.jit(algorithm.step)
     whole_stack = jax.jit(lambda before, after: expected_cache(before, after, networks))
-    state, coefs = init(jax.random.key(0)), []
+    state = init(jax.random.key(0))
+    coefs = []
     for _ in range(12):
         before = state
         state, metrics = step(state)
@@ -167,7 +168,8 @@ def test_the_stack_is_skipped_where_empty_also_under_vmap_in_vmap(small):
 
 def test_exactly_memory_networks_count(small):
     _, networks, init, step = small
-    state, history = init(jax.random.key(0)), []
+    state = init(jax.random.key(0))
+    history = []
     for _ in range(8):
         state, _ = step(state)
         history.append(state.learner.params)
@@ -195,7 +197,8 @@ def test_the_first_policy_is_uniform(small):
 def test_the_target_follows_at_its_interval(small):
     """Every second gradient step here: by a quarter of the way, or by all of it."""
     _, networks, init, _ = small
-    rng, before = np.random.default_rng(0), init(jax.random.key(0)).learner
+    rng = np.random.default_rng(0)
+    before = init(jax.random.key(0)).learner
     obs, action = rng.normal(size=(8, 4)).astype(np.float32), rng.integers(2, size=8)
     batch = staq.Batch(
         obs, action, np.ones(8, np.float32), np.full(8, 0.9, np.float32), obs, np.zeros((8, 2))

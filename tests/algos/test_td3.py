@@ -116,7 +116,8 @@ def test_fast_td3_moves_its_targets_after_every_critic_update():
     )
     networks, learner = start(fast_td3, config)
     batches = some_batches(4)
-    moved, targets = learner, learner.targets["critic"]
+    moved = learner
+    targets = learner.targets["critic"]
     for k, key in enumerate(jax.random.split(jax.random.key(1), 4)):
         batch = jax.tree.map(lambda x, k=k: x[k], batches)
         moved, _ = fast_td3.critic_update(moved, batch, key, networks=networks, config=config)
@@ -138,7 +139,8 @@ def test_exploration_of_fast_td3_is_redrawn_when_an_episode_ends():
         critic_hidden_sizes=(8,),
     )
     algorithm = fast_td3.make(env, config)
-    state, step = jax.jit(algorithm.init)(jax.random.key(0)), jax.jit(algorithm.step)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    step = jax.jit(algorithm.step)
     scales = [np.asarray(state.collection.memory)]
     for _ in range(6):
         state, _ = step(state)

@@ -174,7 +174,8 @@ def test_each_episode_has_the_whole_budget():
 
     vector = VectorEnv(NoisyObservations(Counter(), 0.0, Adversary(perturb), 0.7), 3)
     state, obs = vector.reset(jax.random.key(0))
-    step, shown = jax.jit(vector.step), [obs[:, 0]]
+    step = jax.jit(vector.step)
+    shown = [obs[:, 0]]
     for key in jax.random.split(jax.random.key(1), 11):
         state, result = step(key, state, jnp.zeros(3, jnp.int32))
         shown.append(result.obs[:, 0])

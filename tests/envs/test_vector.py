@@ -49,7 +49,10 @@ def rollout(env, actions, seed=0):
     """
     reset_key, steps_key = jax.random.split(jax.random.key(seed))
     state, obs = jax.jit(env.reset)(reset_key)
-    first, step, states, steps = obs, jax.jit(env.step), [state], []
+    first = obs
+    step = jax.jit(env.step)
+    states = [state]
+    steps = []
     for key, action in zip(jax.random.split(steps_key, len(actions)), actions, strict=True):
         state, result = step(key, state, jnp.asarray(action))
         states.append(state)

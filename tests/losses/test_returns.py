@@ -44,7 +44,8 @@ def per_column(loop, *arrays):
 
 
 def gae_loop(rewards, values, next_values, terminated, truncated):
-    advantages, following = np.zeros_like(rewards), 0.0
+    advantages = np.zeros_like(rewards)
+    following = 0.0
     for t in reversed(range(STEPS)):
         if terminated[t]:
             following = rewards[t] - values[t]

@@ -33,7 +33,8 @@ def test_what_is_constant_has_no_gradient():
 
 def test_the_best_categorical_policy_is_the_softmax_of_q_over_alpha():
     # Expectations over all actions as q and log_prob: the loss of discrete SAC.
-    q, alpha = jnp.array([1.0, 3.0, 2.0]), 0.7
+    q = jnp.array([1.0, 3.0, 2.0])
+    alpha = 0.7
 
     def loss(logits):
         policy = jax.nn.softmax(logits)

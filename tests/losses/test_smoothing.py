@@ -165,7 +165,9 @@ def test_the_certificate_fails_no_more_often_than_its_confidence_allows(bound, s
     to push all steps alike, δ_t = −B/√T, and the return then is Σ Φ((c_i − B)/σ), whatever T is:
     what the certificate says of exact probabilities.
     """
-    rng, sigma, alpha = np.random.default_rng(0), 0.5, 0.05
+    rng = np.random.default_rng(0)
+    sigma = 0.5
+    alpha = 0.05
     thresholds = np.arange(1.0, len(steps) + 1.0)
     levels = np.sort(steps)[::-1]  # of c: the first threshold is the easiest to exceed
     budgets = np.array([0.0, 0.4, 1.2])

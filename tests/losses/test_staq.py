@@ -122,10 +122,8 @@ class Tabular(NamedTuple):
         actions]`.
         """
         eta, beta = 1 / (self.lam + self.tau), self.lam / (self.lam + self.tau)
-        stack, policies = (
-            np.zeros((memory, *self.reward.shape)),
-            [np.full_like(self.reward, 1 / self.reward.shape[1])],
-        )
+        stack = np.zeros((memory, *self.reward.shape))
+        policies = [np.full_like(self.reward, 1 / self.reward.shape[1])]
         weights = jax.jit(functools.partial(losses.staq_coefficients, memory=memory))
         for k in range(iterations):
             stack = np.concatenate([self.exact_q(policies[-1])[None], stack[:-1]])

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import fast_td3, ppo, sac
+from onejit.algos import fast_sac, fast_td3, ppo, sac
 from onejit.algos.core import device_memory
-from onejit.algos.core.config import ConfigError, field_docs
+from onejit.algos.core.config import ConfigError, configclass, field_docs
 from onejit.algos.host import presets
 
 NAN, INF = float("nan"), float("inf")
@@ -286,7 +286,8 @@ ANY = [
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_any_value_of_any_field_is_taken_or_refused(name, monkeypatch):
     monkeypatch.setattr(device_memory, "device_bytes", lambda: 8 * 2**30)
-    module, env = getattr(algos, name), env_of(name)
+    module = getattr(algos, name)
+    env = env_of(name)
     taken = refused = 0
     for field in dataclasses.fields(module.Config):
         for value in ANY:
@@ -431,6 +432,27 @@ def test_as_leaves_gives_arrays_of_the_declared_kind():
     assert leaves.learning_rate.dtype == jnp.float32
     assert not leaves.learning_rate.aval.weak_type
     assert leaves.num_envs == ppo.Config().num_envs
+
+
+def test_a_new_default_alone_keeps_what_the_base_says_of_a_field():
+    @configclass
+    class Mine(fast_sac.Config):
+        gamma: float = 0.5
+        initial_alpha: float = 2.0
+
+    assert (Mine().gamma, Mine().initial_alpha, Mine(gamma=0.7).gamma) == (0.5, 2.0, 0.7)
+    docs, inherited = field_docs(Mine), field_docs(fast_sac.Config)
+    assert docs == inherited
+    with pytest.raises(ConfigError, match="gamma=2.0: must be a number at least 0 and at most 1"):
+        Mine(gamma=2.0).validate(envs.make("probe/constant"))
+    assert fast_sac.Config().gamma == 0.97
+
+
+@pytest.mark.parametrize("annotations", [{"mine": float}, {"gamma": float}])
+def test_a_field_that_says_nothing_of_itself_is_refused(annotations):
+    body = {"__annotations__": annotations} | ({"mine": 0.1} if "mine" in annotations else {})
+    with pytest.raises(TypeError, match=r"\.(mine|gamma) must be traced\(default, doc\) or static"):
+        configclass(type("Config", (ppo.Config,), body))
 
 
 def test_every_field_is_documented():

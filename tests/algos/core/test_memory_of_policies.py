@@ -95,10 +95,12 @@ def test_collection_carries_the_memory_and_begins_anew_with_each_episode():
 
 def test_the_replay_holds_what_the_memory_did():
     algorithm = ALGORITHMS["off_policy"]
-    state, step = jax.jit(algorithm.init)(jax.random.key(0)), jax.jit(algorithm.step)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    step = jax.jit(algorithm.step)
     for _ in range(4):
         state, _ = step(state)
-    action, size = np.asarray(state.replay.rows.action)[..., 0], int(state.replay.size)
+    action = np.asarray(state.replay.rows.action)[..., 0]
+    size = int(state.replay.size)
     # After a step of the prefill at random, with which the counter does not count; a step is two.
     expected = [0.1, 0.2, 0.1, 0.2, 0.3, 0.1, 0.2, 0.3]
     assert size == 9

@@ -70,7 +70,8 @@ class Impatient(Console):
 
     def __init__(self, number):
         super().__init__(file=io.StringIO())
-        self.number, self.sent = number, False
+        self.number = number
+        self.sent = False
 
     def print(self, *args, **kwargs):
         super().print(*args, **kwargs)

@@ -27,7 +27,8 @@ class Poisoned:
         self.first = first
 
     def reset(self, key):
-        mark, zero = jax.random.uniform(key), jnp.float32(0.0)
+        mark = jax.random.uniform(key)
+        zero = jnp.float32(0.0)
         poison = {"observation": zero, "reward": zero, "reset": jnp.bool_(False)}
         return (mark, jnp.int32(0), poison), jnp.stack([mark, jnp.float32(self.first)])
 

@@ -120,7 +120,8 @@ def test_the_probe_of_truncation_fails_when_truncation_is_termination(monkeypatc
 
 
 def assert_values_equal_their_closed_form(name, env, state):
-    setup, values = SETUPS[name], env.solve(0.9)[0]
+    setup = SETUPS[name]
+    values = env.solve(0.9)[0]
     networks = setup.module.make_networks(env, setup.config)
     observations = jnp.eye(len(values))
 
@@ -190,7 +191,8 @@ def test_n_step_samples_equal_a_loop():
     where = {tuple(rows.obs[t, e]): (t, e) for t in range(steps) for e in range(lanes)}
     for i in range(500):
         t, e = where[tuple(batch.obs[i])]
-        total, discount = 0.0, 1.0
+        total = 0.0
+        discount = 1.0
         for k in range(3):
             total += discount * 2.0 * rows.reward[t + k, e]
             discount *= 0.9

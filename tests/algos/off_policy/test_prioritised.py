@@ -64,7 +64,8 @@ def test_places_are_drawn_by_priority_and_weighted_by_its_inverse():
 
 def test_the_loop_hands_out_td_errors_and_takes_weights():
     algorithm = sac.make(ENV, CONFIG, sampler=prioritised())
-    state, step = jax.jit(algorithm.init)(jax.random.key(0)), jax.jit(algorithm.step)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    step = jax.jit(algorithm.step)
     np.testing.assert_array_equal(state.sampler, 1.0)
     after, metrics = step(state)
     assert metrics["charts/fault"] == 0 and "td_error" not in metrics

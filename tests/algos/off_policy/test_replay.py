@@ -32,7 +32,8 @@ def filled(capacity, steps):
 
 @pytest.mark.parametrize("steps", [1, 4, 5, 6, 13])
 def test_holds_the_last_rows(steps):
-    ring, expected = filled(5, steps), collections.deque(range(steps), maxlen=5)
+    ring = filled(5, steps)
+    expected = collections.deque(range(steps), maxlen=5)
     assert ring.size == len(expected)
     oldest = (int(ring.cursor) - int(ring.size)) % 5
     order = [(oldest + i) % 5 for i in range(len(expected))]

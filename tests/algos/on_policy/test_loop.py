@@ -111,7 +111,8 @@ def test_vmapped_seeds_of_mdpo_equal_single_runs_and_differ_from_each_other():
         return algos.train(algorithm, key, num_iterations=3)
 
     keys = jax.random.split(jax.random.key(0), 3)
-    many, single = jax.jit(jax.vmap(run))(keys)[0].learner.params, jax.jit(run)
+    many = jax.jit(jax.vmap(run))(keys)[0].learner.params
+    single = jax.jit(run)
     for i in range(3):
         one = single(jax.random.clone(keys)[i])[0].learner.params
         jax.tree.map(

@@ -123,10 +123,8 @@ def test_observations_rewards_and_ends_are_gymnasiums_on_its_own_data(name):
         return env.observe(data), env.reward(data, remembered, action), env.terminated(data)
 
     for _ in range(12):
-        remembered, action = (
-            env.remember(as_data(shown(reference.data))),
-            reference.action_space.sample(),
-        )
+        remembered = env.remember(as_data(shown(reference.data)))
+        action = reference.action_space.sample()
         theirs = reference.step(action)
         obs, reward, terminated = compared(shown(reference.data), remembered, action)
         np.testing.assert_allclose(obs, theirs[0], rtol=1e-4, atol=1e-4)
@@ -154,7 +152,8 @@ def test_a_model_of_ones_own_moves_as_in_mujoco():
     state = env.state(*env.start(jax.random.key(0)))
     data.qpos[:], data.qvel[:] = state.qpos, state.qvel
     state = state._replace(remembered=state.qpos[-1])
-    step, touched = jax.jit(env.step), 0
+    step = jax.jit(env.step)
+    touched = 0
     for t, control in enumerate(np.linspace(-2.0, 3.0, 10)):
         before = data.qpos[-1]
         data.ctrl[:] = control
@@ -175,7 +174,8 @@ def test_warp_has_room_for_the_contacts_of_many_copies():
     floor.
     """
     model = mujoco.MjModel.from_xml_string(BALL)
-    env, copies = Tumble(model, frame_skip=10, impl="warp"), 100
+    env = Tumble(model, frame_skip=10, impl="warp")
+    copies = 100
     states = jax.tree.map(
         lambda x: jnp.broadcast_to(x, (copies, *jnp.shape(x))), env.state(model.qpos0, -jnp.ones(1))
     )

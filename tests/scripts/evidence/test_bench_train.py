@@ -29,7 +29,8 @@ def test_a_run_gives_a_line_with_every_key():
     assert [line["seed"] for line in lines] == [7, 8]
     assert all(line.keys() >= KEYS for line in lines)
     # Both seeds count, and run_s is rounded to milliseconds.
-    run_s, steps = lines[0]["run_s"], 2 * 4096
+    run_s = lines[0]["run_s"]
+    steps = 2 * 4096
     assert steps / (run_s + 0.0006) <= lines[0]["steps_per_s"] <= steps / max(run_s - 0.0006, 1e-9)
     assert lines[0]["versions"]["jax"]
 
