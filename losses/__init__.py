@@ -5,12 +5,17 @@ positional; hyperparameters are keyword-only and may be traced. Losses are per e
 something to minimise, and the caller reduces and masks: `jnp.mean(losses.ppo_clip_loss(log_prob,
 old_log_prob, advantage, clip_eps=0.2))`.
 
+What a paper of the control literature says stands here by name; the objectives for sequences,
+groups, preferences and what belongs to them, in which a paper is a composition, are in namespaces:
+`losses.sequences.advantages.group_normalize`, `losses.preferences.dpo_loss`.
+
 Half precision (bfloat16, float16) is widened on entry: all of the arithmetic is float32's, with its
 range and its limits, and so are the results. Gradients come back in the dtype of the array they are
 taken by, as everywhere in jax. float32 and float64 stay what they are. Matrix products are of the
 highest precision, on accelerators too.
 """
 
+from . import bandits, curricula, denoising, preferences, sequences, supervised
 from .categorical import (
     categorical_cross_entropy,
     categorical_mean,
@@ -46,6 +51,7 @@ from .temporal_difference import bootstrapped_target, squared_td_loss
 
 __all__ = [
     "approx_kl",
+    "bandits",
     "bootstrapped_target",
     "categorical_cross_entropy",
     "categorical_entropy",
@@ -59,6 +65,8 @@ __all__ = [
     "clipped_double_categorical",
     "clipped_value_loss",
     "clopper_pearson_lower",
+    "curricula",
+    "denoising",
     "dkw_lower",
     "gae",
     "gaussian_entropy",
@@ -72,16 +80,19 @@ __all__ = [
     "mdpo_on_policy_loss",
     "n_step_return",
     "ppo_clip_loss",
+    "preferences",
     "ratio_deviation",
     "sac_actor_loss",
     "sac_target",
     "sac_temperature_loss",
+    "sequences",
     "spo_aligned_loss",
     "spo_loss",
     "squared_td_loss",
     "staq_coefficients",
     "staq_logits",
     "staq_target",
+    "supervised",
     "tanh_gaussian_log_prob",
     "target_policy_noise",
     "td3_actor_loss",

@@ -6,7 +6,9 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import runpy
 import sys
+from pathlib import Path
 
 import chex
 import jax
@@ -19,8 +21,27 @@ from onejit import losses
 
 # Plain numpy and scipy in float64, which no transformation of jax is meant to pass through.
 HOST_SIDE = {"onejit.losses.smoothing"}
-NAMES = sorted(losses.__all__)
-TRACED = [name for name in NAMES if getattr(losses, name).__module__ not in HOST_SIDE]
+# Modules of functions, `losses.preferences`, and packages of such modules, `losses.sequences`.
+NAMESPACES = {name for name in losses.__all__ if inspect.ismodule(getattr(losses, name))}
+
+
+def names_in(path, module):
+    """What to reach the public functions of a namespace by, from `losses`."""
+    for each in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        yield from names_in(f"{path}.{each.name}", getattr(module, each.name))
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        if function.__module__ == module.__name__ and not name.startswith("_"):
+            yield f"{path}.{name}"
+
+
+def function_named(name):
+    return functools.reduce(getattr, name.split("."), losses)
+
+
+NAMES = sorted(set(losses.__all__) - NAMESPACES) + sorted(
+    name for each in NAMESPACES for name in names_in(each, getattr(losses, each))
+)
+TRACED = [name for name in NAMES if function_named(name).__module__ not in HOST_SIDE]
 
 # A maker of sample data for every parameter name; five steps of three environments, four features
 # or classes. The words are the project's vocabulary: some wait for the loss that will use them.
@@ -54,22 +75,26 @@ HYPERPARAMETERS = {
     "target_entropy": -2.0,
 }
 STATIC = {"memory": 5}  # sizes of the result
+# Of the functions of namespaces, one file a module: name -> (rng -> arrays in order, traced
+# hyperparameters, and what is bound: sizes, keys).
+CALLS = {}
+for _path in sorted((Path(__file__).parent / "calls").glob("*.py")):
+    CALLS |= runpy.run_path(str(_path))["CALLS"]
 DTYPES = {"f": jnp.float32, "i": jnp.int32, "b": jnp.bool_}
-
-
-def data_parameters(name):
-    parameters = inspect.signature(getattr(losses, name)).parameters.values()
-    return [
-        parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY
-    ]
 
 
 def sample_call(name, seed=0):
     """The function with its static arguments bound, sample arrays in order, and its traced
-    hyperparameters.
+    hyperparameters: one of CALLS, or what the vocabulary above says of its words.
     """
-    function, rng = getattr(losses, name), np.random.default_rng(seed)
-    arrays, hyperparameters, static = [], {}, {}
+    function = function_named(name)
+    rng = np.random.default_rng(seed)
+    if name in CALLS:
+        arrays, hyperparameters, static = CALLS[name](rng)
+        return functools.partial(function, **static), list(arrays), hyperparameters
+    arrays = []
+    hyperparameters = {}
+    static = {}
     for parameter in inspect.signature(function).parameters.values():
         keyword_only = parameter.kind is parameter.KEYWORD_ONLY
         if not keyword_only and parameter.name in SAMPLES:
@@ -199,27 +224,25 @@ def test_shapes_that_would_broadcast_are_refused(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_docstring_says_what_goes_in_what_comes_out_and_where_it_is_from(name):
-    docstring = inspect.getdoc(getattr(losses, name))
+    docstring = inspect.getdoc(function_named(name))
     for part in ("Args:", "Returns:", "Source"):
         assert part in docstring, f"losses.{name} has no {part}"
-    for parameter in inspect.signature(getattr(losses, name)).parameters:
+    for parameter in inspect.signature(function_named(name)).parameters:
         assert f"  {parameter}: " in docstring, f"losses.{name} does not explain {parameter}"
 
 
 def unexported():
-    """Public functions of the modules of `losses`, subpackages included, that `losses` does not
-    export.
+    """Public functions of the modules of `losses`, subpackages included, that neither `losses` nor
+    one of its namespaces has.
     """
+    reachable = {function_named(name) for name in NAMES}
     modules = pkgutil.walk_packages(losses.__path__, "onejit.losses.")
     for module in (each for each in modules if each.name != "onejit.losses._numerics"):
         for name, function in inspect.getmembers(
             importlib.import_module(module.name), inspect.isfunction
         ):
-            if (
-                function.__module__ == module.name
-                and not name.startswith("_")
-                and name not in losses.__all__
-            ):
+            own = function.__module__ == module.name and not name.startswith("_")
+            if own and function not in reachable:
                 yield f"{module.name}.{name}"
 
 

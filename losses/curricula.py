@@ -1,0 +1,1 @@
+"""Which prompts to draw, how many rollouts each deserves, and schedules."""

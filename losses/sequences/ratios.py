@@ -1,0 +1,1 @@
+"""Log-ratios of sequences and items, and bounds of a ratio that depend on the data."""

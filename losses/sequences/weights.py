@@ -1,0 +1,1 @@
+"""Masks and weights that a loss is multiplied by."""

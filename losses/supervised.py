@@ -1,0 +1,1 @@
+"""Losses on demonstrations, and between demonstrations and reward."""

@@ -1,0 +1,3 @@
+"""Sample calls of losses/preferences.py."""
+
+CALLS = {}
