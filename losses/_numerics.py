@@ -57,3 +57,9 @@ def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
 def clamped_exp(log_ratio: jax.Array) -> jax.Array:
     """exp of a log-ratio that is clamped to ±20, beyond which it has no gradient."""
     return jnp.exp(jnp.clip(log_ratio, -20.0, 20.0))
+
+
+def centred(x: jax.Array) -> jax.Array:
+    """x less its mean over the last axis, exactly 0 where all of that are equal."""
+    differences = x - x[..., :1]
+    return differences - jnp.mean(differences, axis=-1, keepdims=True)
