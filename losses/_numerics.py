@@ -72,14 +72,14 @@ def centred(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """
     valid = jnp.ones_like(x, bool) if mask is None else jnp.asarray(mask, bool)
     entry = jnp.max(x, axis=-1, keepdims=True, where=valid, initial=-jnp.inf)
-    differences = jnp.where(valid, x - entry, 0)
+    differences = jnp.where(valid, x - jax.lax.stop_gradient(entry), 0)
     count = jnp.sum(valid, axis=-1, keepdims=True, dtype=x.dtype)
     mean = safe_divide(jnp.sum(differences, axis=-1, keepdims=True), count)
     return jnp.where(valid, differences - mean, 0)
 
 
 def standardised(x: jax.Array, mask: jax.Array | None = None, *, eps: jax.Array) -> jax.Array:
-    """`centred`, over the standard deviation of n - 1 plus eps: 0 for a single entry."""
+    """`centred`, over the standard deviation of n − 1 plus eps: 0 for a single entry."""
     centre = centred(x, mask)
     valid = jnp.ones_like(x, bool) if mask is None else jnp.asarray(mask, bool)
     count = jnp.sum(valid, axis=-1, keepdims=True, dtype=x.dtype)
