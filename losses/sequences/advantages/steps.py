@@ -216,5 +216,6 @@ def entropy_scaled_advantage(
     """
     chex.assert_equal_shape([entropy, mask])
     chex.assert_shape(advantage, (*mask.shape[:-1], {1, mask.shape[-1]}))
+    # So small that it is nothing but the 0 of entropies without spread.
     whitened = masked_whiten(as_float(entropy), mask, eps=1e-30)
     return jax.lax.stop_gradient(select(advantage, mask) * (1.0 + coef * whitened))
