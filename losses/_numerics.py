@@ -1,5 +1,5 @@
 """What the arithmetic of all losses has in common: half precision is widened, a softmax keeps to
-its limits, an exponential does not overflow.
+its limits, an exponential does not overflow, what is masked or divided by 0 is 0.
 """
 
 import functools
@@ -41,3 +41,19 @@ def exp_then_tangent(x: jax.Array, limit: float) -> jax.Array:
     """exp(x) up to the limit, and from there on its tangent, which still has a gradient."""
     below = jnp.minimum(x, limit)
     return jnp.exp(below) * (1.0 + (x - below))
+
+
+def select(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """x where the mask is not 0, and 0 where it is, whatever x is there."""
+    return jnp.where(jnp.asarray(mask, bool), x, 0)
+
+
+def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """The quotient, 0 where the denominator is; so is the gradient there, never NaN."""
+    zero = denominator == 0
+    return jnp.where(zero, 0, numerator) / jnp.where(zero, 1, denominator)
+
+
+def clamped_exp(log_ratio: jax.Array) -> jax.Array:
+    """exp of a log-ratio that is clamped to ±20, beyond which it has no gradient."""
+    return jnp.exp(jnp.clip(log_ratio, -20.0, 20.0))
