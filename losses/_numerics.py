@@ -57,3 +57,17 @@ def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
 def clamped_exp(log_ratio: jax.Array) -> jax.Array:
     """exp of a log-ratio that is clamped to ±20, beyond which it has no gradient."""
     return jnp.exp(jnp.clip(log_ratio, -20.0, 20.0))
+
+
+def group_std(x: jax.Array) -> jax.Array:
+    """Standard deviation over the last axis, that of n − 1: exactly 0 where all are equal, and of
+    one alone.
+    """
+    return jnp.std(x - x[..., :1], axis=-1, ddof=min(1, x.shape[-1] - 1))
+
+
+def descending_rank(x: jax.Array) -> jax.Array:
+    """The place of each entry of the last axis from the largest, 0, down; of equal ones the first
+    comes first.
+    """
+    return jnp.argsort(jnp.argsort(-x, axis=-1), axis=-1)
