@@ -59,11 +59,16 @@ def clamped_exp(log_ratio: jax.Array) -> jax.Array:
     return jnp.exp(jnp.clip(log_ratio, -20.0, 20.0))
 
 
+def centred(x: jax.Array) -> jax.Array:
+    """x less its mean over the last axis, exactly 0 where all of that are equal."""
+    differences = x - x[..., :1]
+    return differences - jnp.mean(differences, axis=-1, keepdims=True)
+
+
 def group_std(x: jax.Array) -> jax.Array:
-    """Standard deviation over the last axis, that of n − 1: exactly 0 where all are equal, and of
-    one alone.
-    """
-    return jnp.std(x - x[..., :1], axis=-1, ddof=min(1, x.shape[-1] - 1))
+    """The standard deviation (n − 1) over the last axis: exactly 0 of equal ones, and of one alone."""
+    variance = jnp.sum(jnp.square(centred(x)), axis=-1) / max(x.shape[-1] - 1, 1)
+    return jnp.sqrt(variance)
 
 
 def descending_rank(x: jax.Array) -> jax.Array:

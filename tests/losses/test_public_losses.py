@@ -114,6 +114,12 @@ def sample_call(name, seed=0):
     return functools.partial(function, **static), arrays, hyperparameters
 
 
+@pytest.fixture(autouse=True)
+def the_key_of_a_sample_call_may_be_used_in_every_call():
+    with jax.debug_key_reuse(False):
+        yield
+
+
 def assert_same(results, expected):
     chex.assert_trees_all_equal_shapes_and_dtypes(results, expected)
     chex.assert_trees_all_close(results, expected, rtol=1e-5, atol=1e-6)
