@@ -1,5 +1,6 @@
 """What the arithmetic of all losses has in common: half precision is widened, a softmax keeps to
-its limits, an exponential does not overflow, what is masked or divided by 0 is 0.
+its limits, an exponential does not overflow, what is masked or divided by 0 is 0, what is compared
+with its own kind and equal to it is 0.
 """
 
 import functools
@@ -57,3 +58,30 @@ def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
 def clamped_exp(log_ratio: jax.Array) -> jax.Array:
     """exp of a log-ratio that is clamped to ±20, beyond which it has no gradient."""
     return jnp.exp(jnp.clip(log_ratio, -20.0, 20.0))
+
+
+def as_float(x: jax.Array) -> jax.Array:
+    """Numbers or flags as floats, of 32 bits at least."""
+    return jnp.asarray(x, jnp.result_type(x, jnp.float32))
+
+
+def centred(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """x minus its mean over the last axis; what is masked does not count, and is 0.
+
+    The differences from one entry come first, so that all is exactly 0 where all are equal.
+    """
+    valid = jnp.ones_like(x, bool) if mask is None else jnp.asarray(mask, bool)
+    entry = jnp.max(x, axis=-1, keepdims=True, where=valid, initial=-jnp.inf)
+    differences = jnp.where(valid, x - jax.lax.stop_gradient(entry), 0)
+    count = jnp.sum(valid, axis=-1, keepdims=True, dtype=x.dtype)
+    mean = safe_divide(jnp.sum(differences, axis=-1, keepdims=True), count)
+    return jnp.where(valid, differences - mean, 0)
+
+
+def standardised(x: jax.Array, mask: jax.Array | None = None, *, eps: jax.Array) -> jax.Array:
+    """`centred`, over the standard deviation of n − 1 plus eps: 0 for a single entry."""
+    centre = centred(x, mask)
+    valid = jnp.ones_like(x, bool) if mask is None else jnp.asarray(mask, bool)
+    count = jnp.sum(valid, axis=-1, keepdims=True, dtype=x.dtype)
+    variance = jnp.sum(jnp.square(centre), axis=-1, keepdims=True) / jnp.maximum(count - 1.0, 1.0)
+    return centre / (jnp.sqrt(variance) + eps)

@@ -26,12 +26,18 @@ NAMESPACES = {name for name in losses.__all__ if inspect.ismodule(getattr(losses
 
 
 def names_in(path, module):
-    """What to reach the public functions of a namespace by, from `losses`."""
-    for each in pkgutil.iter_modules(getattr(module, "__path__", ())):
+    """What to reach the public functions of a namespace by, from `losses`.
+
+    A package that has functions has those of all its modules.
+    """
+    functions = [
+        name
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if f"{function.__module__}.".startswith(f"{module.__name__}.") and not name.startswith("_")
+    ]
+    yield from (f"{path}.{name}" for name in functions)
+    for each in pkgutil.iter_modules(() if functions else getattr(module, "__path__", ())):
         yield from names_in(f"{path}.{each.name}", getattr(module, each.name))
-    for name, function in inspect.getmembers(module, inspect.isfunction):
-        if function.__module__ == module.__name__ and not name.startswith("_"):
-            yield f"{path}.{name}"
 
 
 def function_named(name):
@@ -110,6 +116,12 @@ def sample_call(name, seed=0):
                 f"losses.{name}: no sample for {parameter.name!r}; add one to {table} in {__file__}"
             )
     return functools.partial(function, **static), arrays, hyperparameters
+
+
+@pytest.fixture(autouse=True)
+def the_key_of_a_sample_call_may_be_used_in_every_call():
+    with jax.debug_key_reuse(False):
+        yield
 
 
 def assert_same(results, expected):

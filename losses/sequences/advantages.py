@@ -1,1 +1,0 @@
-"""Advantages: what the rewards of a group say about each of its sequences, turns or tokens."""
