@@ -1,6 +1,18 @@
 """Update steps and training loops: one module per algorithm, `train` for a whole run."""
 
-from . import fast_sac, fast_td3, mdpo, mdpo_off_policy, ppo, sac, smoothing, spo, staq, td3
+from . import (
+    fast_sac,
+    fast_td3,
+    mdpo,
+    mdpo_off_policy,
+    parameter_steps,
+    ppo,
+    sac,
+    smoothing,
+    spo,
+    staq,
+    td3,
+)
 from .core.algorithm import Algorithm
 from .core.evaluation import evaluate, evaluator
 from .core.guard import describe as describe_fault
@@ -15,6 +27,7 @@ __all__ = [
     "fast_td3",
     "mdpo",
     "mdpo_off_policy",
+    "parameter_steps",
     "ppo",
     "sac",
     "smoothing",

@@ -12,6 +12,7 @@ from .discretize import Discretized
 from .observations import Adversary, Flattened, Frames, FrameStack, NoisyObservations
 from .registry import env_ids, from_gymnax, make, register
 from .spaces import Box, Discrete, Space
+from .tokens import TokenEnvironment
 from .vector import VectorEnv, VectorState, VectorStep
 from .wrapper import Wrapper
 
@@ -28,6 +29,7 @@ __all__ = [
     "NoisyObservations",
     "Space",
     "Step",
+    "TokenEnvironment",
     "VectorEnv",
     "VectorState",
     "VectorStep",

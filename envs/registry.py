@@ -16,6 +16,7 @@ _SUITES = {
     "mjx": (".suites.mjx", "mjx"),
     "playground": (".suites.playground", "playground"),
     "probe": (".probes", None),
+    "tokens": (".brackets", None),
 }
 _REGISTERED: dict[str, Callable[..., Environment]] = {}
 

@@ -94,3 +94,16 @@ def standardised(x: jax.Array, mask: jax.Array | None = None, *, eps: jax.Array)
     count = jnp.sum(valid, axis=-1, keepdims=True, dtype=x.dtype)
     variance = jnp.sum(jnp.square(centre), axis=-1, keepdims=True) / jnp.maximum(count - 1.0, 1.0)
     return centre / (jnp.sqrt(variance) + eps)
+
+
+def group_std(x: jax.Array) -> jax.Array:
+    """The standard deviation (n − 1) over the last axis: exactly 0 of equal ones, and of one alone."""
+    variance = jnp.sum(jnp.square(centred(x)), axis=-1) / max(x.shape[-1] - 1, 1)
+    return jnp.sqrt(variance)
+
+
+def descending_rank(x: jax.Array) -> jax.Array:
+    """The place of each entry of the last axis from the largest, 0, down; of equal ones the first
+    comes first.
+    """
+    return jnp.argsort(jnp.argsort(-x, axis=-1), axis=-1)

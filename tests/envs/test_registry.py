@@ -115,6 +115,7 @@ def test_the_other_suites_work_without_a_package(monkeypatch):
         "mjx",
         "playground",
         "probe",
+        "tokens",
     }
     assert isinstance(envs.make("probe/value"), probes.Probe)
     with pytest.raises(ValueError, match="did you mean brax/halfcheetah"):

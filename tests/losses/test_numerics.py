@@ -38,3 +38,15 @@ def test_what_is_equal_is_centred_to_exactly_0():
     x = jnp.stack([jnp.full(7, 0.1), jnp.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 13.0])])
     expected = [np.zeros(7), [-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 9.0]]  # the mean is 28/7
     np.testing.assert_array_equal(_numerics.centred(x), expected)
+
+
+def test_a_standard_deviation_is_exactly_0_of_equal_ones_and_of_one_alone():
+    x = jnp.array([[0.1, 0.1, 0.1], [1.0, 2.0, 6.0]])
+    close(_numerics.group_std(x), [0.0, np.sqrt((4 + 1 + 9) / 2)], rtol=1e-6)
+    np.testing.assert_array_equal(_numerics.group_std(x[:1]), [0.0])
+    np.testing.assert_array_equal(_numerics.group_std(x[:, :1]), [0.0, 0.0])
+
+
+def test_ranks_begin_with_the_largest_and_equal_ones_keep_their_order():
+    x = jnp.array([[1.0, 3.0, 1.0, 3.0], [0.0, -jnp.inf, jnp.inf, -1.0]])
+    np.testing.assert_array_equal(_numerics.descending_rank(x), [[2, 0, 3, 1], [1, 3, 0, 2]])

@@ -1,0 +1,82 @@
+"""Steps of whole parameters, beside those of an optimiser: pytrees in, pytrees out."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+Scalar = float | chex.Array
+
+
+def reposition(
+    slow: chex.ArrayTree, fast: chex.ArrayTree, *, alpha: Scalar = 0.8
+) -> chex.ArrayTree:
+    """Back from fast parameters towards slow ones: slow + α·(fast − slow).
+
+    Take a few steps (3 in the paper) from slow to fast, reposition, and take one more from there.
+    There α goes to 0 for good once the entropy of the policy leaves its recent range.
+
+    Args:
+      slow: parameters before the fast steps, arrays of floats.
+      fast: parameters after them, of the same structure.
+      alpha: α in [0, 1]; with 1 nothing is taken back, with 0 all is.
+
+    Returns:
+      The parameters to take the next step from.
+
+    Source: SFPO (arXiv 2510.04072) and its released code.
+    """
+    return optax.incremental_update(fast, slow, alpha)
+
+
+def moving_reference(
+    params: chex.ArrayTree,
+    ref: chex.ArrayTree,
+    step: chex.Array,
+    *,
+    alpha: Scalar = 0.6,
+    every: Scalar = 512,
+) -> chex.ArrayTree:
+    """The reference of a preference loss, moved now and then: α·params + (1 − α)·ref.
+
+    Args:
+      params: the trained parameters, arrays of floats.
+      ref: the reference, of the same structure.
+      step: how many updates there were, an integer; the reference moves where it is a multiple of
+        every, above 0.
+      alpha: α in [0, 1]; with 1 the reference becomes params.
+      every: updates between two moves, an integer.
+
+    Returns:
+      The reference; bit for bit the old one between moves.
+
+    Source: TR-DPO (arXiv 2404.09656); the defaults are those of TRL, not the paper's.
+    """
+    is_due = (step > 0) & (step % every == 0)
+    moved = optax.incremental_update(params, ref, alpha)
+    return jax.tree.map(lambda new, old: jnp.where(is_due, new, old), moved, ref)
+
+
+def snr_step_size(
+    mean_grad_sq: chex.Array, variance_trace: chex.Array, *, batch: Scalar, scale: Scalar
+) -> chex.Array:
+    """A learning rate that falls with the noise of the gradient: scale·‖ḡ‖²/(‖ḡ‖² + tr Var/B).
+
+    Args:
+      mean_grad_sq: ‖ḡ‖², the squared norm of the mean gradient, `[...]`.
+      variance_trace: tr Var, the sum over parameters of the variance of one sample's gradient,
+        `[...]`.
+      batch: B, over how many samples the mean is.
+      scale: the learning rate without noise.
+
+    Returns:
+      The learning rate, `[...]`; 0 where both are 0.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Source: after OBLR-PO (arXiv 2511.23310); the paper's exact form was not available.
+    """
+    chex.assert_equal_shape([mean_grad_sq, variance_trace])
+    total = mean_grad_sq + variance_trace / batch
+    return scale * jnp.where(total > 0, mean_grad_sq / jnp.where(total > 0, total, 1.0), 0.0)
