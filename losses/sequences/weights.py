@@ -1,4 +1,4 @@
-"""Masks and weights that a loss is multiplied by."""
+"""Masks and weights that a loss is multiplied by; the masks are made in `masks`."""
 
 import chex
 import jax
