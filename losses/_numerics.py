@@ -6,6 +6,7 @@ with its own kind and equal to it is 0.
 import functools
 from collections.abc import Callable
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -53,6 +54,14 @@ def safe_divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     """The quotient, 0 where the denominator is; so is the gradient there, never NaN."""
     zero = denominator == 0
     return jnp.where(zero, 0, numerator) / jnp.where(zero, 1, denominator)
+
+
+def assert_fits(x: jax.Array, *data: jax.Array, bounds: tuple = ()) -> None:
+    """Refuses data that is not of the shape of x, or of length one in its last axis, as
+    `advantage[..., None]` is, one a sequence; and bounds that are neither that nor scalars.
+    """
+    arrays = [*data, *(bound for bound in bounds if jnp.ndim(bound) > 0)]
+    chex.assert_shape(arrays, (*x.shape[:-1], *({1, length} for length in x.shape[-1:])))
 
 
 def clamped_exp(log_ratio: jax.Array) -> jax.Array:

@@ -1,1 +1,0 @@
-"""Surrogates: log-ratio or log-probability and advantage, to a loss per token or sequence."""
