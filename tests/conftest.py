@@ -38,7 +38,7 @@ def jit_to_learn():
     """`jax.jit` for programs that run for long: compiled better than `make test` has it, so that
     they run faster by more than that takes.
     """
-    return functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
+    return functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 2})
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """PPO: what an update does, and that its hyperparameters do what they say."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,8 +25,13 @@ SMALL = ppo.Config(
 
 def collected(env, config, key):
     """A fresh learner, its networks and one rollout."""
-    learner_key, env_key, rollout_key = jax.random.split(key, 3)
     networks = ppo.make_networks(env, config)
+    return networks, *jax.jit(partial(first_rollout, env, config, networks))(key)
+
+
+def first_rollout(env, config, networks, key):
+    """A fresh learner, and what it collects."""
+    learner_key, env_key, rollout_key = jax.random.split(key, 3)
     learner = ppo.init_learner(learner_key, env=env, networks=networks, config=config)
     collector = collect.make_collector(
         VectorEnv(env, config.num_envs), collect.no_memory, networks.head.to_env
@@ -36,8 +43,7 @@ def collected(env, config, key):
         return action, networks.head.log_prob(action, distribution), memory
 
     carry = collector.reset(env_key, config)
-    batch = collector.collect(explore, config, carry, rollout_key, config.num_steps)[2]
-    return networks, learner, batch
+    return learner, collector.collect(explore, config, carry, rollout_key, config.num_steps)[2]
 
 
 @pytest.mark.parametrize("continuous", [False, True])
@@ -47,9 +53,8 @@ def test_first_minibatch_has_ratio_one(continuous):
     )
     env = envs.make("probe/observation", continuous=continuous)
     networks, learner, batch = collected(env, config, jax.random.key(0))
-    learner, metrics = ppo.update(
-        learner, batch, jax.random.key(1), networks=networks, config=config
-    )
+    update = jax.jit(partial(ppo.update, networks=networks, config=config))
+    learner, metrics = update(learner, batch, jax.random.key(1))
     assert abs(metrics["losses/approx_kl"]) < 1e-10
     assert metrics["losses/clip_fraction"] == 0.0
     # and the statistics did change, after the gradient steps
@@ -121,9 +126,11 @@ def test_compiled_equals_not_compiled():
     # Not compiled, the 40 steps of the other one are slow.
     config = config.replace(initialiser="lecun")
     algorithm = ppo.make(envs.make("probe/delay", continuous=True), config)
-    compiled = jax.jit(algorithm.step)(jax.jit(algorithm.init)(jax.random.key(0)))
+    init = jax.jit(algorithm.init)
+    compiled = jax.jit(algorithm.step)(init(jax.random.key(0)))
+    state = init(jax.random.key(0))
     with jax.disable_jit():
-        plain = algorithm.step(algorithm.init(jax.random.key(0)))
+        plain = algorithm.step(state)
     for a, b in zip(
         jax.tree.leaves(compiled[0].learner), jax.tree.leaves(plain[0].learner), strict=True
     ):

@@ -2,6 +2,7 @@
 actions.
 """
 
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -75,13 +76,12 @@ def test_discrete_sac_takes_the_expectation_of_the_smaller_critic_of_each_action
         jnp.zeros((1, 3)), jnp.array([0]), jnp.array([1.0]), jnp.array([0.5]), jnp.zeros((1, 3))
     )
     networks = sac.Networks(actor, actor)  # the critics, too, are tables
-    _, critic = sac.critic_update(
-        learner, batch, jax.random.key(0), networks=networks, config=config
-    )
+    parts = {"networks": networks, "config": config}
+    _, critic = jax.jit(partial(sac.critic_update, **parts))(learner, batch, jax.random.key(0))
     # y = 1 + 0.5·(0 + 0.1·log 2), and the loss is ½·((1 − y)² + (0 − y)²)
     y = 1.0 + 0.5 * 0.1 * np.log(2)
     np.testing.assert_allclose(critic["losses/critic_loss"], 0.5 * ((1 - y) ** 2 + y**2), rtol=1e-5)
-    _, actor = sac.actor_update(learner, batch, jax.random.key(0), networks=networks, config=config)
+    _, actor = jax.jit(partial(sac.actor_update, **parts))(learner, batch, jax.random.key(0))
     np.testing.assert_allclose(actor["losses/actor_loss"], -0.1 * np.log(2) - 0.0, rtol=1e-5)
 
 

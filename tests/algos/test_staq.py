@@ -2,6 +2,8 @@
 compiles as a whole.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -205,8 +207,9 @@ def test_the_target_follows_at_its_interval(small):
     )
     for tau in (0.25, 1.0):
         config = SMALL.replace(tau=tau, target_interval=2)
-        first, _ = staq.update(before, batch, networks=networks, config=config)
-        second, _ = staq.update(first, batch, networks=networks, config=config)
+        update = jax.jit(partial(staq.update, networks=networks, config=config))
+        first, _ = update(before, batch)
+        second, _ = update(first, batch)
         expected = jax.tree.map(
             lambda new, old, tau=tau: tau * new + (1.0 - tau) * old, second.params, before.targets
         )
@@ -321,7 +324,8 @@ def test_a_bad_transition_spoils_nothing(small, assert_bitwise_equal):
     state, _ = step(init(jax.random.key(0)))
     batch = q_learner.sample(state.replay, state.cache.logits, jax.random.key(1), state.config)
     bad = batch._replace(reward=batch.reward.at[0].set(jnp.inf))
-    after, _ = staq.update(state.learner, bad, networks=networks, config=state.config)
+    update = jax.jit(partial(staq.update, networks=networks, config=state.config))
+    after, _ = update(state.learner, bad)
     assert guard.describe(after.fault) == "non-finite loss in iteration 1"
     assert_bitwise_equal(after._replace(fault=state.learner.fault), state.learner)
     rewards = state.replay.rows.reward

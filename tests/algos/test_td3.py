@@ -1,6 +1,7 @@
 """TD3's updates against code that shares nothing with them but the networks."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +30,14 @@ def some_batches(num_batches, size=32, seed=0):
 def start(module, config, seed=0):
     env = envs.make("gymnax/Pendulum-v1")
     networks = module.make_networks(env, config)
-    return networks, module.init_learner(
-        jax.random.key(seed), env=env, networks=networks, config=config
-    )
+    init = partial(module.init_learner, env=env, networks=networks, config=config)
+    return networks, jax.jit(init)(jax.random.key(seed))
+
+
+def updated(module, learner, batches, *, networks, config):
+    """What `update` returns."""
+    update = partial(module.update, networks=networks, config=config)
+    return jax.jit(update)(learner, batches, jax.random.key(1))
 
 
 def test_with_delay_1_and_no_noise_it_is_ddpg_with_clipped_double_q():
@@ -55,10 +61,11 @@ def test_with_delay_1_and_no_noise_it_is_ddpg_with_clipped_double_q():
     def mixed(target, new):
         return jax.tree.map(lambda t, n: 0.995 * t + 0.005 * n, target, new)
 
-    for k in range(3):
+    @jax.jit
+    def step(k, actor, critics, actor_target, critic_targets, actor_opt, critic_opts):
         obs, action, reward, discount, next_obs = (x[k] for x in batches[:5])
         next_action = networks.actor.apply(actor_target, next_obs)
-        y = reward + discount * np.minimum(
+        y = reward + discount * jnp.minimum(
             *[networks.critic.apply(t, next_obs, next_action) for t in critic_targets]
         )
         for i in range(2):
@@ -72,10 +79,14 @@ def test_with_delay_1_and_no_noise_it_is_ddpg_with_clipped_double_q():
         critic_targets = [
             mixed(target, new) for target, new in zip(critic_targets, critics, strict=True)
         ]
+        return actor, critics, actor_target, critic_targets, actor_opt, critic_opts
 
-    learner, metrics = td3.update(
-        learner, batches, jax.random.key(1), networks=networks, config=config
-    )
+    parts = actor, critics, actor_target, critic_targets, actor_opt, critic_opts
+    for k in range(3):
+        parts = step(k, *parts)
+    actor, critics, actor_target, critic_targets = parts[:4]
+
+    learner, metrics = updated(td3, learner, batches, networks=networks, config=config)
     expected = {"actor": actor, "critic": jax.tree.map(lambda *x: jnp.stack(x), *critics)}
     targets = {
         "actor": actor_target,
@@ -100,7 +111,7 @@ def test_actor_and_targets_move_only_every_policy_delay_updates():
     networks, learner = start(td3, config)
     batches = some_batches(6)
 
-    after, _ = td3.update(learner, batches, jax.random.key(1), networks=networks, config=config)
+    after, _ = updated(td3, learner, batches, networks=networks, config=config)
     assert optax.tree.get(after.opt_state["critic"], "count") == 6
     assert optax.tree.get(after.opt_state["actor"], "count") == 2
 
@@ -118,9 +129,10 @@ def test_fast_td3_moves_its_targets_after_every_critic_update():
     batches = some_batches(4)
     moved = learner
     targets = learner.targets["critic"]
+    critic_update = jax.jit(partial(fast_td3.critic_update, networks=networks, config=config))
     for k, key in enumerate(jax.random.split(jax.random.key(1), 4)):
         batch = jax.tree.map(lambda x, k=k: x[k], batches)
-        moved, _ = fast_td3.critic_update(moved, batch, key, networks=networks, config=config)
+        moved, _ = critic_update(moved, batch, key)
         targets = jax.tree.map(lambda t, n: 0.5 * t + 0.5 * n, targets, moved.params["critic"])
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), moved.targets["critic"], targets

@@ -47,7 +47,7 @@ def run(monkeypatch, name, *arguments):
     return caught.value.code
 
 
-@pytest.mark.parametrize("name", SCRIPT_FLAGS)
+@pytest.mark.parametrize("name", ["td3", pytest.param("mdpo", marks=pytest.mark.slow)])
 def test_leaves_a_run_folder_and_resumes(name, monkeypatch, tmp_path):
     assert (
         run(

@@ -1,22 +1,42 @@
 """scripts/smoothing.py: one command trains, certifies, attacks and draws; cells are made once."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from absl import flags
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "smoothing.py"
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False
-    )
+class Result(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
 
 
-def test_one_command_from_training_to_figure(tmp_path):
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The script as a function of its arguments, in this process."""
+
+    def call(*arguments):
+        known = set(flags.FLAGS)
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        for name in set(flags.FLAGS) - known:
+            delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
+        return Result(caught.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+def test_one_command_from_training_to_figure(run, tmp_path):
     command = [
         "--env=gymnax/CartPole-v1",
         "--env_options=max_steps_in_episode=8",
@@ -31,7 +51,7 @@ def test_one_command_from_training_to_figure(tmp_path):
     ]
     command += ["--strengths=0", "--episodes=50", "--attack_episodes=4", f"--out={tmp_path}"]
     first = run(*command)
-    assert first.returncode == 0, first.stderr
+    assert first.code == 0, first.stderr
     defended = json.loads((tmp_path / "gymnax_CartPole-v1_0.2.json").read_text())
     assert defended["mean_return"] == 8.0
     # p = 1 in all of 50 episodes: 8·(1 − √(ln 20 / 100)) = 8·0.826918 at budget 0
@@ -42,14 +62,16 @@ def test_one_command_from_training_to_figure(tmp_path):
     again = run(*command)
     assert again.stdout == first.stdout
     other = run(*command, "--seed=1")
-    assert other.returncode != 0
+    assert other.code == 2
     assert "was made with other settings" in other.stderr
 
 
-def test_wrong_input_is_refused():
-    assert "give --env or --experiment" in run().stderr
+def test_wrong_input_is_refused(run):
+    alone = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
+    assert alone.returncode == 2
+    assert "give --env or --experiment" in alone.stderr
     result = run("--env=gymnax/Pendulum-v1", "--algorithm=dqn", "--sigmas=0.1")
-    assert result.returncode != 0
+    assert result.code == 2
     assert "algorithm=dqn: must be one of" in result.stderr
     assert (
         "changes=gamma: must be name=value"

@@ -2,6 +2,8 @@
 are named where they are met and never reach the replay, the statistics or the learner.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,10 +123,12 @@ def test_a_nan_in_the_first_observations_is_a_fault_of_init():
 def test_diverged_parameters_are_a_fault():
     config = POISONED.replace(learning_rate=1e10, policy_delay=1)
     networks = td3.make_networks(Poisoned(), config)
-    learner = td3.init_learner(jax.random.key(0), env=Poisoned(), networks=networks, config=config)
+    init = partial(td3.init_learner, env=Poisoned(), networks=networks, config=config)
+    learner = jax.jit(init)(jax.random.key(0))
     obs, ones = jnp.ones((1, 8, 2)), jnp.ones((1, 8))
     batch = td3.Batch(obs, ones[..., None], ones, ones, obs)
-    after, _ = td3.update(learner, batch, jax.random.key(1), networks=networks, config=config)
+    update = jax.jit(partial(td3.update, networks=networks, config=config))
+    after, _ = update(learner, batch, jax.random.key(1))
     assert guard.describe(after.fault) == "diverged: a parameter beyond 1e6 in iteration 0"
     jax.tree.map(np.testing.assert_array_equal, after.params, learner.params)
 

@@ -84,13 +84,14 @@ def trained(jit, setup, iterations=700, num_seeds=8):
     return env, state, (action[..., 0] > 0).astype(int) if setup.continuous else action
 
 
-SIBLINGS = ("sac discrete", "mdpo", "fast_sac")  # of SAC and FastTD3
+def slow_beside(*names):
+    """All of SETUPS, of which `make test` runs these."""
+    return [
+        name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in SETUPS
+    ]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name in SIBLINGS else name for name in SETUPS],
-)
+@pytest.mark.parametrize("name", slow_beside("td3", "sac"))
 def test_solves_the_probes_with_the_right_values(name, jit_to_learn):
     has_closed_form = name in ("td3", "fast_td3")  # no entropy in the values
     env, state, action = trained(
@@ -139,13 +140,8 @@ def assert_values_equal_their_closed_form(name, env, state):
     np.testing.assert_allclose(q[seen], values[seen], rtol=0.03, atol=0.15)
 
 
-RESUMED = ("td3", "fast_td3")  # the loop is one; FastTD3 also carries its exploration
-
-
-@pytest.mark.parametrize(
-    "name",
-    [name if name in RESUMED else pytest.param(name, marks=pytest.mark.slow) for name in SETUPS],
-)
+# The loop is one; FastTD3 also carries its exploration.
+@pytest.mark.parametrize("name", slow_beside("td3", "fast_td3"))
 def test_resume_is_exact_with_the_replay_included(name, assert_resume_is_exact):
     setup = SETUPS[name]
     algorithm = setup.module.make(
@@ -156,7 +152,7 @@ def test_resume_is_exact_with_the_replay_included(name, assert_resume_is_exact):
     assert_resume_is_exact(algorithm, init, step, 2)
 
 
-@pytest.mark.parametrize("name", SETUPS)
+@pytest.mark.parametrize("name", slow_beside("td3", "sac"))
 def test_the_whole_training_lowers_for_tpu_and_cuda(name):
     setup = SETUPS[name]
     env = envs.make("gymnax/Pendulum-v1" if setup.continuous else "gymnax/CartPole-v1")

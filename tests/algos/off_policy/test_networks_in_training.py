@@ -79,7 +79,7 @@ def test_running_statistics_follow_the_minibatches_and_dropout_is_for_training_a
     assert loss(jax.random.key(3), 0.0) == loss(jax.random.key(4), 0.0)
 
 
-@pytest.mark.parametrize("module, num_critics", [(td3, 1), (td3, 3), (fast_td3, 3)])
+@pytest.mark.parametrize("module, num_critics", [(td3, 1), (fast_td3, 3)])
 def test_any_number_of_critics(module, num_critics):
     fields = {name: getattr(CONFIG, name) for name in ("num_envs", "batch_size", "buffer_size")}
     sizes = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "learning_starts": 16}
@@ -92,11 +92,17 @@ def test_any_number_of_critics(module, num_critics):
     assert np.isfinite(metrics["losses/critic_loss"])
 
 
+def start(networks, config):
+    """A fresh learner."""
+    init = partial(td3.init_learner, env=ENV, networks=networks, config=config)
+    return jax.jit(init)(jax.random.key(0))
+
+
 def test_the_target_is_the_smallest_of_all_critics():
     config = CONFIG.replace(policy_noise=0.0, policy_delay=1)
     networks = td3.make_networks(ENV, config)
     many = config.replace(num_critics=3)
-    learner = td3.init_learner(jax.random.key(0), env=ENV, networks=networks, config=many)
+    learner = start(networks, many)
     obs = jax.random.normal(jax.random.key(1), (64, 3))
     batch = td3.Batch(obs, jnp.zeros((64, 1)), jnp.zeros(64), jnp.ones(64), obs)
     action = networks.actor.apply(learner.targets["actor"], obs)
@@ -105,9 +111,8 @@ def test_the_target_is_the_smallest_of_all_critics():
     present = jax.vmap(lambda each: networks.critic.apply(each, obs, batch.action))(
         learner.params["critic"]
     )
-    _, metrics = td3.critic_update(
-        learner, batch, jax.random.key(2), networks=networks, config=many
-    )
+    critic_update = jax.jit(partial(td3.critic_update, networks=networks, config=many))
+    _, metrics = critic_update(learner, batch, jax.random.key(2))
     # The loss sums over the critics.
     expected = np.sum(np.mean((np.asarray(present) - np.asarray(q).min(axis=0)) ** 2, axis=1))
     np.testing.assert_allclose(metrics["losses/critic_loss"], expected, rtol=1e-5)
@@ -116,23 +121,22 @@ def test_the_target_is_the_smallest_of_all_critics():
 def test_an_update_normalises_and_keeps_statistics_as_that_of_ppo_does():
     config = CONFIG.replace(normalize_obs=True, policy_delay=1, policy_noise=0.0)
     networks = td3.make_networks(ENV, config)
-    learner = td3.init_learner(jax.random.key(0), env=ENV, networks=networks, config=config)
+    learner = start(networks, config)
     known = learner.obs_statistics._replace(
         count=jnp.float32(100.0), mean=jnp.full(3, 5.0), var=jnp.full(3, 4.0)
     )
     learner = learner._replace(obs_statistics=known)
     obs = 5.0 + 2.0 * jax.random.normal(jax.random.key(1), (1, 16, 3))
     batch = td3.Batch(obs, jnp.zeros((1, 16, 1)), jnp.ones((1, 16)), jnp.ones((1, 16)), obs)
-    after, metrics = td3.update(learner, batch, jax.random.key(2), networks=networks, config=config)
+    update = jax.jit(partial(td3.update, networks=networks, config=config))
+    after, metrics = update(learner, batch, jax.random.key(2))
     # The same, by hand: mean 5 and standard deviation 2.
     plain = config.replace(normalize_obs=False)
     seen = (obs - 5.0) / 2.0
-    expected, theirs = td3.update(
+    expected, theirs = jax.jit(partial(td3.update, networks=networks, config=plain))(
         learner._replace(obs_statistics=()),
         batch._replace(obs=seen, next_obs=seen),
         jax.random.key(2),
-        networks=networks,
-        config=plain,
     )
     np.testing.assert_allclose(
         metrics["losses/critic_loss"], theirs["losses/critic_loss"], rtol=1e-5
@@ -166,7 +170,7 @@ class Counting(nn.Module):
 def test_dropout_alone_and_counters_beside_it(counts):
     config = CONFIG.replace(policy_delay=1)
     networks = td3.make_networks(ENV, config)._replace(critic=Counting(counts))
-    learner = td3.init_learner(jax.random.key(0), env=ENV, networks=networks, config=config)
+    learner = start(networks, config)
     obs = jax.random.normal(jax.random.key(1), (3, 16, 3))
     batch = td3.Batch(obs, jnp.zeros((3, 16, 1)), jnp.ones((3, 16)), jnp.zeros((3, 16)), obs)
     update = jax.jit(

@@ -2,6 +2,8 @@
 in twenty lines, and what the loop gives it and takes from it.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,7 +83,8 @@ def test_the_loop_hands_out_td_errors_and_takes_weights():
 
 def test_td_errors_are_the_distances_from_the_target_and_weights_scale_the_loss():
     networks = sac.make_networks(ENV, CONFIG)
-    learner = sac.init_learner(jax.random.key(0), env=ENV, networks=networks, config=CONFIG)
+    init = partial(sac.init_learner, env=ENV, networks=networks, config=CONFIG)
+    learner = jax.jit(init)(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (2, 8, *ENV.observation_space.shape))
     # With a discount of 0 the target is the reward.
     reward = jnp.arange(16.0).reshape(2, 8)

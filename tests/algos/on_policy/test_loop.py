@@ -2,6 +2,8 @@
 a laptop.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -159,7 +161,8 @@ def test_the_first_gradient_of_the_policy_is_the_policy_gradient(name, continuou
     config = module.Config(**SIZES, normalize_advantage=False)
     env = envs.make("probe/observation", continuous=continuous)
     networks = module.make_networks(env, config)
-    learner = module.init_learner(jax.random.key(0), env=env, networks=networks, config=config)
+    init = partial(module.init_learner, env=env, networks=networks, config=config)
+    learner = jax.jit(init)(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (64, *env.observation_space.shape))
     old = networks.policy.apply(learner.params["policy"], obs)
     action = networks.head.sample(jax.random.key(2), old)
@@ -176,10 +179,9 @@ def test_the_first_gradient_of_the_policy_is_the_policy_gradient(name, continuou
         )
         return -jnp.mean(log_prob * data.advantage)
 
-    expected = jax.grad(policy_gradient_loss)(learner.params)["policy"]
-    actual = jax.grad(loss, has_aux=True)(
-        learner.params, data, jax.random.key(4), networks=networks, config=config
-    )
+    expected = jax.jit(jax.grad(policy_gradient_loss))(learner.params)["policy"]
+    gradient = jax.grad(partial(loss, networks=networks, config=config), has_aux=True)
+    actual = jax.jit(gradient)(learner.params, data, jax.random.key(4))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
         actual[0]["policy"],

@@ -97,12 +97,12 @@ def as_data(tree):
 
 # Their large programs are left to `make test-all`; they share the formulas of the others.
 LARGE = ("Ant-v5", "Humanoid-v5", "HumanoidStandup-v5", "Pusher-v5")
+ALL_TASKS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TASKS
+]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TASKS],
-)
+@pytest.mark.parametrize("name", ALL_TASKS)
 def test_observations_rewards_and_ends_are_gymnasiums_on_its_own_data(name):
     """The formulas alone, on MuJoCo's physics; scripts/evidence/compare_gymnasium.py compares the
     physics too.
@@ -132,7 +132,7 @@ def test_observations_rewards_and_ends_are_gymnasiums_on_its_own_data(name):
         assert bool(terminated) == theirs[2]
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ALL_TASKS)
 def test_spaces_limits_and_clock_are_gymnasiums(name):
     env, reference = envs.make(f"mjx/{name}"), gymnasium.make(name)
     assert env.observation_space.shape == reference.observation_space.shape

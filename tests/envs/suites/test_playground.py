@@ -73,6 +73,7 @@ def test_repeated_actions_add_their_rewards_and_count_for_the_limit():
     assert (bool(first.truncated), bool(second.truncated)) == (False, True)
 
 
+@pytest.mark.slow
 def test_a_real_task_with_resets_from_the_bank_and_physics_of_its_own_for_each_episode():
     single = envs.make("playground/PendulumSwingup", episode_length=3, randomize=heavier)
     assert single.options == {"impl": "jax", "episode_length": 3}
