@@ -43,7 +43,7 @@ class Recurrent(nn.Module):
 
     def start(self, *lead: int) -> Any:
         """The memory before the first token, leaves `[*lead, *shape]`."""
-        return jnp.zeros((*lead, self.size))
+        return jnp.zeros((*lead, self.size), jnp.float32)
 
 
 class Answers(NamedTuple):

@@ -2,7 +2,10 @@
 rewards.
 
 Those that improve the policy that wrote step by step have it as reference; DPO, IPO and EXO have
-the reference policy of the loop.
+the reference policy of the loop, `ref_alpha=1` to make it the one that wrote. IPO and EXO end at a
+fixed distance from their reference. Losses with β in them are multiplied by a constant such that
+their gradient at the reference is of the size of a policy gradient: the entropy bonus then weighs
+as much as beside the other objectives.
 """
 
 import chex
@@ -26,23 +29,22 @@ def _pairs(x: chex.Array) -> chex.Array:
 def dpo(batch: Batch, *, beta=0.1) -> chex.Array:
     """DPO (arXiv 2305.18290), of all pairs of a better and a worse answer."""
     margin = _pairs(_log_ratio(batch, batch.ref_log_prob))
-    loss = preferences.dpo_loss(margin, beta=beta)
+    loss = preferences.dpo_loss(margin, beta=beta) / beta
     return reductions.masked_mean(loss, _pairs(batch.rewards) > 0.0)
 
 
 def ipo(batch: Batch, *, beta=0.1) -> chex.Array:
     """IPO (arXiv 2310.12036), of all pairs of a better and a worse answer."""
     margin = _pairs(_log_ratio(batch, batch.ref_log_prob))
-    loss = preferences.ipo_loss(margin, beta=beta)
+    loss = preferences.ipo_loss(margin, beta=beta) * beta
     return reductions.masked_mean(loss, _pairs(batch.rewards) > 0.0)
 
 
 def exo(batch: Batch, *, beta=0.5, reward_beta=0.5) -> chex.Array:
     """EXO (arXiv 2402.00856): reverse KL of the group to the softmax of its rewards."""
     log_ratio = _log_ratio(batch, batch.ref_log_prob)
-    return jnp.mean(
-        preferences.exo_loss(log_ratio, batch.rewards, beta=beta, reward_beta=reward_beta)
-    )
+    loss = preferences.exo_loss(log_ratio, batch.rewards, beta=beta, reward_beta=reward_beta)
+    return jnp.mean(loss) / beta
 
 
 def sppo(batch: Batch, *, beta=1e-3) -> chex.Array:
@@ -50,7 +52,7 @@ def sppo(batch: Batch, *, beta=1e-3) -> chex.Array:
     difference = _pairs(batch.rewards)
     wins = jnp.mean(0.5 + 0.5 * jnp.sign(difference), axis=-1)
     log_ratio = _log_ratio(batch, batch.old_log_prob)
-    return jnp.mean(preferences.sppo_loss(log_ratio, wins, beta=beta))
+    return jnp.mean(preferences.sppo_loss(log_ratio, wins, beta=beta)) * beta
 
 
 def copg(batch: Batch, *, beta=0.1) -> chex.Array:
@@ -58,7 +60,8 @@ def copg(batch: Batch, *, beta=0.1) -> chex.Array:
     log_prob, old_log_prob = (
         reductions.sequence_sum(x, batch.mask) for x in (batch.log_prob, batch.old_log_prob)
     )
-    return jnp.mean(preferences.copg_loss(batch.rewards, log_prob, old_log_prob, beta=beta))
+    loss = preferences.copg_loss(batch.rewards, log_prob, old_log_prob, beta=beta)
+    return jnp.mean(loss) / (2.0 * beta)
 
 
 def p3o(batch: Batch) -> chex.Array:
@@ -81,7 +84,8 @@ def a_star_po(batch: Batch, *, beta=1e-3, value_beta=0.5) -> chex.Array:
     value = preferences.optimal_value(batch.rewards, beta=value_beta)
     value = jnp.broadcast_to(value[..., None], batch.rewards.shape)
     log_ratio = _log_ratio(batch, batch.old_log_prob)
-    return jnp.mean(preferences.optimal_advantage_loss(log_ratio, batch.rewards, value, beta=beta))
+    loss = preferences.optimal_advantage_loss(log_ratio, batch.rewards, value, beta=beta)
+    return jnp.mean(loss) / (2.0 * beta)
 
 
 def pacs(batch: Batch, *, beta=1.0) -> chex.Array:
