@@ -97,7 +97,7 @@ def standardised(x: jax.Array, mask: jax.Array | None = None, *, eps: jax.Array)
 
 
 def group_std(x: jax.Array) -> jax.Array:
-    """The standard deviation (n − 1) over the last axis: exactly 0 of equal ones, and of one alone."""
+    """Standard deviation (n − 1) over the last axis: exactly 0 of equal ones, and of one alone."""
     variance = jnp.sum(jnp.square(centred(x)), axis=-1) / max(x.shape[-1] - 1, 1)
     return jnp.sqrt(variance)
 

@@ -1,7 +1,7 @@
 """The masks among the weights: which tokens, sequences and groups a loss is for.
 
-A mask is 1.0 or 0.0 of each entry and has no gradient; where it is 1 the given mask is, too. The
-names are those of `weights`, which has them all.
+A mask is 1.0 or 0.0, has no gradient, and is 0 where the mask that it was given is. `weights` has
+all of these names, too.
 """
 
 import chex

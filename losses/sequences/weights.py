@@ -1,4 +1,4 @@
-"""Masks and weights that a loss is multiplied by."""
+"""Masks and weights that a loss is multiplied by; the masks are made in `masks`."""
 
 import chex
 import jax
@@ -50,11 +50,11 @@ def entropy_advantage_weights(
     """A softmax over the group of advantage and entropy: softmax_G((A + alpha·H)/temperature).
 
     It multiplies a loss that is then summed over the group. Per step it is this under `vmap` over
-    time, with −inf for the advantage of what is masked.
+    time, with −inf for what is masked.
 
     Args:
       advantage: A of each sample of a group, `[..., G]`; −inf leaves it out.
-      entropy: H of the policy, `[..., G]`, in nats.
+      entropy: H of the policy, `[..., G]`, in nats; −inf leaves out, too.
       alpha: what a nat is worth in units of advantage; tuned for each task.
       temperature: above 0, in units of advantage; tuned for each task, inf gives the mean.
 
@@ -68,7 +68,7 @@ def entropy_advantage_weights(
     Source: EGSW (arXiv 2503.22456), the formula as reviews quote it.
     """
     chex.assert_equal_shape([advantage, entropy])
-    left_out = advantage == -jnp.inf
+    left_out = (advantage == -jnp.inf) | (entropy == -jnp.inf)
     score = jnp.where(left_out, -jnp.inf, advantage + alpha * entropy)
     below = (score - jnp.max(score, axis=-1, keepdims=True)) / temperature
     weights = jax.nn.softmax(jnp.where(left_out, -jnp.inf, below), axis=-1)

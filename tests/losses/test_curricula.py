@@ -10,6 +10,9 @@ import pytest
 from onejit.losses import curricula
 
 close = np.testing.assert_allclose
+# Compiled, because one program compiles faster than its operations one by one.
+allocate_rollouts = jax.jit(curricula.allocate_rollouts, static_argnames=("budget", "low", "high"))
+replacement_prompts = jax.jit(curricula.replacement_prompts)
 
 
 def uniform(*shape, seed=0):
@@ -122,8 +125,8 @@ def test_allocate_rollouts_equals_enumeration(success):
 def test_allocate_rollouts_of_many_rows_is_that_of_each():
     success = uniform(3, 5)
     kwargs = {"budget": 60, "low": 2, "high": 40}
-    rows = [curricula.allocate_rollouts(row, **kwargs) for row in success]
-    np.testing.assert_array_equal(curricula.allocate_rollouts(success, **kwargs), rows)
+    rows = [allocate_rollouts(row, **kwargs) for row in success]
+    np.testing.assert_array_equal(allocate_rollouts(success, **kwargs), rows)
     np.testing.assert_array_equal(np.sum(rows, axis=-1), 60)
 
 
@@ -149,7 +152,7 @@ def test_dead_groups_are_those_without_spread():
 def test_replacement_prompts_are_drawn_in_proportion_and_without_replacement():
     value, dead = jnp.array([1.0, 2.0, 0.0, 5.0]), jnp.array([0, 1, 0, 1, 1, 1])
     keys = jax.random.split(jax.random.key(0), 2000)
-    drawn = np.asarray(jax.vmap(lambda key: curricula.replacement_prompts(key, dead, value))(keys))
+    drawn = np.asarray(jax.vmap(lambda key: replacement_prompts(key, dead, value))(keys))
     np.testing.assert_array_equal(drawn[:, [0, 2]], -1)
     # Three prompts of the pool have a value; the fourth dead place gets none.
     np.testing.assert_array_equal(np.sort(drawn[:, [1, 3, 4]], axis=-1), [[0, 1, 3]] * 2000)
@@ -163,7 +166,7 @@ def test_replacement_prompts_are_drawn_in_proportion_and_without_replacement():
 
 def test_no_prompt_replaces_what_lives_or_from_a_pool_without_value():
     for dead, value in ((jnp.zeros(3), jnp.ones(2)), (jnp.ones(3), jnp.zeros(2))):
-        drawn = curricula.replacement_prompts(jax.random.key(0), dead, value)
+        drawn = replacement_prompts(jax.random.key(0), dead, value)
         np.testing.assert_array_equal(drawn, [-1, -1, -1])
         assert drawn.dtype == jnp.int32
 
