@@ -77,6 +77,7 @@ def snr_step_size(
 
     Source: after OBLR-PO (arXiv 2511.23310); the paper's exact form was not available.
     """
+    mean_grad_sq, variance_trace = jnp.asarray(mean_grad_sq), jnp.asarray(variance_trace)
     chex.assert_equal_shape([mean_grad_sq, variance_trace])
     total = mean_grad_sq + variance_trace / batch
     return scale * jnp.where(total > 0, mean_grad_sq / jnp.where(total > 0, total, 1.0), 0.0)

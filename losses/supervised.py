@@ -20,8 +20,8 @@ def one_token_rollout_loss(
 ) -> Array:
     """Policy gradient on K tokens drawn where a demonstration has one: −mean_k R_k·log π(a_k).
 
-    R is 1 for the demonstrated token and miss_reward for all others. Where the tokens are drawn from
-    π itself the gradient is on average −(1 − miss_reward)·π(label)·∇log π(label).
+    R is 1 for the demonstrated token and miss_reward for all others. For tokens drawn from π itself
+    the gradient is on average −(1 − miss_reward)·π(label)·∇log π(label).
 
     Args:
       log_probs: log π of the whole vocabulary, `[..., T, V]`, in nats.

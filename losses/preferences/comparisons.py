@@ -98,7 +98,8 @@ def p3o_loss(
 
     With ρ = e^{log_ratio} and x = log ρ₁ − log ρ₂, apart: −½·(min(ρ₁·d, clip(ρ₁)·d) + min(−ρ₂·d,
     −clip(ρ₂)·d)), clipped to 1 ± ε; joint: −½·sg(ρ₁ρ₂)·min(x·d, clip(x)·d), clipped to log(1 ± ε).
-    At ρ = 1 the gradient of both is −½·d·∇log(π₁/π₂).
+    At ρ = 1 the gradient of both is −½·d·∇log(π₁/π₂). Swapping the two changes nothing, but the
+    joint loss where it is clipped: log(1 − ε) is not −log(1 + ε).
 
     Args:
       log_ratio: log π − log π_old of the two responses, `[..., 2]`, in nats.

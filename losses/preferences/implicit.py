@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import log_sigmoid
 
-from .._numerics import at_least_float32, log_softmax, safe_divide
+from .._numerics import at_least_float32, centred, log_softmax, safe_divide
 
 Array = chex.Array
 Scalar = float | Array
@@ -32,9 +32,8 @@ def pacs_loss(score: Array, correct: Array) -> Array:
     Source: PACS (arXiv 2509.02522) and its released code.
     """
     chex.assert_equal_shape([score, correct])
-    differences = score - jnp.mean(score, axis=-1, keepdims=True)
     size = score.shape[-1]
-    return _cross_entropy(size / max(size - 1, 1) * differences, correct)
+    return _cross_entropy(size / max(size - 1, 1) * centred(score), correct)
 
 
 @at_least_float32

@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from .._numerics import at_least_float32
+from .._numerics import at_least_float32, centred
 
 Array = chex.Array
 Scalar = float | Array
@@ -57,9 +57,8 @@ def copg_loss(rewards: Array, log_prob: Array, ref_log_prob: Array, *, beta: Sca
     chex.assert_equal_shape([rewards, log_prob, ref_log_prob])
     rewards, ref_log_prob = jax.lax.stop_gradient((rewards, ref_log_prob))
     regularised = rewards - beta * (log_prob - ref_log_prob)
-    differences = regularised - jnp.mean(regularised, axis=-1, keepdims=True)
     size = rewards.shape[-1]
-    return size / max(size - 1, 1) * jnp.sum(jnp.square(differences), axis=-1)
+    return size / max(size - 1, 1) * jnp.sum(jnp.square(centred(regularised)), axis=-1)
 
 
 @at_least_float32
