@@ -12,6 +12,7 @@ from . import (
     spo,
     staq,
     td3,
+    tokens,
 )
 from .core.algorithm import Algorithm
 from .core.evaluation import evaluate, evaluator
@@ -34,5 +35,6 @@ __all__ = [
     "spo",
     "staq",
     "td3",
+    "tokens",
     "train",
 ]

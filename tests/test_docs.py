@@ -86,6 +86,28 @@ def test_the_program_of_the_certificates():
     assert names["attack"].returns.shape == (2, 3)
 
 
+def test_the_page_of_the_tokens():
+    # As on the page, with short runs.
+    smaller = {
+        "num_iterations=200, log_every=20": "num_iterations=2, log_every=1",
+        "num_iterations=100, log_every=10": "num_iterations=1, log_every=1",
+        "num_episodes=64": "num_episodes=2",
+        "num_prompts=32, group_size=8": "hidden_size=8, num_prompts=4, group_size=4",
+    }
+    names = {}
+    whole = "".join(blocks("tokens.md"))
+    for text, replacement in smaller.items():
+        assert text in whole
+        whole = whole.replace(text, replacement)
+    exec(whole, names)
+    assert names["history"]["losses/reward"].shape == (4, 2)
+    page = (DOCS / "tokens.md").read_text()
+    named = set(re.findall(r"`(\w+)`", page[page.index("## What is named") :]))
+    objectives = names["tokens"].OBJECTIVES
+    assert set(objectives) <= named
+    assert f"any of {len(objectives)} named" in page
+
+
 def links(page):
     """Where the links and images of a page lead, as its reader's program resolves them."""
     found = re.findall(r"\]\(([^)\s]+)\)", page.read_text())

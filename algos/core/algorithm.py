@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 
 from ...envs import spaces
@@ -36,6 +37,8 @@ class Algorithm(NamedTuple):
         episodes, leaves `[num_envs, ...]`; () for policies that remember nothing.
       logits: `logits(state, obs) -> [..., n]` for n discrete actions, of which `act` takes the
         largest when it is deterministic; None for continuous ones.
+      evaluation: `evaluation(state, key, num_episodes) -> Metrics`: what an evaluation measures
+        besides episodes of the deterministic policy, "eval/..."; None for nothing.
       replay: the parts of the State that hold past experience, by name; `init` makes them anew.
     """
 
@@ -48,6 +51,7 @@ class Algorithm(NamedTuple):
     steps_per_iteration: int
     initial_steps: int = 0
     logits: Callable[[State, Any], Any] | None = None
+    evaluation: Callable[[State, chex.PRNGKey, int], Metrics] | None = None
     replay: tuple[str, ...] = ()
 
     def steps_after(self, iterations: int) -> int:

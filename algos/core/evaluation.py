@@ -124,7 +124,7 @@ def evaluator(
       A function of (state, key) that gives the mean return "eval/episodic_return", its standard
       deviation over the episodes "eval/episodic_return_std", the mean length "eval/episodic_length"
       and "eval/finished", the fraction of the episodes that ended within max_steps (the others
-      count with what was seen).
+      count with what was seen); and what the algorithm's own `evaluation` adds.
 
     Raises:
       ValueError: num_episodes is no integer above 0.
@@ -132,6 +132,10 @@ def evaluator(
     require_count("num_episodes", num_episodes)
 
     def evaluate_state(state: State, key: chex.PRNGKey) -> Metrics:
+        own = {}
+        if algorithm.evaluation is not None:
+            key, own_key = jax.random.split(key)
+            own = algorithm.evaluation(state, own_key, num_episodes)
         act, memory = player(algorithm, state, deterministic)
         limits = {"num_episodes": num_episodes, "max_steps": max_steps}
         episodes = evaluate(algorithm.env, act, key, memory=memory, **limits)
@@ -140,6 +144,7 @@ def evaluator(
             "eval/episodic_return_std": jnp.std(episodes.returns),
             "eval/episodic_length": jnp.mean(episodes.lengths.astype(jnp.float32)),
             "eval/finished": jnp.mean(episodes.finished.astype(jnp.float32)),
+            **own,
         }
 
     return evaluate_state

@@ -86,11 +86,24 @@ class UnboundedEnv:
     step = reset
 
 
-ALGORITHMS = ("ppo", "spo", "mdpo", "td3", "fast_td3", "sac", "fast_sac", "mdpo_off_policy", "staq")
+ALGORITHMS = (
+    "ppo",
+    "spo",
+    "mdpo",
+    "td3",
+    "fast_td3",
+    "sac",
+    "fast_sac",
+    "mdpo_off_policy",
+    "staq",
+    "tokens",
+)
 
 
 def env_of(name):
-    """A probe that the algorithm takes."""
+    """A probe, or a task of tokens, that the algorithm takes."""
+    if name == "tokens":
+        return envs.make("tokens/brackets")
     return envs.make(
         "probe/value", continuous=name in ("td3", "fast_td3", "fast_sac", "mdpo_off_policy")
     )
@@ -326,6 +339,7 @@ HUGE = {
     ),
     "fast_td3": ("num_atoms", "critic_hidden_sizes", "actor_hidden_sizes"),
     "staq": ("memory", "num_critics", "updates_per_step", "num_steps", "bins", "batch_size"),
+    "tokens": ("num_prompts", "group_size", "update_passes", "hidden_size", "eval_samples"),
 }
 
 

@@ -22,6 +22,7 @@ cases = [
     (algos.fast_sac, continuous, {}),
     (algos.mdpo_off_policy, continuous, {}),
     (algos.staq, discrete, {}),
+    (algos.tokens, envs.make("tokens/brackets"), {}),
 ]
 
 
@@ -38,7 +39,9 @@ for module, env, changes in cases:
     state, metrics = jax.eval_shape(algorithm.step, start)
     assert jax.tree.map(lambda x: x.dtype, state) == jax.tree.map(lambda x: x.dtype, start), module
     for each in (start, state):
-        found = wide(each._replace(collection=each.collection._replace(env_state=())))
+        if hasattr(each, "collection"):
+            each = each._replace(collection=each.collection._replace(env_state=()))
+        found = wide(each)
         assert not found, (module, found)
     assert not wide(metrics), (module, wide(metrics))
 

@@ -1,0 +1,228 @@
+"""The loop of the tokens: draw prompts, have the policy write groups of answers, judge them, and
+update.
+"""
+
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ... import losses
+from ...envs import TokenEnvironment
+from ...losses.sequences import rewards
+from ..core import collect, device_memory, guard
+from ..core.algorithm import Algorithm, Metrics
+from ..core.config import ConfigError
+from ..core.device_memory import Part
+from . import policy
+from .batch import Answered, batch_of
+from .config import Config
+from .objectives import OBJECTIVES
+from .update import Objective, init_learner, moved, update
+
+
+class State(NamedTuple):
+    """Everything that a run carries."""
+
+    config: Any
+    learner: Any
+    key: chex.PRNGKey
+
+
+def make_network(env: TokenEnvironment, config: Config) -> nn.Module:
+    """The policy, as the config says."""
+    return policy.Recurrent(env.num_tokens, config.hidden_size)
+
+
+def answer(
+    params: Any,
+    key: chex.PRNGKey,
+    *,
+    env: TokenEnvironment,
+    network: nn.Module,
+    num_prompts: int,
+    group_size: int,
+) -> Answered:
+    """Draws prompts, has the policy write answers, and judges them."""
+    prompt_key, token_key = jax.random.split(key)
+    prompts = jax.vmap(env.prompt)(jax.random.split(prompt_key, num_prompts))
+    written = policy.sample(network, params, prompts, token_key, env=env, group_size=group_size)
+
+    def of_each(judge):
+        return jax.vmap(jax.vmap(judge, (None, 0)))(prompts, written.tokens)
+
+    judged = {"rewards": of_each(env.reward), "stages": of_each(env.stages)}
+    return Answered(prompts=prompts, **written._asdict(), **judged)
+
+
+def make(
+    env: TokenEnvironment,
+    config: Config | None = None,
+    objective: Objective | None = None,
+    network: nn.Module | None = None,
+) -> Algorithm:
+    """The algorithm on a task.
+
+    Args:
+      env: a `TokenEnvironment`.
+      config: the hyperparameters; `Config()` by default. Its static fields hold for every State.
+      objective: what is minimised, `Batch` -> a scalar, or (a scalar, a dict of scalars for the
+        log); by default the one that config.objective names.
+      network: own policy, see `policy.Recurrent`; by default that of `make_network`.
+
+    Raises:
+      ConfigError: the config is not valid for the environment, what it describes cannot fit into
+        the device, or the network or the objective does not fit.
+    """
+    config = Config.of(config)
+    config.validate(env)
+    network = make_network(env, config) if network is None else network
+    objective = OBJECTIVES[config.objective] if objective is None else objective
+    _require_fitting(env, config, objective, network)
+    default_config = config
+    sizes = {"num_prompts": config.num_prompts, "group_size": config.group_size}
+
+    def init(key: chex.PRNGKey, config: Config | None = None) -> State:
+        config = default_config.for_state(config, env)
+        learner_key, key = jax.random.split(key)
+        return State(config, init_learner(learner_key, network=network, config=config), key)
+
+    def step(state: State) -> tuple[State, Metrics]:
+        key, answer_key, update_key = jax.random.split(state.key, 3)
+        config = state.config
+        learner = moved(state.learner, config)
+        answered = answer(learner.writer, answer_key, env=env, network=network, **sizes)
+        learner, metrics = update(
+            learner,
+            answered,
+            update_key,
+            env=env,
+            network=network,
+            objective=objective,
+            config=config,
+        )
+        metrics = _group_metrics(answered) | metrics | guard.metrics(learner.fault)
+        return State(config, learner, key), metrics
+
+    def evaluation(state: State, key: chex.PRNGKey, num_prompts: int) -> Metrics:
+        sizes = {"num_prompts": num_prompts, "group_size": default_config.eval_samples}
+        answered = answer(state.learner.params, key, env=env, network=network, **sizes)
+        return pass_metrics(answered, default_config.eval_k)
+
+    acting = collect.make_acting(
+        env,
+        _acting_policy(env, network),
+        lambda token: token,
+        lambda state, obs: (state.learner.params, obs),
+    )
+    return Algorithm(
+        init,
+        step,
+        acting.act,
+        acting.memory,
+        env,
+        config,
+        steps_per_iteration=config.steps(env),
+        logits=acting.logits,
+        evaluation=evaluation,
+    )
+
+
+def _acting_policy(env, network):
+    """How the policy writes a token where an observation shows what stands there."""
+
+    def logits(params, memory, obs):
+        del memory
+        _, after = policy.read(network, params, jnp.where(obs < 0, env.pad, obs))
+        last = jnp.sum(obs >= 0, axis=-1) - 1
+        return jnp.take_along_axis(after, last[:, None, None], axis=1)[:, 0]
+
+    def explore(params, memory, obs, key):
+        after = logits(params, memory, obs)
+        token = jax.random.categorical(key, after).astype(jnp.int32)
+        return token, losses.categorical_log_prob(token, after), memory
+
+    def act(params, memory, obs):
+        return jnp.argmax(logits(params, memory, obs), axis=-1).astype(jnp.int32), memory
+
+    return collect.Policy(explore, act, logits=logits)
+
+
+def _group_metrics(answered: Answered) -> Metrics:
+    """Of the answers that were written to learn from: each is an episode."""
+    lengths = jnp.sum(answered.mask, axis=-1)
+    equal = jnp.max(answered.rewards, axis=-1) == jnp.min(answered.rewards, axis=-1)
+    return collect.episode_metrics(jnp.ones_like(lengths, bool), answered.rewards, lengths) | {
+        "charts/dead_groups": jnp.mean(equal.astype(jnp.float32))
+    }
+
+
+def pass_metrics(answered: Answered, k: int) -> Metrics:
+    """What S answers to each of N prompts say of the policy that wrote them.
+
+    Returns:
+      "eval/pass_at_1", the mean reward; "eval/pass_at_k", with the number for k, the expectation of
+      the best of k, over all subsets of the answers; and "eval/right_answers", how many different
+      answers of a reward above 0 there are among the S, a prompt.
+    """
+    best = jnp.sum(rewards.max_at_k(answered.rewards, k=k), axis=-1) / k
+    tokens = answered.tokens
+    same = jnp.all(tokens[:, :, None] == tokens[:, None], axis=-1)
+    earlier = jnp.tril(same, k=-1)
+    new = (answered.rewards > 0.0) & ~jnp.any(earlier, axis=-1)
+    return {
+        "eval/pass_at_1": jnp.mean(answered.rewards),
+        f"eval/pass_at_{k}": jnp.mean(best),
+        "eval/right_answers": jnp.mean(jnp.sum(new, axis=-1, dtype=jnp.float32)),
+    }
+
+
+def _require_fitting(env, config, objective, network):
+    """Refuses a network or an objective that does not fit, by shape, before anything compiles."""
+
+    def init(key):
+        return init_learner(key, network=network, config=config)
+
+    def think(params, token):
+        return network.apply(params, network.start(*token.shape), token)[1]
+
+    def see(params, key):
+        sizes = {"num_prompts": config.num_prompts, "group_size": config.group_size}
+        answered = answer(params, key, env=env, network=network, **sizes)
+        return batch_of(answered, answered.log_prob, answered.entropy, key=key)
+
+    key = jax.random.key(0)
+    learner = _traced("network", network, init, key)
+    token = jax.ShapeDtypeStruct((3, 2), jnp.int32)
+    logits = _traced("network", network, think, learner.params, token)
+    if logits.shape != (3, 2, env.num_tokens):
+        allowed = f"must put out logits [3, 2, {env.num_tokens}] for tokens [3, 2]"
+        raise ConfigError("network", f"logits {list(logits.shape)}", allowed)
+    own = Part(("hidden_size",), device_memory.tree_bytes(learner), "the policy and its optimiser")
+    device_memory.require(config, own)
+    batch = _traced("env", env, see, learner.params, key)
+    result = _traced("objective", objective, objective, batch)
+    loss, metrics = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
+    numbers = [loss, *metrics.values()] if isinstance(metrics, dict) else [None]
+    if not all(getattr(x, "shape", None) == () for x in numbers):
+        found = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", result)
+        allowed = f"must return a scalar, or (a scalar, a dict of scalars), and returns {found}"
+        raise ConfigError("objective", _name(objective), allowed)
+
+
+def _traced(part, value, function, *args):
+    """What a function puts out, by shape; whatever it raises becomes a ConfigError that names the
+    part.
+    """
+    try:
+        return jax.eval_shape(function, *args)
+    except Exception as error:  # whatever the user's code raises is the finding
+        said = next(iter(str(error).strip().splitlines()), "")
+        allowed = f"cannot be traced by jax: {type(error).__name__}: {said}"
+        raise ConfigError(part, _name(value), allowed) from error
+
+
+def _name(value):
+    return getattr(value, "__name__", type(value).__name__)

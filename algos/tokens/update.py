@@ -1,0 +1,177 @@
+"""What the loop of the tokens updates, and how: gradient steps of an objective on groups of
+answers.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from ... import losses
+from ...envs import TokenEnvironment
+from ...losses.sequences import reductions
+from .. import parameter_steps
+from ..core import guard, keys
+from ..core.algorithm import Metrics, single
+from . import policy
+from .batch import Answered, Batch, Result, batch_of
+from .config import Config
+
+Objective = Callable[[Batch], Result]
+
+# How far the policy has moved from the one that wrote.
+DRIFT = ("losses/approx_kl", "losses/ratio_deviation")
+
+
+class Learner(NamedTuple):
+    """What an update changes.
+
+    Attributes:
+      params: the policy's.
+      opt_state: of the optimiser, for the parameters as one flat vector.
+      writer: parameters of the policy that writes, see Config.sample_every.
+      reference: parameters of the reference policy, see Config.ref_every.
+      entropy_history: mean entropy per token over the iterations so far, nats.
+      iteration: updates so far, int32.
+      fault: the first non-finite number that was met, or a parameter that has diverged, see
+        `guard`.
+    """
+
+    params: Any
+    opt_state: Any
+    writer: Any
+    reference: Any
+    entropy_history: chex.Array
+    iteration: chex.Array
+    fault: chex.Array
+
+
+def init_learner(key: chex.PRNGKey, *, network: nn.Module, config: Config) -> Learner:
+    """A fresh policy, which writes and is the reference too, and its optimiser."""
+    params = single(network.init(key, network.start(1), jnp.zeros(1, jnp.int32)))
+    return Learner(
+        params=params,
+        opt_state=_optimiser(config).init(ravel_pytree(params)[0]),
+        writer=jax.tree.map(jnp.copy, params),
+        reference=jax.tree.map(jnp.copy, params),
+        entropy_history=jnp.float32(0.0),
+        iteration=jnp.int32(0),
+        fault=guard.init(),
+    )
+
+
+def _optimiser(config: Config) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.adam(config.learning_rate, eps=config.adam_eps),
+    )
+
+
+def moved(learner: Learner, config: Config) -> Learner:
+    """The learner at the start of an iteration: its writer and its reference follow the policy when
+    it is their turn.
+    """
+
+    follow = partial(parameter_steps.moving_reference, learner.params, step=learner.iteration)
+    return learner._replace(
+        writer=follow(learner.writer, alpha=1.0, every=config.sample_every),
+        reference=follow(learner.reference, alpha=config.ref_alpha, every=config.ref_every),
+    )
+
+
+def update(
+    learner: Learner,
+    answered: Answered,
+    key: chex.PRNGKey,
+    *,
+    env: TokenEnvironment,
+    network: nn.Module,
+    objective: Objective,
+    config: Config,
+) -> tuple[Learner, Metrics]:
+    """Takes config.passes gradient steps on answers, all of them in each.
+
+    If a reward, the loss, its gradient or what would be written is not finite, or a parameter has
+    diverged, nothing changes but `learner.fault` and the count of iterations, and so it stays.
+
+    Args:
+      learner: what is to be updated.
+      answered: the answers and their rewards.
+      key: a typed key, for objectives that draw.
+      env: the task.
+      network: the network that belongs to learner.params.
+      objective: what is minimised, beside the entropy bonus.
+      config: the hyperparameters.
+
+    Returns:
+      (learner, metrics). Metrics are averaged over the gradient steps; those in `DRIFT`, which
+      start from zero in each iteration, are of the last step.
+    """
+    prompts, tokens, mask = answered.prompts, answered.tokens, answered.mask
+    ref_log_prob, _ = policy.score(network, learner.reference, prompts, tokens)
+    entropy_now = reductions.masked_mean(answered.entropy, mask)
+    known = {
+        "ref_log_prob": ref_log_prob,
+        "progress": config.progress(learner.iteration, env),
+        "entropy_history": jnp.where(learner.iteration == 0, entropy_now, learner.entropy_history),
+    }
+    old_params, unravel = ravel_pytree(learner.params)
+    optimiser = _optimiser(config)
+
+    def loss(params, key):
+        log_prob, entropy = policy.score(network, unravel(params), prompts, tokens)
+        result = objective(batch_of(answered, log_prob, entropy, key=key, **known))
+        policy_loss, own = result if isinstance(result, tuple) else (result, {})
+        bonus = reductions.masked_mean(entropy, mask)
+        drift = losses.approx_kl(log_prob, answered.log_prob)
+        ratio = losses.ratio_deviation(log_prob, answered.log_prob)
+        metrics = {
+            "losses/policy_loss": policy_loss,
+            "losses/entropy": bonus,
+            "losses/approx_kl": reductions.masked_mean(drift, mask),
+            "losses/ratio_deviation": reductions.masked_mean(ratio, mask),
+            **own,
+        }
+        return policy_loss - config.ent_coef * bonus, metrics
+
+    def gradient_step(carry, key_data):
+        params, opt_state = carry
+        (pass_key,) = keys.unpack_keys(key_data, key)
+        grads, metrics = jax.grad(loss, has_aux=True)(params, pass_key)
+        changes, opt_state = optimiser.update(grads, opt_state, params)
+        norm = {"losses/grad_norm": jnp.linalg.norm(grads)}
+        return (params + changes, opt_state), metrics | norm
+
+    (params, opt_state), metrics = jax.lax.scan(
+        gradient_step,
+        (old_params, learner.opt_state),
+        keys.split_for_scan(key, config.passes, 1),
+    )
+    share = 1.0 / (learner.iteration + 1.0)
+    history = learner.entropy_history + share * (entropy_now - learner.entropy_history)
+    written = {
+        "reward": answered.rewards,
+        "loss": metrics["losses/policy_loss"],
+        "gradient": metrics["losses/grad_norm"],
+        "parameter": params,
+        "optimiser state": opt_state,
+    }
+    fault = guard.first(learner.fault, guard.in_update(written, learner.iteration))
+    new = (params, opt_state, history)
+    old = (old_params, learner.opt_state, learner.entropy_history)
+    params, opt_state, history = guard.keep(guard.ok(fault), new, old)
+    learner = learner._replace(
+        params=unravel(params),
+        opt_state=opt_state,
+        entropy_history=history,
+        iteration=learner.iteration + 1,
+        fault=fault,
+    )
+    metrics = {name: x[-1:] if name in DRIFT else x for name, x in metrics.items()}
+    return learner, jax.tree.map(jnp.mean, metrics)

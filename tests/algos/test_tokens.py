@@ -1,0 +1,367 @@
+"""The loop of the tokens: what is written is what is scored; it learns, resumes and sweeps; every
+named objective for a few updates.
+"""
+
+import functools
+import io
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from rich.console import Console
+
+from onejit import algos, envs
+from onejit.algos import tokens
+from onejit.algos.core import guard
+from onejit.algos.core.config import ConfigError
+from onejit.algos.host import runner
+from onejit.algos.host.programs import Settings
+from onejit.algos.tokens import objectives
+from onejit.algos.tokens.batch import batch_of
+from onejit.algos.tokens.update import moved
+
+ENV = envs.make("tokens/brackets", depth=2)
+SMALL = tokens.Config(num_prompts=4, group_size=4, hidden_size=8, total_steps=64 * 8)
+NETWORK = tokens.make_network(ENV, SMALL)
+
+
+@functools.cache
+def programs():
+    algorithm = tokens.make(ENV, SMALL)
+    return algorithm, jax.jit(algorithm.init), jax.jit(algorithm.step)
+
+
+@functools.cache
+def answers():
+    """A fresh policy's parameters, and answers of it."""
+    learner = tokens.init_learner(jax.random.key(0), network=NETWORK, config=SMALL)
+    sizes = {"num_prompts": 16, "group_size": 8}
+    answer = functools.partial(tokens.answer, env=ENV, network=NETWORK, **sizes)
+    return learner.params, jax.jit(answer)(learner.params, jax.random.key(1))
+
+
+def test_what_was_written_is_scored_with_the_probabilities_that_it_was_drawn_with():
+    params, answered = answers()
+    log_prob, entropy = jax.jit(functools.partial(tokens.score, NETWORK))(
+        params, answered.prompts, answered.tokens
+    )
+    mask = np.array(answered.mask)
+    np.testing.assert_allclose(log_prob[mask], answered.log_prob[mask], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(entropy[mask], answered.entropy[mask], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(mask, ENV.answered(answered.tokens))
+    assert np.all(np.where(mask, ENV.pad, answered.tokens) == ENV.pad)
+    # Some have ended early, some have not.
+    assert mask.all(axis=-1).any() and not mask.all()
+
+
+def test_acting_is_writing():
+    """A step of the environment at a time, from the observation alone."""
+    algorithm, init, _ = programs()
+    params, answered = answers()
+    state = init(jax.random.key(0))
+    state = state._replace(learner=state.learner._replace(params=params))
+    sequence = jnp.concatenate([answered.prompts, answered.tokens[:, 0]], axis=-1)
+    logits = jax.jit(algorithm.logits)
+    for t in range(ENV.response_length):
+        place = jnp.arange(sequence.shape[1])
+        seen = jnp.where(place < ENV.prompt_length + t, sequence, -1)
+        log_probs = jax.nn.log_softmax(logits(state, seen))
+        token = answered.tokens[:, 0, t]
+        written = np.array(answered.mask[:, 0, t])
+        np.testing.assert_allclose(
+            log_probs[np.arange(16), token][written],
+            answered.log_prob[:, 0, t][written],
+            rtol=1e-5,
+            atol=1e-6,
+        )
+    best = algorithm.act(state, seen, jax.random.key(0), True)
+    np.testing.assert_array_equal(best, log_probs.argmax(axis=-1))
+
+
+def test_evaluated_numbers_by_enumeration():
+    rng = np.random.default_rng(0)
+    rewards = rng.integers(0, 2, (5, 6)).astype(np.float32)
+    written = rng.integers(0, 2, (5, 6, 2)).astype(np.int32)
+    answered = answers()[1]._replace(rewards=jnp.array(rewards), tokens=jnp.array(written))
+    metrics = tokens.pass_metrics(answered, 3)
+    best = [max(row[list(each)]) for row in rewards for each in itertools.combinations(range(6), 3)]
+    right = [
+        len({tuple(w) for w, r in zip(ws.tolist(), rs, strict=True) if r > 0})
+        for ws, rs in zip(written, rewards, strict=True)
+    ]
+    np.testing.assert_allclose(metrics["eval/pass_at_1"], rewards.mean(), rtol=1e-6)
+    np.testing.assert_allclose(metrics["eval/pass_at_3"], np.mean(best), rtol=1e-6)
+    np.testing.assert_allclose(metrics["eval/right_answers"], np.mean(right), rtol=1e-6)
+
+
+def test_grpo_learns_brackets_of_depth_two(jit_to_learn):
+    algorithm = tokens.make(ENV, tokens.Config(learning_rate=3e-3))
+
+    def learn(key):
+        evaluate = algos.evaluator(algorithm, num_episodes=64)
+        before = evaluate(algorithm.init(jax.random.key(7)), jax.random.key(8))
+        state, history = algos.train(
+            algorithm, key, num_iterations=60, log_every=60, evaluate=evaluate
+        )
+        return state.learner.fault, before, history
+
+    fault, before, after = jit_to_learn(learn)(jax.random.key(0))
+    assert guard.describe(fault) is None
+    assert before["eval/pass_at_1"] < 0.05
+    assert after["eval/pass_at_1"][-1] > 0.9
+    assert after["eval/pass_at_4"][-1] >= after["eval/pass_at_1"][-1]
+    assert after["eval/episodic_return"][-1] > 0.9
+
+
+@functools.cache
+def three_updates():
+    """Each named objective on its own policy, three updates of it: losses and norms of gradients,
+    `[3]` each, and the parameters in the end, by name.
+
+    All in one program: the network of all policies at once, each objective on its own answers.
+    """
+    named = objectives.OBJECTIVES | {
+        "max_at_k": functools.partial(objectives.OBJECTIVES["max_at_k"], k=2)  # of four
+    }
+    optimiser = optax.adam(1e-2)
+
+    @jax.jit
+    def step(params, opt_state, key):
+        keys = jax.random.split(key, 2)
+        answered = jax.vmap(
+            lambda params, key: tokens.answer(
+                params, key, env=ENV, network=NETWORK, num_prompts=8, group_size=4
+            )
+        )(params, jnp.broadcast_to(keys[0], len(named)))
+
+        def score(params):
+            return jax.vmap(lambda p, a: tokens.score(NETWORK, p, a.prompts, a.tokens))(
+                params, answered
+            )
+
+        scored, pull = jax.vjp(score, params)
+        losses, gradients = [], []
+        for i, objective in enumerate(named.values()):
+            own, (log_prob, entropy) = jax.tree.map(lambda x, i=i: x[i], (answered, scored))
+            # Some answers are better, whatever a fresh policy writes.
+            own = own._replace(rewards=own.stages[..., 2])
+
+            def loss(scored, own=own, objective=objective):
+                return objective(batch_of(own, *scored, key=jax.random.clone(keys[1])))
+
+            value, gradient = jax.value_and_grad(loss)((log_prob, entropy))
+            losses.append(value)
+            gradients.append(gradient)
+        [gradient] = pull(jax.tree.map(lambda *x: jnp.stack(x), *gradients))
+        changes, opt_state = jax.vmap(optimiser.update)(gradient, opt_state)
+        norms = jax.vmap(optax.global_norm)(gradient)
+        return optax.apply_updates(params, changes), opt_state, jnp.stack(losses), norms
+
+    params = jax.tree.map(lambda x: jnp.stack([x] * len(named)), answers()[0])
+    opt_state = jax.vmap(optimiser.init)(params)
+    rows = []
+    for key in jax.random.split(jax.random.key(2), 3):
+        params, opt_state, *row = step(params, opt_state, key)
+        rows.append(row)
+    losses, norms = (np.stack(x, axis=1) for x in zip(*rows, strict=True))
+    return {
+        name: (losses[i], norms[i], jax.tree.map(lambda x, i=i: x[i], params))
+        for i, name in enumerate(named)
+    }
+
+
+@pytest.mark.parametrize("name", objectives.OBJECTIVES)
+def test_three_updates_of_every_objective_are_finite_and_have_a_gradient(name):
+    losses, norms, params = three_updates()[name]
+    assert np.isfinite(losses).all()
+    assert np.isfinite(norms).all()
+    assert (norms > 1e-7).all(), norms
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
+
+
+def test_objectives_say_what_paper_they_are_of_and_which_hold_for_one_pass():
+    assert {"grpo", "dr_grpo", "dapo", "gspo", "gmpo", "cispo", "rloo"} <= set(
+        objectives.OBJECTIVES
+    )
+    for name, function in objectives.OBJECTIVES.items():
+        assert function.__name__ == name
+        assert "arXiv" in function.__doc__ or name in ("reinforce_plus_plus", "pass_at_k")
+    assert SMALL.replace(objective="grpo").passes == 2
+    assert SMALL.replace(objective="rloo").passes == 1
+    assert SMALL.replace(objective="rloo", update_passes=3).passes == 3
+
+
+def test_resume_is_exact(assert_resume_is_exact):
+    algorithm, init, step = programs()
+
+    def start(key):
+        # Writer and reference of their own, so that these are restored too.
+        state = init(key)
+        config = state.config.replace(
+            sample_every=jnp.int32(2), ref_every=jnp.int32(3), ref_alpha=jnp.float32(0.5)
+        )
+        return state._replace(config=config)
+
+    assert_resume_is_exact(algorithm, start, step, 2)
+
+
+def test_vmapped_seeds_and_learning_rates_equal_single_runs():
+    algorithm, init, step = programs()
+    keys = jax.random.split(jax.random.key(4), 2)
+    rates = jnp.array([1e-3, 1e-2])
+
+    @jax.jit
+    def together(keys, rates):
+        def run(key, rate):
+            config = SMALL.replace(learning_rate=rate)
+            return algos.train(algorithm, key, config=config, num_iterations=2)[0]
+
+        return jax.vmap(jax.vmap(run, (None, 0)), (0, None))(keys, rates)
+
+    many = together(keys, rates).learner.params
+    for i, key in enumerate(jax.random.split(jax.random.key(4), 2)):
+        init_key, _ = jax.random.split(key)
+        start = init(init_key)
+        for j, rate in enumerate(rates):
+            state = start._replace(config=start.config.replace(learning_rate=rate))
+            for _ in range(2):
+                state, _ = step(state)
+            one = state.learner.params
+            for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(one), strict=True):
+                np.testing.assert_allclose(a[i, j], b, rtol=2e-4, atol=2e-6)
+
+
+def test_an_objectives_own_numbers_are_swept_in_one_program_and_what_it_says_is_logged():
+    def mine(batch, *, bound):
+        loss = objectives.OBJECTIVES["grpo"](batch, high=1.0 + bound)
+        return loss, {"losses/bound": bound, "losses/mean_reward": jnp.mean(batch.rewards)}
+
+    @jax.jit
+    @jax.vmap
+    def run(bound):
+        objective = functools.partial(mine, bound=bound)
+        algorithm = tokens.make(ENV, SMALL, objective)
+        return algos.train(algorithm, jax.random.key(0), num_iterations=1)[1]
+
+    history = run(jnp.array([0.2, 0.3]))
+    np.testing.assert_allclose(history["losses/bound"][:, 0], [0.2, 0.3])
+    np.testing.assert_allclose(
+        history["losses/mean_reward"], history["charts/episodic_return"], rtol=1e-6
+    )
+
+
+def test_the_writer_and_the_reference_follow_when_it_is_their_turn():
+    config = SMALL.replace(sample_every=2, ref_every=3, ref_alpha=0.25)
+    learner = programs()[1](jax.random.key(0)).learner
+    learner = learner._replace(params=jax.tree.map(lambda x: x + 1.0, learner.params))
+
+    def distances(iteration):
+        later = moved(learner._replace(iteration=jnp.int32(iteration)), config)
+        params, writer, reference = (
+            np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+            for tree in (later.params, later.writer, later.reference)
+        )
+        return np.mean(params - writer), np.mean(params - reference)
+
+    expected = {1: (1.0, 1.0), 2: (0.0, 1.0), 3: (1.0, 0.75), 4: (0.0, 1.0), 6: (0.0, 0.75)}
+    for iteration, (writer, reference) in expected.items():
+        np.testing.assert_allclose(distances(iteration), (writer, reference), atol=1e-6)
+
+
+def test_stale_answers_are_off_policy_and_fresh_ones_are_not():
+    _, init, step = programs()
+    state = init(jax.random.key(0))
+    rate = jnp.float32(1e-2)
+    drift = {}
+    for every in (1, 4):
+        config = state.config.replace(sample_every=jnp.int32(every), learning_rate=rate)
+        one = state._replace(config=config)
+        for _ in range(4):
+            one, metrics = step(one)
+        drift[every] = float(metrics["losses/ratio_deviation"])
+    assert drift[4] > 2.0 * drift[1] > 0.0
+
+
+def test_a_nan_from_ones_own_objective_stops_the_run_with_the_usual_message(tmp_path):
+    def bad(batch):
+        mean = jnp.mean(batch.log_prob)
+        return jnp.where(batch.progress > 0.3, jnp.nan, 1.0) * mean
+
+    algorithm = tokens.make(ENV, SMALL, bad)  # of eight iterations
+    settings = Settings(folder=tmp_path, title="t", num_logs=8, num_evals=8, eval_episodes=2)
+    with pytest.raises(
+        runner.NonFiniteError,
+        match=r"non-finite loss in iteration 3; parameters .* last good checkpoint is .*000000003",
+    ):
+        runner.run(algorithm, settings, total_iterations=8, console=Console(file=io.StringIO()))
+
+
+def test_a_reward_that_is_not_finite_is_named():
+    class Poisoned(envs.TokenEnvironment):
+        def prompt(self, key):
+            return jax.random.randint(key, (1,), 0, 3, jnp.int32)
+
+        def reward(self, prompt, response):
+            return jnp.where(response[0] == prompt[0], jnp.inf, 0.0)
+
+    env = Poisoned(num_tokens=3, prompt_length=1, response_length=1, end=0, pad=2)
+    algorithm = tokens.make(env, SMALL)
+    start = jax.jit(algorithm.init)(jax.random.key(0))
+    state, metrics = jax.jit(algorithm.step)(start)
+    assert guard.describe(state.learner.fault) == "non-finite reward in iteration 0"
+    assert algos.describe_fault(metrics["charts/fault"]) == "non-finite reward"
+    jax.tree.map(np.testing.assert_array_equal, state.learner.params, start.learner.params)
+
+
+class Deaf(tokens.Recurrent):
+    """Puts out one logit too many."""
+
+    def __call__(self, memory, token):
+        memory, logits = super().__call__(memory, token)
+        return memory, jnp.concatenate([logits, logits[..., :1]], axis=-1)
+
+
+def wrong_shape(batch):
+    return batch.log_prob
+
+
+def wrong_name(batch):
+    return batch.log_probs.mean()
+
+
+REFUSED = [
+    ({"env": envs.make("probe/value")}, "env=a Probe: must be a TokenEnvironment"),
+    ({"config": SMALL.replace(eval_k=20)}, "eval_k=20: must be at most eval_samples = 16"),
+    ({"config": SMALL.replace(total_steps=63)}, "total_steps=63: must be at least one iteration"),
+    ({"config": SMALL.replace(objective="gpro")}, "objective='gpro': must be one of 'grpo'"),
+    ({"config": SMALL.replace(ref_alpha=1.5)}, "ref_alpha=1.5: must be a number at least 0"),
+    ({"objective": wrong_shape}, "objective=wrong_shape: must return a scalar, .*float32.4, 4, 4"),
+    ({"objective": wrong_name}, "objective=wrong_name: cannot be traced by jax: AttributeError"),
+    ({"objective": lambda batch: (0.0, 1.0)}, "must return a scalar, or"),
+    ({"network": Deaf(6, 8)}, r"network=logits \[3, 2, 7\]: must put out logits \[3, 2, 6\]"),
+    ({"network": 5}, "network=int: cannot be traced by jax: AttributeError"),
+    (
+        {"config": SMALL.replace(objective="max_at_k", group_size=2)},
+        "objective=max_at_k: cannot be traced by jax: ValueError: k=4",
+    ),
+]
+
+
+@pytest.mark.parametrize("arguments, message", REFUSED)
+def test_what_does_not_fit_is_refused_in_a_sentence(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        tokens.make(**{"env": ENV, "config": SMALL} | arguments)
+
+
+def test_the_whole_training_lowers_for_tpu_and_cuda():
+    algorithm = programs()[0]
+    run = jax.jit(
+        lambda key: algos.train(
+            algorithm, key, num_iterations=2, evaluate=algos.evaluator(algorithm)
+        )
+    )
+    lowered = run.trace(jax.random.key(0)).lower(lowering_platforms=("tpu", "cuda"))
+    assert "stablehlo.while" in lowered.as_text()
