@@ -27,6 +27,7 @@ def blocks(page):
     return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_robot_of_ones_own_is_an_environment(tmp_path):
     program = tmp_path / "swing_up.py"
     [code] = blocks("own_robot.md")
@@ -38,6 +39,7 @@ def test_the_robot_of_ones_own_is_an_environment(tmp_path):
     assert env.step_seconds == 0.05
 
 
+@pytest.mark.slow
 def test_the_guide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # As on the page, with short runs of few members.
@@ -69,6 +71,7 @@ def test_the_guide(tmp_path, monkeypatch):
     assert envs.make("mine/Corridor", x=5.0).observation_space.high == 5.5
 
 
+@pytest.mark.slow
 def test_the_program_of_the_certificates():
     # As on the page, with a short run and few episodes.
     smaller = {

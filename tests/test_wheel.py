@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 TREE = (
     "losses",
@@ -38,6 +40,7 @@ def run(*command, cwd, **environment):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_wheel_trains(tmp_path):
     source, site = tmp_path / "source", tmp_path / "site"
     source.mkdir()

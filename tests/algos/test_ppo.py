@@ -119,6 +119,7 @@ def test_sweep_over_traced_hyperparameters_equals_single_runs():
             np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_compiled_equals_not_compiled():
     config = SMALL.replace(
         num_envs=2, num_steps=2, num_minibatches=1, update_epochs=1, hidden_sizes=(4,)

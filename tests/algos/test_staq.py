@@ -283,6 +283,7 @@ def test_the_whole_training_lowers_for_tpu_and_cuda(env_id):
     assert "stablehlo.while" in lowered.as_text()
 
 
+@pytest.mark.slow
 def test_a_stack_of_300_runs():
     algorithm = staq.make(envs.make("gymnax/CartPole-v1"), SMALL.replace(memory=300))
     # The config is a constant of this program.

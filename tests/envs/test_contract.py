@@ -252,6 +252,7 @@ def test_what_is_no_environment_is_told_what_to_write_instead(make, words, taken
 
 
 DOUBLE_PRECISION = """
+import sys
 import jax, jax.numpy as jnp, numpy as np
 from onejit import envs
 from onejit.algos.core.evaluation import evaluate
@@ -278,8 +279,7 @@ raw = jax.eval_shape(Mine().step, jax.random.key(0), jnp.float32(0), jnp.zeros(1
 assert raw.obs["state"].dtype == raw.reward.dtype == jnp.float64
 assert raw.obs["count"].dtype == jnp.int64
 envs.check(Mine(), num_steps=0)
-for env in (Mine(), envs.make("gymnax/Pendulum-v1"), envs.make("brax/fast"),
-    envs.make("mjx/InvertedPendulum-v5")):
+for env in (Mine(), *map(envs.make, sys.argv[1:])):
     vector, action = envs.VectorEnv(env, 2, reset="first"), np.zeros((2, *env.action_space.shape))
     state, obs = jax.eval_shape(vector.reset, jax.random.key(0))
     after, step = jax.eval_shape(vector.step, jax.random.key(0), state, action)
@@ -296,9 +296,16 @@ for env in (Mine(), envs.make("gymnax/Pendulum-v1"), envs.make("brax/fast"),
 """
 
 
-def test_double_precision_is_cast_at_the_boundary():
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["gymnax/Pendulum-v1", "brax/fast"],
+        pytest.param(["mjx/InvertedPendulum-v5"], marks=pytest.mark.slow),
+    ],
+)
+def test_double_precision_is_cast_at_the_boundary(names):
     environment = os.environ | {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
-    program = [sys.executable, "-W", "ignore", "-c", DOUBLE_PRECISION]
+    program = [sys.executable, "-W", "ignore", "-c", DOUBLE_PRECISION, *names]
     result = subprocess.run(program, capture_output=True, text=True, timeout=240, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
 

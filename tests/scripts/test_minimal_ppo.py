@@ -34,6 +34,7 @@ def test_is_one_short_file_on_losses_and_envs():
 
 
 @pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.slow
 def test_learns_a_probe(continuous):
     minimal = load()
     config = minimal.Config(total_steps=60 * 512, num_envs=32, num_steps=16, learning_rate=3e-3)
@@ -43,6 +44,7 @@ def test_learns_a_probe(continuous):
     assert np.mean(returns[-5:]) > 0.9
 
 
+@pytest.mark.slow
 def test_runs_as_a_script():
     command = [
         sys.executable,

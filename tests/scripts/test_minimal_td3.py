@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from onejit import envs
 
@@ -30,6 +31,7 @@ def test_is_one_short_file_on_losses_and_envs():
     assert [alias.name for node in nodes for alias in node.names] == ["envs", "losses"]
 
 
+@pytest.mark.slow
 def test_learns_a_probe(jit_to_learn):
     minimal = load()
     config = minimal.Config(

@@ -46,7 +46,10 @@ REFUSED = [
     (["--seed=4294967296"], "seed=4294967296: must be at least 0 and at most 4294967295"),
     (["--seed=1e30"], "seed=1.*: must be at least 0 and at most 4294967295"),
     (["--seed=-1"], "seed=-1: must be at least 0"),
-    (["--num_seeds=1e6"], "num_seeds=1000000: must be smaller: .* GiB"),
+    (
+        ["--num_seeds=1e6", *TINY, "--hidden_sizes=512,512"],
+        "num_seeds=1000000: must be smaller: .* GiB",
+    ),
     (["--eval_episodes=1e9"], "eval_episodes=1000000000: must be smaller: .* GiB"),
     (["--update_epochs=1e9"], "update_epochs=1000000000: must be"),
     (["--env_options=gravity=None"], "gymnax/CartPole-v1: gravity=None: must be"),
@@ -120,7 +123,7 @@ def test_help_explains_every_hyperparameter(capsys):
         assert f"{flag}: " in text
 
 
-def test_ctrl_c_keeps_the_work_and_the_printed_command_continues_it(tmp_path):
+def test_ctrl_c_keeps_the_work_and_the_printed_command_continues_it(tmp_path, capsys):
     command = [
         sys.executable,
         SCRIPT,
@@ -140,13 +143,11 @@ def test_ctrl_c_keeps_the_work_and_the_printed_command_continues_it(tmp_path):
     assert list((folder / "checkpoints").iterdir())
 
     # A refused resume leaves the run as it was.
-    refused = subprocess.run(
-        [sys.executable, SCRIPT, f"--resume={folder}", "--num_envs=8"],
-        capture_output=True,
-        text=True,
-    )
-    assert refused.returncode == 2
-    assert "num_envs=8: decides shapes or structure, and was made as 4" in refused.stderr
+    with pytest.raises(SystemExit) as refused:
+        cli.main(ppo, ["ppo.py", f"--resume={folder}", "--num_envs=8"])
+    assert refused.value.code == 2
+    sentence = "num_envs=8: decides shapes or structure, and was made as 4"
+    assert sentence in capsys.readouterr().err
 
     # Twice as far as it came: the log goes on where it stopped.
     rows = (folder / "metrics.jsonl").read_text().splitlines()

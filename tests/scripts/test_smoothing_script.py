@@ -36,6 +36,7 @@ def run(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_one_command_from_training_to_figure(run, tmp_path):
     command = [
         "--env=gymnax/CartPole-v1",

@@ -458,7 +458,7 @@ def test_a_new_default_alone_keeps_what_the_base_says_of_a_field():
     docs, inherited = field_docs(Mine), field_docs(fast_sac.Config)
     assert docs == inherited
     with pytest.raises(ConfigError, match="gamma=2.0: must be a number at least 0 and at most 1"):
-        Mine(gamma=2.0).validate(envs.make("probe/constant"))
+        Mine(gamma=2.0).validate(envs.make("probe/value"))
     assert fast_sac.Config().gamma == 0.97
 
 

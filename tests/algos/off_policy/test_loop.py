@@ -110,6 +110,7 @@ def test_solves_the_probes_with_the_right_values(name, jit_to_learn):
 
 
 # That it also fails where one bootstraps from the reset observation is shown in test_on_policy.
+@pytest.mark.slow
 def test_the_probe_of_truncation_fails_when_truncation_is_termination(monkeypatch, jit_to_learn):
     right = losses.n_step_return
     monkeypatch.setattr(

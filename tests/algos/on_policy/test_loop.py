@@ -56,8 +56,16 @@ def learned(module, continuous):
     return env, np.asarray(action[:, 0] > 0 if continuous else action), np.asarray(values)
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("name", ALGORITHMS)
+# One of each loss, one of each kind of action, one of each number of passes; the others are left to
+# `make test-all`.
+CASES = [(name, continuous) for name in ALGORITHMS for continuous in (False, True)]
+SHORT = [("ppo", False), ("ppo", True), ("mdpo", False)]
+
+
+@pytest.mark.parametrize(
+    "name, continuous",
+    [each if each in SHORT else pytest.param(*each, marks=pytest.mark.slow) for each in CASES],
+)
 def test_solves_the_probes(name, continuous):
     env, action, values = learned(ALGORITHMS[name], continuous)
     best_values, best_action = env.solve(gamma=0.9)
@@ -129,7 +137,7 @@ def test_vmapped_seeds_of_mdpo_equal_single_runs_and_differ_from_each_other():
     "name, env_id",
     [
         *((name, "gymnax/Breakout-MinAtar") for name in ALGORITHMS),
-        ("ppo", "brax/inverted_pendulum"),
+        pytest.param("ppo", "brax/inverted_pendulum", marks=pytest.mark.slow),
     ],
 )
 def test_the_whole_training_lowers_for_tpu_and_cuda(name, env_id):

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[3] / "scripts" / "evidence" / "bench_env.py"
 
 
+@pytest.mark.slow
 def test_a_cell_is_measured_once(tmp_path):
     path = tmp_path / "speed.jsonl"
     for num_envs in ("2", "2,8"):

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import pytest
+
 SCRIPTS = Path(__file__).parents[3] / "scripts" / "evidence"
 KEYS = {"peer", "case", "compile_s", "run_s", "cpu_s", "steps_per_s", "final_return", "versions"}
 
@@ -22,6 +24,7 @@ def load(name):
     return module
 
 
+@pytest.mark.slow
 def test_a_run_gives_a_line_with_every_key():
     bench = load("bench_train")
     case = bench.Case("probe/action", 4096, 2, eval_episodes=4)

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[3] / "scripts" / "evidence" / "campaign_faults.py"
 
 
+@pytest.mark.slow
 def test_a_trial_is_run_once_and_the_table_names_what_is_neither(tmp_path):
     path = tmp_path / "faults.jsonl"
     command = [sys.executable, SCRIPT, f"--out={path}", "--parts=hostile"]

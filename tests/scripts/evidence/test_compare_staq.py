@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[3] / "scripts" / "evidence" / "compare_staq.py"
 
 
+@pytest.mark.slow
 def test_the_oscillation_is_worked_out_from_the_files(tmp_path):
     cells = tmp_path / "cells"
     cells.mkdir()
