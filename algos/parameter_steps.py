@@ -14,7 +14,7 @@ def reposition(
     """Back from fast parameters towards slow ones: slow + α·(fast − slow).
 
     Take a few steps (3 in the paper) from slow to fast, reposition, and take one more from there.
-    There α goes to 0 for good once the entropy of the policy leaves its recent range.
+    There α goes to 0 once the entropy of the policy is too many deviations from its recent mean.
 
     Args:
       slow: parameters before the fast steps, arrays of floats.

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.nn import log_sigmoid
 
 from .._numerics import at_least_float32, clamped_exp, log_softmax
+from ..sequences.surrogates import clip_surrogate, clipped_log_ratio_loss
 
 Array = chex.Array
 Scalar = float | Array
@@ -118,14 +119,11 @@ def p3o_loss(
     """
     chex.assert_equal_shape([log_ratio, rewards])
     chex.assert_shape(rewards, (..., 2))
-    rewards = jax.lax.stop_gradient(rewards)
     difference = rewards[..., 0] - rewards[..., 1]
     if joint:
         x = log_ratio[..., 0] - log_ratio[..., 1]
-        clipped = jnp.clip(x, jnp.log1p(-clip_eps), jnp.log1p(clip_eps))
-        weight = jnp.prod(jax.lax.stop_gradient(clamped_exp(log_ratio)), axis=-1)
-        return -0.5 * weight * jnp.minimum(x * difference, clipped * difference)
-    ratio = clamped_exp(log_ratio)
+        loss = clipped_log_ratio_loss(x, difference, clip_low=clip_eps, clip_high=clip_eps)
+        return 0.5 * jnp.prod(jax.lax.stop_gradient(clamped_exp(log_ratio)), axis=-1) * loss
     advantage = jnp.stack([difference, -difference], axis=-1)
-    clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
-    return -0.5 * jnp.sum(jnp.minimum(ratio * advantage, clipped * advantage), axis=-1)
+    loss = clip_surrogate(log_ratio, advantage, low=1.0 - clip_eps, high=1.0 + clip_eps)
+    return 0.5 * jnp.sum(loss, axis=-1)

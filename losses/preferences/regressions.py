@@ -52,7 +52,8 @@ def copg_loss(rewards: Array, log_prob: Array, ref_log_prob: Array, *, beta: Sca
     Raises:
       AssertionError: the arrays differ in shape.
 
-    Source: CoPG (arXiv 2406.19185); dividing by K − 1 is from a later report of the same authors.
+    Source: CoPG (arXiv 2406.19185), quoted by others; dividing by K − 1 is from a later report of
+    the authors' company.
     """
     chex.assert_equal_shape([rewards, log_prob, ref_log_prob])
     rewards, ref_log_prob = jax.lax.stop_gradient((rewards, ref_log_prob))
