@@ -7,6 +7,9 @@ import pytest
 
 from onejit.losses import bandits
 
+# Worked numbers and the contract of every loss are in `make test`.
+pytestmark = pytest.mark.slow
+
 close = np.testing.assert_allclose
 # Compiled, because one program compiles faster than its operations one by one.
 inverse_gap_weighting = jax.jit(bandits.inverse_gap_weighting)

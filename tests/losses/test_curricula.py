@@ -9,6 +9,9 @@ import pytest
 
 from onejit.losses import curricula
 
+# Worked numbers and the contract of every loss are in `make test`.
+pytestmark = pytest.mark.slow
+
 close = np.testing.assert_allclose
 # Compiled, because one program compiles faster than its operations one by one.
 allocate_rollouts = jax.jit(curricula.allocate_rollouts, static_argnames=("budget", "low", "high"))

@@ -12,6 +12,9 @@ import pytest
 
 from onejit.losses import denoising, preferences, supervised
 
+# Worked numbers and the contract of every loss are in `make test`.
+pytestmark = pytest.mark.slow
+
 close = np.testing.assert_allclose
 
 

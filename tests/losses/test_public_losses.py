@@ -163,7 +163,9 @@ def test_transformations_of_jax(name):
 
 
 @pytest.mark.parametrize("half", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("name", TRACED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow) if "." in each else each for each in TRACED]
+)
 def test_half_precision_is_widened_to_float32(name, half):
     function, arrays, hyperparameters = sample_call(name)
     hyperparameters = jax.tree.map(jnp.float32, hyperparameters)

@@ -10,6 +10,9 @@ import scipy.stats
 
 from onejit.losses.sequences import advantages
 
+# Worked numbers and the contract of every loss are in `make test`.
+pytestmark = pytest.mark.slow
+
 close = np.testing.assert_allclose
 equal = np.testing.assert_array_equal
 

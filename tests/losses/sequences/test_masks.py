@@ -10,6 +10,9 @@ import pytest
 
 from onejit.losses.sequences import weights
 
+# Worked numbers and the contract of every loss are in `make test`.
+pytestmark = pytest.mark.slow
+
 ROWS, STEPS = 4, 6
 # Compiled, because one program compiles faster than its operations one by one.
 max_variance_subset = jax.jit(weights.max_variance_subset, static_argnames="num")

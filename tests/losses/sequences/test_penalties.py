@@ -10,6 +10,9 @@ import pytest
 from onejit import losses
 from onejit.losses.sequences import penalties
 
+# Worked numbers and the contract of every loss are in `make test`.
+pytestmark = pytest.mark.slow
+
 close = np.testing.assert_allclose
 
 

@@ -10,6 +10,9 @@ import pytest
 from onejit import losses
 from onejit.losses.sequences import ratios, surrogates
 
+# Worked numbers and the contract of every loss are in `make test`.
+pytestmark = pytest.mark.slow
+
 close = np.testing.assert_allclose
 # Compiled, because one program compiles faster than its operations one by one.
 balanced_clip_bounds, entropy_score = map(

@@ -11,6 +11,9 @@ import pytest
 
 from onejit.losses.sequences import rewards
 
+# Worked numbers and the contract of every loss are in `make test`.
+pytestmark = pytest.mark.slow
+
 close = np.testing.assert_allclose
 
 

@@ -14,6 +14,9 @@ import pytest
 from onejit import losses
 from onejit.losses.sequences import advantages
 
+# Worked numbers and the contract of every loss are in `make test`.
+pytestmark = pytest.mark.slow
+
 close = np.testing.assert_allclose
 equal = np.testing.assert_array_equal
 

@@ -12,6 +12,9 @@ import pytest
 from onejit import losses
 from onejit.losses.sequences import penalties, surrogates
 
+# Worked numbers and the contract of every loss are in `make test`.
+pytestmark = pytest.mark.slow
+
 close = np.testing.assert_allclose
 
 

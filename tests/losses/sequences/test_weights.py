@@ -8,6 +8,9 @@ import pytest
 from onejit import losses
 from onejit.losses.sequences import weights
 
+# Worked numbers and the contract of every loss are in `make test`.
+pytestmark = pytest.mark.slow
+
 close = np.testing.assert_allclose
 # Compiled, because one program compiles faster than its operations one by one.
 conflict_weights, curvature_shifts, duration_weights, entropy_advantage_weights = map(
