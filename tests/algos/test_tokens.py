@@ -97,6 +97,40 @@ def test_evaluated_numbers_by_enumeration():
     np.testing.assert_allclose(metrics["eval/right_answers"], np.mean(right), rtol=1e-6)
 
 
+def test_an_update_on_answers_of_ones_own_is_a_policy_gradient():
+    params, answered = answers()
+    rewards = np.random.default_rng(0).random((16, 8)).astype(np.float32)
+    answered = answered._replace(rewards=jnp.array(rewards))
+    config = SMALL.replace(ent_coef=0.0, objective="rloo")
+    learner = tokens.init_learner(jax.random.key(0), network=NETWORK, config=config)
+
+    @jax.jit
+    def once(learner, answered):
+        objective = objectives.OBJECTIVES["rloo"]
+        parts = {"env": ENV, "network": NETWORK, "objective": objective, "config": config}
+        return tokens.update(learner, answered, jax.random.key(1), **parts)
+
+    new, metrics = once(learner, answered)
+    advantage = rewards - (rewards.sum(1, keepdims=True) - rewards) / 7.0
+
+    @jax.jit
+    @jax.value_and_grad
+    def expected(params):
+        log_prob, _ = tokens.score(NETWORK, params, answered.prompts, answered.tokens)
+        whole = jnp.sum(log_prob * answered.mask, axis=-1)
+        return -jnp.mean(advantage * whole)
+
+    loss, gradient = expected(params)
+    np.testing.assert_allclose(metrics["losses/policy_loss"], loss, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(metrics["losses/grad_norm"], optax.tree.norm(gradient), rtol=1e-4)
+    assert abs(metrics["losses/approx_kl"]) < 1e-10
+    assert new.iteration == 1
+    # Adam's first step: against the sign of the gradient, by the learning rate.
+    for a, b, g in zip(*map(jax.tree.leaves, (new.params, params, gradient)), strict=True):
+        moved_by = np.where(np.abs(g) > 1e-4, (a - b) + 2e-3 * np.sign(g), 0.0)
+        np.testing.assert_allclose(moved_by, 0.0, atol=1e-5)
+
+
 def test_grpo_learns_brackets_of_depth_two(jit_to_learn):
     algorithm = tokens.make(ENV, tokens.Config(learning_rate=3e-3))
 
