@@ -228,4 +228,6 @@ def _check_spaces(env: Environment) -> None:
 
 
 def _name(cls: type) -> str:
-    return f"{cls.__module__.rpartition('.')[2]}.{cls.__qualname__}"
+    # That of a package stands in the module config of it.
+    module = cls.__module__.removesuffix(".config")
+    return f"{module.rpartition('.')[2]}.{cls.__qualname__}"

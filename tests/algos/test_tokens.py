@@ -83,8 +83,8 @@ def test_acting_is_writing():
 
 def test_evaluated_numbers_by_enumeration():
     rng = np.random.default_rng(0)
-    rewards = rng.integers(0, 2, (5, 6)).astype(np.float32)
-    written = rng.integers(0, 2, (5, 6, 2)).astype(np.int32)
+    written = rng.integers(0, 3, (5, 6, 2)).astype(np.int32)
+    rewards = np.float32(written[..., 0] > written[..., 1])
     answered = answers()[1]._replace(rewards=jnp.array(rewards), tokens=jnp.array(written))
     metrics = tokens.pass_metrics(answered, 3)
     best = [max(row[list(each)]) for row in rewards for each in itertools.combinations(range(6), 3)]
@@ -95,6 +95,40 @@ def test_evaluated_numbers_by_enumeration():
     np.testing.assert_allclose(metrics["eval/pass_at_1"], rewards.mean(), rtol=1e-6)
     np.testing.assert_allclose(metrics["eval/pass_at_3"], np.mean(best), rtol=1e-6)
     np.testing.assert_allclose(metrics["eval/right_answers"], np.mean(right), rtol=1e-6)
+
+
+def test_an_update_on_answers_of_ones_own_is_a_policy_gradient():
+    params, answered = answers()
+    rewards = np.random.default_rng(0).random((16, 8)).astype(np.float32)
+    answered = answered._replace(rewards=jnp.array(rewards))
+    config = SMALL.replace(ent_coef=0.0, objective="rloo")
+    learner = tokens.init_learner(jax.random.key(0), network=NETWORK, config=config)
+
+    @jax.jit
+    def once(learner, answered):
+        objective = objectives.OBJECTIVES["rloo"]
+        parts = {"env": ENV, "network": NETWORK, "objective": objective, "config": config}
+        return tokens.update(learner, answered, jax.random.key(1), **parts)
+
+    new, metrics = once(learner, answered)
+    advantage = rewards - (rewards.sum(1, keepdims=True) - rewards) / 7.0
+
+    @jax.jit
+    @jax.value_and_grad
+    def expected(params):
+        log_prob, _ = tokens.score(NETWORK, params, answered.prompts, answered.tokens)
+        whole = jnp.sum(log_prob * answered.mask, axis=-1)
+        return -jnp.mean(advantage * whole)
+
+    loss, gradient = expected(params)
+    np.testing.assert_allclose(metrics["losses/policy_loss"], loss, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(metrics["losses/grad_norm"], optax.tree.norm(gradient), rtol=1e-4)
+    assert abs(metrics["losses/approx_kl"]) < 1e-10
+    assert new.iteration == 1
+    # Adam's first step: against the sign of the gradient, by the learning rate.
+    for a, b, g in zip(*map(jax.tree.leaves, (new.params, params, gradient)), strict=True):
+        moved_by = np.where(np.abs(g) > 1e-4, (a - b) + 2e-3 * np.sign(g), 0.0)
+        np.testing.assert_allclose(moved_by, 0.0, atol=1e-5)
 
 
 def test_grpo_learns_brackets_of_depth_two(jit_to_learn):
@@ -130,12 +164,12 @@ def three_updates():
 
     @jax.jit
     def step(params, opt_state, key):
-        keys = jax.random.split(key, 2)
+        answer_key, loss_key = jax.random.split(key)
         answered = jax.vmap(
             lambda params, key: tokens.answer(
                 params, key, env=ENV, network=NETWORK, num_prompts=8, group_size=4
             )
-        )(params, jnp.broadcast_to(keys[0], len(named)))
+        )(params, jnp.broadcast_to(answer_key, len(named)))
 
         def score(params):
             return jax.vmap(lambda p, a: tokens.score(NETWORK, p, a.prompts, a.tokens))(
@@ -146,18 +180,18 @@ def three_updates():
         losses, gradients = [], []
         for i, objective in enumerate(named.values()):
             own, (log_prob, entropy) = jax.tree.map(lambda x, i=i: x[i], (answered, scored))
-            # Some answers are better, whatever a fresh policy writes.
-            own = own._replace(rewards=own.stages[..., 2])
+            # One answer of a group is the best, whatever a fresh policy writes.
+            own = own._replace(rewards=own.stages[..., 2] * jnp.linspace(1.0, 0.7, 4)[None])
 
             def loss(scored, own=own, objective=objective):
-                return objective(batch_of(own, *scored, key=jax.random.clone(keys[1])))
+                return objective(batch_of(own, *scored, key=jax.random.clone(loss_key)))
 
             value, gradient = jax.value_and_grad(loss)((log_prob, entropy))
             losses.append(value)
             gradients.append(gradient)
         [gradient] = pull(jax.tree.map(lambda *x: jnp.stack(x), *gradients))
         changes, opt_state = jax.vmap(optimiser.update)(gradient, opt_state)
-        norms = jax.vmap(optax.global_norm)(gradient)
+        norms = jax.vmap(optax.tree.norm)(gradient)
         return optax.apply_updates(params, changes), opt_state, jnp.stack(losses), norms
 
     params = jax.tree.map(lambda x: jnp.stack([x] * len(named)), answers()[0])
@@ -226,7 +260,8 @@ def test_vmapped_seeds_and_learning_rates_equal_single_runs():
         init_key, _ = jax.random.split(key)
         start = init(init_key)
         for j, rate in enumerate(rates):
-            state = start._replace(config=start.config.replace(learning_rate=rate))
+            config = start.config.replace(learning_rate=rate)
+            state = start._replace(config=config, key=jax.random.clone(start.key))
             for _ in range(2):
                 state, _ = step(state)
             one = state.learner.params
@@ -278,7 +313,7 @@ def test_stale_answers_are_off_policy_and_fresh_ones_are_not():
     drift = {}
     for every in (1, 4):
         config = state.config.replace(sample_every=jnp.int32(every), learning_rate=rate)
-        one = state._replace(config=config)
+        one = state._replace(config=config, key=jax.random.clone(state.key))
         for _ in range(4):
             one, metrics = step(one)
         drift[every] = float(metrics["losses/ratio_deviation"])

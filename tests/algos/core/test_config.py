@@ -351,7 +351,7 @@ def test_sizes_that_cannot_fit_are_refused(name, field, monkeypatch):
     module = getattr(algos, name)
     env = env_of(name) if name != "staq" else envs.make("probe/value", continuous=True)
     room = {"total_steps": 2**31 - 1}  # nothing else is in the way
-    value = (10**6, 10**6) if "hidden" in field else 10**9
+    value = (10**6, 10**6) if "hidden_sizes" in field else 10**9
     with pytest.raises(ConfigError) as caught:
         module.make(env, module.Config(**room, **{field: value}))
     assert isinstance(caught.value.value, int | tuple)
