@@ -61,6 +61,7 @@ class Brackets(TokenEnvironment):
                 f"response_length={length}: must be above depth={depth}, to hold that many closing"
                 f" brackets and the end, and at most {2 * _DEEPEST}"
             )
+        self.num_categories = depth
         self.options = {"depth": depth, "response_length": length}
 
     def prompt(self, key: chex.PRNGKey) -> chex.Array:
@@ -70,6 +71,10 @@ class Brackets(TokenEnvironment):
         kinds = jax.random.randint(kind_key, (self.prompt_length,), 0, 2, jnp.int32)
         place = jnp.arange(self.prompt_length)
         return jnp.where(place >= self.prompt_length - number, 1 + 2 * kinds, PAD)
+
+    def category(self, prompt: chex.Array) -> chex.Array:
+        """How many brackets a prompt opens, less one."""
+        return jnp.sum(prompt != PAD, dtype=jnp.int32) - 1
 
     def reward(self, prompt: chex.Array, response: chex.Array) -> chex.Array:
         """1 for a right answer, else 0."""

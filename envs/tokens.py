@@ -25,10 +25,14 @@ class TokenEnvironment:
     """Prompts of P tokens and answers of up to T; the base class of tasks of your own.
 
     A subclass says its sizes to `__init__`, and has `prompt` and `reward`; where answers pass
-    stages, `stages` too. That is all that `onejit.algos.tokens` uses, which draws and judges whole
-    groups of answers. As an `Environment`, for everything else, an action is the next token and the
-    observation all that stands there, `[P + T]`, −1 where nothing does yet; the action that is
-    `end`, or the T-th, pays the reward and terminates.
+    stages, `stages` too; where prompts are of several kinds, `num_categories` and `category`. That
+    is all that `onejit.algos.tokens` uses, which draws and judges whole groups of answers. As an
+    `Environment`, for everything else, an action is the next token and the observation all that
+    stands there, `[P + T]`, −1 where nothing does yet; the action that is `end`, or the T-th, pays
+    the reward and terminates.
+
+    Attributes:
+      num_categories: how many kinds of prompts there are, for samplers that choose among these.
 
     Args:
       num_tokens: V, the tokens are 0 to V − 1.
@@ -40,6 +44,8 @@ class TokenEnvironment:
     Raises:
       ValueError: a size is no integer above 0, or end or pad is no token.
     """
+
+    num_categories = 1
 
     def __init__(
         self, *, num_tokens: int, prompt_length: int, response_length: int, end: int, pad: int
@@ -83,6 +89,11 @@ class TokenEnvironment:
     def stages(self, prompt: chex.Array, response: chex.Array) -> chex.Array:
         """What an answer passes on its way to the reward, float32 `[S]`; here the reward alone."""
         return self.reward(prompt, response)[None]
+
+    def category(self, prompt: chex.Array) -> chex.Array:
+        """The kind of a prompt, int32 from 0 to num_categories − 1; here all are of one."""
+        del prompt
+        return jnp.int32(0)
 
     def reset(self, key: chex.PRNGKey) -> tuple[TokenState, chex.Array]:
         """Starts an episode with a new prompt."""

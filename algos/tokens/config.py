@@ -9,6 +9,7 @@ from ..core import device_memory
 from ..core.config import BaseConfig, ConfigError, configclass, require_at_most, static, traced
 from ..core.device_memory import Part
 from .objectives import OBJECTIVES, ONE_PASS
+from .samplers import SAMPLERS
 
 
 @configclass
@@ -44,6 +45,14 @@ class Config(BaseConfig):
         high=2**31 - 1,
     )
     objective: str = static("grpo", "What is minimised, by name.", choices=tuple(OBJECTIVES))
+    sampler: str = static(
+        "uniform",
+        "Which prompts an iteration takes up: new ones, or those of a pool that a paper would.",
+        choices=tuple(SAMPLERS),
+    )
+    pool_size: int = static(
+        128, "Prompts that samplers but uniform choose from, drawn once for each seed.", low=1
+    )
     num_prompts: int = static(32, "Prompts in an iteration.", low=1)
     group_size: int = static(8, "Answers to each prompt.", low=1)
     update_passes: int = static(
@@ -68,6 +77,8 @@ class Config(BaseConfig):
             allowed = 'must be a TokenEnvironment, such as envs.make("tokens/brackets")'
             raise ConfigError("env", f"a {type(env).__name__}", allowed)
         require_at_most(self, "eval_k", "eval_samples")
+        if self.sampler != "uniform":
+            require_at_most(self, "num_prompts", "pool_size")
         steps = self.steps(env)
         if steps >= 2**31:
             allowed = f"must be smaller: an iteration would have {steps:,} tokens"
@@ -98,11 +109,13 @@ class Config(BaseConfig):
         row = 12 * size + 3 * env.num_tokens  # floats that reading one token leaves for later
         parameters = 6 * size**2 + (2.0 * env.num_tokens + 8) * size
         length = env.prompt_length + env.response_length
+        pool = 0.0 if self.sampler == "uniform" else 4.0 * self.pool_size
         return [
             Part((*sizes, "hidden_size"), 4 * self.steps(env) * (row + 12), "the answers"),
             Part((*sizes,), 16.0 * self.num_prompts * self.group_size**2, "pairs of answers"),
             Part(("hidden_size",), 4 * 8 * parameters, "the policy and its optimiser"),
             Part(("update_passes",), 64.0 * self.passes, "a row of metrics for each pass"),
+            Part(("pool_size",), pool * (env.prompt_length + 8), "the prompts to choose from"),
             Part(("eval_samples",), 4.0 * self.eval_samples**2 * length, "an evaluated prompt"),
         ]
 

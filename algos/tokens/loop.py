@@ -20,15 +20,17 @@ from . import policy
 from .batch import Answered, batch_of
 from .config import Config
 from .objectives import OBJECTIVES
+from .samplers import SAMPLERS, Sampler, prompts_of
 from .update import Objective, init_learner, moved, update
 
 
 class State(NamedTuple):
-    """Everything that a run carries."""
+    """Everything that a run carries; `sampler` is what the `Sampler` knows, () if nothing."""
 
     config: Any
     learner: Any
     key: chex.PRNGKey
+    sampler: Any
 
 
 def make_network(env: TokenEnvironment, config: Config) -> nn.Module:
@@ -47,8 +49,21 @@ def answer(
 ) -> Answered:
     """Draws prompts, has the policy write answers, and judges them."""
     prompt_key, token_key = jax.random.split(key)
-    prompts = jax.vmap(env.prompt)(jax.random.split(prompt_key, num_prompts))
-    written = policy.sample(network, params, prompts, token_key, env=env, group_size=group_size)
+    prompts = prompts_of(env, prompt_key, num_prompts)
+    return respond(params, prompts, token_key, env=env, network=network, group_size=group_size)
+
+
+def respond(
+    params: Any,
+    prompts: chex.Array,
+    key: chex.PRNGKey,
+    *,
+    env: TokenEnvironment,
+    network: nn.Module,
+    group_size: int,
+) -> Answered:
+    """Has the policy write group_size answers to each prompt, int32 `[N, P]`, and judges them."""
+    written = policy.sample(network, params, prompts, key, env=env, group_size=group_size)
 
     def of_each(judge):
         return jax.vmap(jax.vmap(judge, (None, 0)))(prompts, written.tokens)
@@ -62,6 +77,7 @@ def make(
     config: Config | None = None,
     objective: Objective | None = None,
     network: nn.Module | None = None,
+    sampler: Sampler | None = None,
 ) -> Algorithm:
     """The algorithm on a task.
 
@@ -71,29 +87,38 @@ def make(
       objective: what is minimised, `Batch` -> a scalar, or (a scalar, a dict of scalars for the
         log); by default the one that config.objective names.
       network: own policy, see `policy.Recurrent`; by default that of `make_network`.
+      sampler: which prompts an iteration takes up; by default the one that config.sampler names.
 
     Raises:
       ConfigError: the config is not valid for the environment, what it describes cannot fit into
-        the device, or the network or the objective does not fit.
+        the device, or the network, the objective or the sampler does not fit.
     """
     config = Config.of(config)
     config.validate(env)
     network = make_network(env, config) if network is None else network
     objective = OBJECTIVES[config.objective] if objective is None else objective
+    sampler = SAMPLERS[config.sampler](env, config) if sampler is None else sampler
     _require_fitting(env, config, objective, network)
+    _require_fitting_sampler(env, config, sampler)
     default_config = config
-    sizes = {"num_prompts": config.num_prompts, "group_size": config.group_size}
+    group_size = config.group_size
 
     def init(key: chex.PRNGKey, config: Config | None = None) -> State:
         config = default_config.for_state(config, env)
         learner_key, key = jax.random.split(key)
-        return State(config, init_learner(learner_key, network=network, config=config), key)
+        known = sampler.init(jax.random.fold_in(learner_key, 1))
+        learner = init_learner(learner_key, network=network, config=config)
+        return State(config, learner, key, known)
 
     def step(state: State) -> tuple[State, Metrics]:
         key, answer_key, update_key = jax.random.split(state.key, 3)
         config = state.config
         learner = moved(state.learner, config)
-        answered = answer(learner.writer, answer_key, env=env, network=network, **sizes)
+        prompt_key, token_key = jax.random.split(answer_key)
+        prompts, places = sampler.draw(state.sampler, prompt_key)
+        answered = respond(
+            learner.writer, prompts, token_key, env=env, network=network, group_size=group_size
+        )
         learner, metrics = update(
             learner,
             answered,
@@ -104,7 +129,9 @@ def make(
             config=config,
         )
         metrics = _group_metrics(answered) | metrics | guard.metrics(learner.fault)
-        return State(config, learner, key), metrics
+        known = sampler.update(state.sampler, places, answered.rewards)
+        known = guard.keep(guard.ok(learner.fault), known, state.sampler)
+        return State(config, learner, key, known), metrics
 
     def evaluation(state: State, key: chex.PRNGKey, num_prompts: int) -> Metrics:
         sizes = {"num_prompts": num_prompts, "group_size": default_config.eval_samples}
@@ -210,6 +237,27 @@ def _require_fitting(env, config, objective, network):
         found = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", result)
         allowed = f"must return a scalar, or (a scalar, a dict of scalars), and returns {found}"
         raise ConfigError("objective", _name(objective), allowed)
+
+
+def _require_fitting_sampler(env, config, sampler):
+    """Refuses a sampler that draws no such prompts, or changes its State's shape."""
+
+    def turn(key):
+        init_key, key = jax.random.split(key)
+        state = sampler.init(init_key)
+        prompts, places = sampler.draw(state, key)
+        rewards = jnp.zeros((config.num_prompts, config.group_size), jnp.float32)
+        return prompts, state, sampler.update(state, places, rewards)
+
+    prompts, *states = _traced("sampler", sampler, turn, jax.random.key(0))
+    before, after = (jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", x) for x in states)
+    if before != after:
+        allowed = f"must leave its State in shape, and updates {before} to {after}"
+        raise ConfigError("sampler", _name(sampler), allowed)
+    sizes = (config.num_prompts, env.prompt_length)
+    if prompts.shape != sizes:
+        allowed = f"must draw prompts {list(sizes)}, and draws {list(prompts.shape)}"
+        raise ConfigError("sampler", _name(sampler), allowed)
 
 
 def _traced(part, value, function, *args):

@@ -288,6 +288,24 @@ def test_an_objectives_own_numbers_are_swept_in_one_program_and_what_it_says_is_
     )
 
 
+def test_without_a_sampler_prompts_are_drawn_as_by_answer_bit_for_bit(assert_bitwise_equal):
+    _, init, step = programs()
+    parts = {"env": ENV, "network": NETWORK}
+
+    @jax.jit
+    def plain(state):
+        answer_key, update_key = jax.random.split(state.key, 3)[1:]
+        learner = moved(state.learner, state.config)
+        answered = tokens.answer(learner.writer, answer_key, num_prompts=4, group_size=4, **parts)
+        objective = objectives.OBJECTIVES["grpo"]
+        parts_of_update = parts | {"objective": objective, "config": state.config}
+        return tokens.update(learner, answered, update_key, **parts_of_update)[0]
+
+    start, same = init(jax.random.key(6)), init(jax.random.key(6))
+    assert start.sampler == ()
+    assert_bitwise_equal(step(start)[0].learner, plain(same))
+
+
 def test_the_writer_and_the_reference_follow_when_it_is_their_turn():
     config = SMALL.replace(sample_every=2, ref_every=3, ref_alpha=0.25)
     learner = programs()[1](jax.random.key(0)).learner
