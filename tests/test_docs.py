@@ -89,6 +89,7 @@ def test_the_program_of_the_certificates():
     assert names["attack"].returns.shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_the_page_of_the_tokens():
     # As on the page, with short runs.
     smaller = {

@@ -13,6 +13,9 @@ import pytest
 
 from onejit.algos import tokens
 
+# As the programs of the other pages.
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[1] / "docs" / "objectives.md").read_text()
 
 # Every row of the table that the namespaces of the losses were written from, and a few that share
