@@ -57,6 +57,7 @@ def test_what_was_written_is_scored_with_the_probabilities_that_it_was_drawn_wit
     assert mask.all(axis=-1).any() and not mask.all()
 
 
+@pytest.mark.slow
 def test_acting_is_writing():
     """A step of the environment at a time, from the observation alone."""
     algorithm, init, _ = programs()
@@ -97,6 +98,7 @@ def test_evaluated_numbers_by_enumeration():
     np.testing.assert_allclose(metrics["eval/right_answers"], np.mean(right), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_update_on_answers_of_ones_own_is_a_policy_gradient():
     params, answered = answers()
     rewards = np.random.default_rng(0).random((16, 8)).astype(np.float32)
@@ -208,6 +210,7 @@ def three_updates():
 
 
 @pytest.mark.parametrize("name", objectives.OBJECTIVES)
+@pytest.mark.slow
 def test_three_updates_of_every_objective_are_finite_and_have_a_gradient(name):
     losses, norms, params = three_updates()[name]
     assert np.isfinite(losses).all()
@@ -242,6 +245,7 @@ def test_resume_is_exact(assert_resume_is_exact):
     assert_resume_is_exact(algorithm, start, step, 2)
 
 
+@pytest.mark.slow
 def test_vmapped_seeds_and_learning_rates_equal_single_runs():
     algorithm, init, step = programs()
     keys = jax.random.split(jax.random.key(4), 2)
@@ -269,6 +273,7 @@ def test_vmapped_seeds_and_learning_rates_equal_single_runs():
                 np.testing.assert_allclose(a[i, j], b, rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_an_objectives_own_numbers_are_swept_in_one_program_and_what_it_says_is_logged():
     def mine(batch, *, bound):
         loss = objectives.OBJECTIVES["grpo"](batch, high=1.0 + bound)

@@ -131,7 +131,13 @@ def assert_same(results, expected):
     chex.assert_trees_all_close(results, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", TRACED)
+# Programs for a hundred functions take long to compile.
+NAMESPACES_SLOW = [
+    pytest.param(each, marks=pytest.mark.slow) if "." in each else each for each in TRACED
+]
+
+
+@pytest.mark.parametrize("name", NAMESPACES_SLOW)
 def test_transformations_of_jax(name):
     function, arrays, hyperparameters = sample_call(name)
     expected = function(*arrays, **hyperparameters)
@@ -163,9 +169,7 @@ def test_transformations_of_jax(name):
 
 
 @pytest.mark.parametrize("half", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize(
-    "name", [pytest.param(each, marks=pytest.mark.slow) if "." in each else each for each in TRACED]
-)
+@pytest.mark.parametrize("name", NAMESPACES_SLOW)
 def test_half_precision_is_widened_to_float32(name, half):
     function, arrays, hyperparameters = sample_call(name)
     hyperparameters = jax.tree.map(jnp.float32, hyperparameters)

@@ -27,6 +27,7 @@ def run(monkeypatch, *arguments):
     return caught.value.code
 
 
+@pytest.mark.slow
 def test_leaves_a_run_folder_and_resumes(monkeypatch, tmp_path):
     flags = ["--objective=gspo", "--num_seeds=2", "--total_steps=128", f"--out={tmp_path}"]
     assert run(monkeypatch, *TINY, *flags) == 0
