@@ -25,6 +25,7 @@ from .off_policy import actor_critic, categorical, loop, soft
 from .off_policy.actor_critic import Batch, Learner
 from .off_policy.categorical import CategoricalConfig
 from .off_policy.networks import Networks, action_critic, apply_ensemble
+from .off_policy.sequences import remembering
 from .off_policy.soft import TemperatureConfig, init_learner, make_policy
 
 __all__ = [
@@ -66,6 +67,7 @@ class Config(CategoricalConfig, TemperatureConfig):
         return optax.adamw(self.learning_rate, b2=0.95, weight_decay=self.weight_decay)
 
 
+@remembering
 def make_networks(env: Environment, config: Config) -> Networks:
     """An actor and a critic, as the config says."""
     actor = soft.make_actor(env, config, log_std_bounds=(-5.0, 0.0), scale=0.0)

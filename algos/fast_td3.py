@@ -51,6 +51,7 @@ from .off_policy.networks import (
     apply_ensemble,
     torso,
 )
+from .off_policy.sequences import remembering
 
 __all__ = [
     "Batch",
@@ -103,6 +104,7 @@ class Config(CategoricalConfig):
         return optax.adamw(self.learning_rate, weight_decay=self.weight_decay)
 
 
+@remembering
 def make_networks(env: Environment, config: Config) -> Networks:
     """An actor and a critic, as the config says."""
     layers = torso(actor_space(env), config.actor_hidden_sizes, config)

@@ -32,7 +32,8 @@ from .off_policy.actor_critic import Batch, Learner
 from .off_policy.config import OffPolicyConfig
 from .off_policy.deterministic import require_continuous
 from .off_policy.networks import Networks, apply_ensemble, apply_first
-from .off_policy.soft import make_networks, make_policy
+from .off_policy.sequences import remembering
+from .off_policy.soft import make_policy
 
 __all__ = [
     "Batch",
@@ -90,6 +91,7 @@ class Config(OffPolicyConfig):
             )
 
 
+make_networks = remembering(soft.make_networks)
 init_learner = partial(actor_critic.init_learner, targets=("actor", "critic"))
 
 

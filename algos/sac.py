@@ -32,6 +32,7 @@ from .off_policy.networks import (
     apply_ensemble,
     torso,
 )
+from .off_policy.sequences import remembering
 from .off_policy.soft import TemperatureConfig, init_learner, make_policy
 
 __all__ = [
@@ -52,6 +53,7 @@ class Config(OffPolicyConfig, TemperatureConfig):
     """Hyperparameters of SAC."""
 
 
+@remembering
 def make_networks(env: Environment, config: Config) -> Networks:
     """An actor and a critic, as the config says."""
     space = env.action_space

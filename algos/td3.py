@@ -29,6 +29,7 @@ from .off_policy.networks import (
     apply_first,
     torso,
 )
+from .off_policy.sequences import remembering
 
 __all__ = [
     "Batch",
@@ -64,6 +65,7 @@ class Config(OffPolicyConfig):
         deterministic.require_continuous(env)
 
 
+@remembering
 def make_networks(env: Environment, config: Config) -> Networks:
     """An actor and a critic, as the config says."""
     layers = torso(actor_space(env), config.actor_hidden_sizes, config)

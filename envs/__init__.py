@@ -9,7 +9,14 @@ from .base import Environment, Step
 from .checking import check
 from .contract import ContractError
 from .discretize import Discretized
-from .observations import Adversary, Flattened, Frames, FrameStack, NoisyObservations
+from .observations import (
+    Adversary,
+    Flattened,
+    Frames,
+    FrameStack,
+    NoisyObservations,
+    PartialObservations,
+)
 from .registry import env_ids, from_gymnax, make, register
 from .spaces import Box, Discrete, Space
 from .tokens import TokenEnvironment
@@ -27,6 +34,7 @@ __all__ = [
     "FrameStack",
     "Frames",
     "NoisyObservations",
+    "PartialObservations",
     "Space",
     "Step",
     "TokenEnvironment",

@@ -1,5 +1,5 @@
-"""Wrappers of what an agent sees: Gaussian noise with an adversary before it, stacked frames, and
-vectors.
+"""Wrappers of what an agent sees: Gaussian noise with an adversary before it, stacked frames,
+vectors, and parts of them.
 
 Dtypes stay as they are, but that noise makes floats of integers.
 
@@ -11,7 +11,7 @@ adversary pays for once.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -212,6 +212,41 @@ class Flattened(Wrapper):
         """Advances by one step."""
         state, result = self.env.step(key, state, action)
         return state, result._replace(obs=jnp.ravel(result.obs))
+
+
+class PartialObservations(Wrapper):
+    """Shows some entries of a vector alone: CartPole without its velocities is
+    `PartialObservations(env, (0, 2))`.
+
+    Args:
+      env: a single environment whose observations are vectors.
+      entries: which, in this order.
+
+    Raises:
+      ValueError: observations are no vector, or it has no such entry.
+    """
+
+    def __init__(self, env: Environment, entries: Sequence[int]):
+        super().__init__(env)
+        space = _box(env)
+        self._entries = np.asarray(entries, np.int32)
+        fits = self._entries.ndim == 1 and len(space.shape) == 1 and len(self._entries)
+        if not fits or not all(0 <= entry < space.shape[0] for entry in self._entries):
+            raise ValueError(
+                f"entries={entries!r}: must be places in an observation of the shape {space.shape}"
+            )
+        low, high = space.low[self._entries], space.high[self._entries]
+        self.observation_space = dataclasses.replace(space, low=low, high=high, shape=low.shape)
+
+    def reset(self, key: chex.PRNGKey):
+        """As the inner one, with what is shown of the observation."""
+        state, obs = self.env.reset(key)
+        return state, obs[self._entries]
+
+    def step(self, key: chex.PRNGKey, state: Any, action: chex.Array):
+        """As the inner one, with what is shown of the observation."""
+        state, step = self.env.step(key, state, action)
+        return state, step._replace(obs=step.obs[self._entries])
 
 
 def stack_frames(frames: chex.Array) -> chex.Array:

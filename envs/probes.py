@@ -14,10 +14,12 @@ When an algorithm does not learn, the first probe that it fails tells what is br
   Needs a discount of 0.86 to 0.92.
 * `probe/termination`: every step terminates, and leads to where it looks as if more could be had.
   Fails: bootstrapping past the end of an episode. Needs a discount of at least 0.5.
-* `probe/all`: each episode is one of the above, with states of their own, so that one run tries
+* `probe/recall`: the right action was told `steps` steps ago, see `recall.Recall`. Fails: what a
+  policy remembers is lost, or is not begun anew.
+* `probe/all`: each episode is one of the tables, with states of their own, so that one run tries
   all; `first_state["delay"]` is the state in which that one begins.
 
-All are tables of states and two actions, as discrete actions or (continuous=True) as a Box in which
+All but `probe/recall` are tables of states and two actions, as discrete actions or (continuous=True) as a Box in which
 the sign of the action chooses. `Probe.solve(gamma)` gives the exact values, and the best action of
 each state. The idea: Andy Jones, "Debugging reinforcement learning systems", 2021.
 """
@@ -32,6 +34,7 @@ import numpy as np
 
 from .base import Step
 from .options import checked
+from .recall import Recall
 from .spaces import Box, Discrete
 
 
@@ -119,23 +122,25 @@ def _united(tables: dict[str, Table]) -> tuple[Table, dict[str, int]]:
 
 def names() -> list[str]:
     """The names of the probes."""
-    return [*_TABLES, "all"]
+    return [*_TABLES, "all", "recall"]
 
 
-def make(name: str, *, continuous: bool = False, **options) -> "Probe":
+def make(name: str, *, continuous: bool = False, **options) -> "Probe | Recall":
     """Makes a probe.
 
     Args:
       name: one of `names()`.
       continuous: actions are a Box([−1], [1]) of which the sign chooses, instead of Discrete(2).
-      **options: none; whatever else is given is refused by name.
+      **options: `steps`, of recall; whatever else is given is refused by name.
 
     Raises:
-      ValueError: an option other than continuous, or continuous is neither True nor False.
+      ValueError: an option that the probe does not have, or a value that is none of it.
     """
-    continuous = checked(
-        f"probe/{name}", {"continuous": continuous, **options}, {"continuous": False}
-    )["continuous"]
+    defaults = {"continuous": False} | ({"steps": 4} if name == "recall" else {})
+    options = checked(f"probe/{name}", {"continuous": continuous, **options}, defaults)
+    if name == "recall":
+        return Recall(**options)
+    continuous = options["continuous"]
     table, first_state = _united(_TABLES) if name == "all" else (_TABLES[name], {name: 0})
     return Probe(table, continuous, first_state)
 

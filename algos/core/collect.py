@@ -25,6 +25,8 @@ class Transition(NamedTuple):
       next_obs: the true successor, also where the episode ended.
       log_prob: log-probability of the action under the policy that chose it, in nats; () where
         nobody asks for it.
+      memory: what the policy remembered before it saw obs; of T steps, before the first, leaves
+        `[N, ...]`.
     """
 
     obs: Any
@@ -34,6 +36,7 @@ class Transition(NamedTuple):
     truncated: chex.Array
     next_obs: Any
     log_prob: Any = ()
+    memory: Any = ()
 
 
 def no_memory(key: chex.PRNGKey, num_envs: int, config: Any) -> tuple[()]:
@@ -124,6 +127,7 @@ def make_collector(envs: VectorEnv, memory: Callable[..., Any], to_env: Callable
                 truncated=result.truncated,
                 next_obs=result.next_obs,
                 log_prob=log_prob,
+                memory=carry.memory if write is not None else (),
             )
             if memory_keys:
                 memory = where(done, begin(*memory_keys, config), single(memory))
@@ -136,7 +140,10 @@ def make_collector(envs: VectorEnv, memory: Callable[..., Any], to_env: Callable
         # A policy without a memory needs no keys for it.
         key_data = split_for_scan(key, num_steps, 3 if jax.tree.leaves(carry.memory) else 2)
         steps = (jnp.arange(num_steps, dtype=jnp.int32), key_data)
+        remembered = carry.memory
         (carry, store), (transitions, episodes) = jax.lax.scan(step, (carry, store), steps)
+        if write is None:
+            transitions = transitions._replace(memory=remembered)
         return carry, store, transitions, episodes
 
     return Collector(reset, collect)

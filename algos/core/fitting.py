@@ -18,7 +18,8 @@ import numpy as np
 
 from ...envs import Box, Environment
 from .config import ConfigError
-from .networks import Networks, rows
+from .networks import Networks, features, rows
+from .recurrent import Sequence, first_member, initial_memory, present, remembers
 
 _LEAD = (7, 5)  # leading axes to try parts with
 # The fields of batches that are one number for each transition.
@@ -164,8 +165,8 @@ def require_actor_critic(env: Environment, networks: Networks, params: Any) -> N
 
     Args:
       env: the environment.
-      networks: policy, value and head.
-      params: {"policy": ..., "value": ...}, by shape.
+      networks: policy, value, head and torso.
+      params: {"policy": ..., "value": ...}, and "torso", by shape.
 
     Raises:
       ConfigError: they do not; it names the part.
@@ -177,7 +178,13 @@ def require_actor_critic(env: Environment, networks: Networks, params: Any) -> N
         raise ConfigError(
             "networks.head", f"a head for {head.space}", f"must be for env.action_space = {space}"
         )
+    if networks.torso is not None and remembers(networks.torso):
+        for name in ("policy", "value"):
+            if remembers(getattr(networks, name)):
+                allowed = "must not remember, as networks.torso does"
+                raise ConfigError(f"networks.{name}", "a network that remembers", allowed)
     obs = rows(env.observation_space, *_LEAD)
+    obs = _outputs("networks.torso", partial(features, networks), params, obs)
     each = f"for observations with leading axes {list(_LEAD)}"
     value = _outputs("networks.value", networks.value.apply, params["value"], obs)
     _require("networks.value", value, _floats(*_LEAD), each)
@@ -237,7 +244,15 @@ def require_rollout(learner: Any, batch: Any, networks: Networks, config: Any) -
         )
         raise ConfigError("batch.reward", _describe(batch.reward), allowed)
     _require_statistics(learner, batch)
-    distribution = _outputs("batch.obs", networks.policy.apply, learner.params["policy"], batch.obs)
+    remembered = jax.eval_shape(lambda: initial_memory(networks, num_envs))
+    if remembered:
+        why = "what the networks remembered before the first step"
+        _require("batch.memory", batch.memory, remembered, why)
+
+    def policy(params, obs):
+        return networks.policy.apply(params["policy"], features(networks, params, obs))
+
+    distribution = _outputs("batch.obs", policy, learner.params, batch.obs)
     log_prob = _outputs("batch.action", networks.head.log_prob, batch.action, distribution)
     if log_prob.shape != (num_steps, num_envs):
         allowed = f"the head's log_prob of it must be [T, N], and is {_describe(log_prob)}"
@@ -245,40 +260,36 @@ def require_rollout(learner: Any, batch: Any, networks: Networks, config: Any) -
 
 
 def require_minibatches(learner: Any, batch: Any, networks: Any, config: Any) -> None:
-    """Checks that minibatches, leaves `[K, B, ...]`, fit the networks and the config of an
+    """Checks that minibatches, leaves `[K, B, ...]`, or `[K, T, B, ...]` of sequences, fit the networks and the config of an
     off-policy algorithm.
 
     Raises:
       ConfigError: they do not; it names the field of the batch.
     """
-    num_batches, size = _lead_of(batch, "K", "B")
+    sequences = isinstance(batch.obs, Sequence)
+    lead = _lead_of(batch, "K", *(["T"] if sequences else []), "B")
+    num_batches = lead[0]
     if num_batches % config.policy_delay:
         allowed = f"K must be a multiple of config.policy_delay = {config.policy_delay}"
         raise ConfigError("batch.reward", _describe(batch.reward), allowed)
     _require_statistics(learner, batch)
-    policy = jax.tree.leaves(
-        _outputs("batch.obs", networks.actor.apply, learner.params["actor"], batch.obs)
-    )[0]
+    actor = partial(networks.actor.apply, learner.params["actor"])
+    policy = jax.tree.leaves(_outputs("batch.obs", jax.vmap(actor), batch.obs))[0]
     continuous = jnp.issubdtype(batch.action.dtype, jnp.floating)
-    taken = (
-        _floats(*policy.shape)
-        if continuous
-        else jax.ShapeDtypeStruct((num_batches, size), jnp.int32)
-    )
+    taken = _floats(*policy.shape) if continuous else jax.ShapeDtypeStruct(lead, jnp.int32)
     _require(
         "batch.action",
         batch.action,
         taken,
         f"to go with what the actor puts out, {_describe(policy)}",
     )
-    critic = jax.tree.map(lambda x: x[0], learner.params["critic"])
-    _outputs(
-        "batch.obs",
-        networks.critic.apply,
-        critic,
-        batch.obs,
-        *([batch.action] if continuous else []),
-    )
+
+    def critic(obs, *action):
+        inputs = first_member(obs), *action
+        return networks.critic.apply(jax.tree.map(lambda x: x[0], learner.params["critic"]), *inputs)
+
+    action = [batch.action] if continuous else []
+    _outputs("batch.obs", jax.vmap(critic), batch.obs, *action)
 
 
 def require_minibatch(learner: Any, batch: Any, networks: Any) -> None:
@@ -313,6 +324,9 @@ def _lead_of(batch: Any, *names: str) -> tuple[int, ...]:
             "batch.reward", _describe(reward), f"must be an array {axes}, none of them 0"
         )
     for name, value in batch._asdict().items():
+        if name == "memory":  # has no axis of time
+            continue
+        value = present(value)
         for leaf in jax.tree.leaves(value):
             shape = getattr(leaf, "shape", ())
             if shape[: len(names)] != reward.shape or (
@@ -321,7 +335,7 @@ def _lead_of(batch: Any, *names: str) -> tuple[int, ...]:
                 form = axes if name in _NUMBERS else f"{axes[:-1]}, ...]"
                 allowed = f"must be {form} with {axes} = {list(reward.shape)}, as batch.reward is"
                 raise ConfigError(f"batch.{name}", _describe(value), allowed)
-    _require("batch.next_obs", batch.next_obs, batch.obs, "as batch.obs is")
+    _require("batch.next_obs", present(batch.next_obs), present(batch.obs), "as batch.obs is")
     return reward.shape
 
 
@@ -330,5 +344,5 @@ def _require_statistics(learner, batch):
     if learner.obs_statistics:
         lead = batch.reward.shape
         wanted = jax.tree.map(lambda mean: _floats(*lead, *mean.shape), learner.obs_statistics.mean)
-        shapes = jax.tree.map(lambda x: _floats(*x.shape), batch.obs)
+        shapes = jax.tree.map(lambda x: _floats(*x.shape), present(batch.obs))
         _require("batch.obs", shapes, wanted, "as the learner's running statistics are")

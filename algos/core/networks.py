@@ -6,6 +6,7 @@ networks are flax modules of the same form.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -18,7 +19,9 @@ from ...envs.checking import picture_problems
 from .config import ConfigError
 from .heads import ActionHead, Gaussian, make_head
 from .initialisers import dense
+from .recurrent import Recurrent, make_cell, map_obs, present, remembers
 
+VECTOR = Box(-jnp.inf, jnp.inf, (1,))  # what layers see that follow others: of any length
 ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "silu": nn.silu, "elu": nn.elu}
 
 
@@ -115,6 +118,7 @@ class Value(nn.Module):
 
 def actor_obs(obs: Any) -> chex.Array:
     """What the policy sees: the array itself, or the entry "state" of a dict."""
+    obs = present(obs)
     return obs["state"] if isinstance(obs, dict) else obs
 
 
@@ -122,6 +126,7 @@ def critic_obs(obs: Any) -> chex.Array:
     """What the critic sees: the array itself, or the entry "privileged_state" of a dict, or else
     "state".
     """
+    obs = present(obs)
     return obs.get("privileged_state", obs["state"]) if isinstance(obs, dict) else obs
 
 
@@ -184,34 +189,79 @@ class Networks(NamedTuple):
       policy: a module, observations to the parameters of the head's distribution.
       value: a module, observations to values `[...]`.
       head: the action head that belongs to the policy.
+      torso: a module, observations to features; policy and value then see these instead of the
+        observations, and both losses train it. None for networks apart from each other.
+
+    Each of the modules may remember, see `core.recurrent`; under a torso that does, the others may
+    not.
     """
 
     policy: nn.Module
     value: nn.Module
     head: ActionHead
+    torso: nn.Module | None = None
+
+
+def remember(networks: Any) -> bool:
+    """Whether one of the networks remembers."""
+    return any(remembers(each) for each in networks)
+
+
+def features(networks: Any, params: dict[str, Any], obs: Any) -> Any:
+    """What policy and value see of observations, or of a `Sequence`: what the torso makes of
+    them, if there is one.
+    """
+    if networks.torso is None:
+        return obs
+    torso = partial(networks.torso.apply, params["torso"])
+    return torso(obs) if remembers(networks.torso) else map_obs(torso, obs)
 
 
 def make_actor_critic(env: Environment, config: Any) -> Networks:
-    """A policy and a value network, apart from each other, as the config says.
+    """A policy and a value network, as the config says.
 
     Args:
       env: the environment; observations with three axes get the `CNN`, all others an `MLP`.
-      config: has policy, hidden_sizes, activation and initialiser.
+      config: has policy, hidden_sizes, activation, initialiser, shared_torso, memory and
+        memory_size.
 
     Raises:
       ConfigError: observations have entries that these networks would ignore.
     """
 
-    def torso(space):
-        return make_torso(space, config.hidden_sizes, config.activation, config.initialiser)
+    def layers(space, hidden_sizes):
+        return make_torso(space, hidden_sizes, config.activation, config.initialiser)
+
+    def torso_and(name, see, space, readout):
+        """A readout on the hidden layers, with the cell behind the first of them if there is
+        one.
+        """
+        sizes = config.hidden_sizes
+        if config.memory == "none":
+            return readout(layers(space, sizes))
+        encoder = nn.Sequential([see, layers(space, sizes[:1])])
+        return Recurrent(name, make_cell(config), encoder, readout(layers(VECTOR, sizes[1:])))
 
     head = make_head(env.action_space, config.policy)
     gaussian = isinstance(env.action_space, Box)
-    return Networks(
-        policy=Policy(torso(actor_space(env)), head.size, gaussian, config.initialiser),
-        value=Value(torso(critic_space(env)), config.initialiser),
-        head=head,
-    )
+    policy = partial(Policy, size=head.size, gaussian=gaussian, initialiser=config.initialiser)
+    value = partial(Value, initialiser=config.initialiser)
+    seen = actor_space(env)
+    if not config.shared_torso:
+        return Networks(
+            torso_and("policy", actor_obs, seen, policy),
+            torso_and("value", critic_obs, critic_space(env), value),
+            head,
+        )
+    if isinstance(env.observation_space, dict) and "privileged_state" in env.observation_space:
+        allowed = "must be False: the value network would not see the privileged state"
+        raise ConfigError("shared_torso", config.shared_torso, allowed)
+
+    def readout(layers):
+        return layers if config.memory != "none" else nn.Sequential([actor_obs, layers])
+
+    torso = torso_and("torso", actor_obs, seen, readout)
+    return Networks(policy(layers(VECTOR, ())), value(layers(VECTOR, ())), head, torso)
 
 
 def make_torso(

@@ -7,6 +7,7 @@ that belong to `learner.params`, and the `config`, the hyperparameters. C is con
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -19,6 +20,7 @@ from ...envs import Discrete, Environment
 from ..core import fitting, guard, keys, normalize
 from ..core.algorithm import Metrics, single
 from ..core.networks import sample_obs
+from ..core.recurrent import map_obs, present
 from .config import OffPolicyConfig
 from .networks import (
     Networks,
@@ -31,10 +33,12 @@ from .networks import (
 
 
 class Batch(NamedTuple):
-    """What an update learns from: n-step transitions; every leaf `[..., B, ...]`.
+    """What an update learns from: n-step transitions; every leaf `[..., B, ...]`, and `[..., T, B,
+    ...]` where networks remember.
 
     Attributes:
-      obs: as the environment shows it; an update normalises it, if the config says so.
+      obs: as the environment shows it; an update normalises it, if the config says so. A `Sequence`
+        where networks remember, and next_obs too.
       action: in [−1, 1]^d, or a class.
       reward: the discounted sum of up to n rewards.
       discount: the factor of the bootstrap, γ^k·(1 − terminated).
@@ -199,7 +203,7 @@ def update_critics(
         outputs = q_of_action(critics, batch)
         each, q, td_error = regression(outputs, jnp.broadcast_to(target, outputs.shape))
         each = each if isinstance(batch.weight, tuple) else each * batch.weight[None]
-        total = scale * jnp.sum(jnp.mean(each, axis=1))
+        total = scale * jnp.sum(jnp.mean(each, axis=tuple(range(1, each.ndim))))
         metrics = {
             "losses/critic_loss": total,
             "losses/q": jnp.mean(q),
@@ -214,7 +218,7 @@ def q_of_action(critics: Callable[..., chex.Array], batch: Batch) -> chex.Array:
     """The critics' outputs for the actions that were taken, `[C, B, ...]`."""
     if jnp.issubdtype(batch.action.dtype, jnp.floating):
         return critics(batch.obs, batch.action)
-    return jnp.take_along_axis(critics(batch.obs), batch.action[None, :, None], axis=-1)[..., 0]
+    return jnp.take_along_axis(critics(batch.obs), batch.action[None, ..., None], axis=-1)[..., 0]
 
 
 def update(
@@ -258,10 +262,9 @@ def update(
     """
     fitting.require_minibatches(learner, batch, networks, config)
     if obs_statistics is None:
-        obs_statistics = normalize.obs_statistics(learner, batch.obs)
-    batch = batch._replace(
-        obs=normalize.obs(learner, batch.obs), next_obs=normalize.obs(learner, batch.next_obs)
-    )
+        obs_statistics = normalize.obs_statistics(learner, present(batch.obs))
+    normalized = partial(map_obs, partial(normalize.obs, learner))
+    batch = batch._replace(obs=normalized(batch.obs), next_obs=normalized(batch.next_obs))
     delay = config.policy_delay
     num_blocks = batch.reward.shape[0] // delay
     blocks = jax.tree.map(lambda x: x.reshape(num_blocks, delay, *x.shape[1:]), batch)

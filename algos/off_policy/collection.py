@@ -50,9 +50,10 @@ class ReplayCollector(NamedTuple):
     """Collection in N copies of an environment.
 
     Attributes:
-      start: (key, config, obs_statistics) -> (carry, store): resets, and fills the replay with
-        config.prefill_rows of random actions, which the policy's memory does not see; the
-        statistics are those of an empty stream, or ().
+      start: (key, config, obs_statistics, watch=None) -> (carry, store): resets, and fills the
+        replay with config.prefill_rows of random actions; the statistics are those of an empty
+        stream, or (). `watch` is the policy's `explore` where its memory is to follow what it
+        sees, or None.
       collect: (explore, config, carry, store, iteration, key, num_rows) -> (carry, store,
         episodes); see `core.collect.Collector`.
       to_env: stored actions -> elements of the environment's action space.
@@ -64,7 +65,10 @@ class ReplayCollector(NamedTuple):
 
 
 def make_replay_collector(
-    env: Environment, config: ReplayConfig, memory: Callable[..., Any] = collect.no_memory
+    env: Environment,
+    config: ReplayConfig,
+    memory: Callable[..., Any] = collect.no_memory,
+    stored_memory: Callable[[Any], Any] = lambda memory: (),
 ) -> ReplayCollector:
     """Builds the collection for an environment.
 
@@ -72,6 +76,7 @@ def make_replay_collector(
       env: the single environment.
       config: the hyperparameters; its static fields hold for every run.
       memory: the policy's, see `core.collect.Policy`.
+      stored_memory: what of it the replay holds.
     """
     num_envs = config.num_envs
     discrete = isinstance(env.action_space, Discrete)
@@ -84,18 +89,15 @@ def make_replay_collector(
 
     collector = collect.make_collector(VectorEnv(env, num_envs, reset=config.reset), memory, to_env)
 
-    def random_action(memory, obs, key):
-        del obs
+    def random_action(key):
         if discrete:
-            action = jax.random.randint(key, (num_envs,), 0, env.action_space.n, jnp.int32)
-        else:
-            shape = (num_envs, *env.action_space.shape)
-            action = jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)
-        return action, (), memory
+            return jax.random.randint(key, (num_envs,), 0, env.action_space.n, jnp.int32)
+        shape = (num_envs, *env.action_space.shape)
+        return jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)
 
     def steps(explore, config, carry, store, iteration, key, num_rows):
         def put(store, number, transition, obs):
-            transition = transition._replace(log_prob=())
+            transition = transition._replace(log_prob=(), memory=stored_memory(transition.memory))
             seen = jax.tree.map(lambda x: x[None], transition)
             fault = guard.first(
                 store.fault,
@@ -112,24 +114,31 @@ def make_replay_collector(
         fault = guard.first(store.fault, guard.in_update(written, iteration))
         return carry, store._replace(fault=fault), episodes
 
-    def empty_replay(obs):
+    def empty_replay(obs, memory):
         def stored(x):
             floating = jnp.issubdtype(x.dtype, jnp.floating)
             return jax.ShapeDtypeStruct(x.shape, dtype if floating else x.dtype)
 
         obs = jax.tree.map(stored, obs)
         flags = jnp.zeros(num_envs, bool)
-        action = jax.eval_shape(lambda key: random_action((), obs, key)[0], jax.random.key(0))
-        row = Transition(obs, action, jnp.zeros(num_envs, jnp.float32), flags, flags, obs)
+        action = jax.eval_shape(random_action, jax.random.key(0))
+        reward = jnp.zeros(num_envs, jnp.float32)
+        row = Transition(obs, action, reward, flags, flags, obs, memory=stored_memory(memory))
         return replay.init(row, capacity)
 
-    def start(key, config, obs_statistics):
+    def start(key, config, obs_statistics, watch=None):
+        def explore(memory, obs, key):
+            if watch is None:
+                return random_action(key), (), memory
+            key, watch_key = jax.random.split(key)
+            return random_action(key), (), watch(memory, obs, watch_key)[2]
+
         reset_key, prefill_key = jax.random.split(key)
         carry = collector.reset(reset_key, config)
         iteration = jnp.int32(0)
         fault = guard.in_reset(carry.obs, iteration)
-        store = Store(empty_replay(carry.obs), fault, obs_statistics)
-        prefill = random_action, config, carry, store, iteration, prefill_key, prefill_rows
+        store = Store(empty_replay(carry.obs, carry.memory), fault, obs_statistics)
+        prefill = explore, config, carry, store, iteration, prefill_key, prefill_rows
         return steps(*prefill)[:2]
 
     return ReplayCollector(start, steps, to_env)

@@ -12,6 +12,7 @@ from ..core.config import BaseConfig, ConfigError, configclass, static, traced
 from ..core.device_memory import Part
 from ..core.initialisers import INITIALISERS
 from ..core.networks import ACTIVATIONS
+from ..core.recurrent import MEMORIES
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -112,6 +113,22 @@ class OffPolicyConfig(ReplayConfig):
         "uniform", "Initialisation of all networks.", choices=tuple(INITIALISERS)
     )
     dtype: str = static("float32", "What the networks compute in.", choices=tuple(DTYPES))
+    memory: str = static(
+        "none",
+        "Recurrent cell behind the first hidden layer of all networks, so that they remember within"
+        " an episode.",
+        choices=MEMORIES,
+    )
+    memory_size: int = static(128, "Width of the recurrent cell.", low=1)
+    sequence_length: int = static(
+        32,
+        "Consecutive steps that networks with a memory learn from; a minibatch is"
+        " batch_size/sequence_length sequences.",
+        low=1,
+    )
+    burn_in: int = static(
+        8, "Steps before a sequence that only bring what is remembered up to date.", low=0
+    )
 
     def validate(self, env: Environment) -> None:
         """Checks the fields, and that they go together and with the environment.
@@ -123,11 +140,23 @@ class OffPolicyConfig(ReplayConfig):
         if self.num_updates % self.policy_delay and self.policy_delay % self.num_updates:
             allowed = f"must divide num_updates = {self.num_updates}, or be a multiple of it"
             raise ConfigError("policy_delay", self.policy_delay, allowed)
+        if self.memory == "none":
+            return
+        if self.batch_size % self.sequence_length:
+            allowed = f"must be a multiple of sequence_length = {self.sequence_length}"
+            raise ConfigError("batch_size", self.batch_size, allowed)
+        if self.n_step != 1:
+            raise ConfigError("n_step", self.n_step, "must be 1 where networks remember")
 
     @property
     def window(self) -> int:
         """Consecutive steps that a sample is made of."""
-        return self.n_step
+        return self.n_step if self.memory == "none" else self.burn_in + self.sequence_length
+
+    @property
+    def samples(self) -> int:
+        """Samples in a minibatch: transitions, or sequences where networks remember."""
+        return self.batch_size // (1 if self.memory == "none" else self.sequence_length)
 
     @property
     def rows_per_step(self) -> int:

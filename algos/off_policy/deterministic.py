@@ -12,6 +12,7 @@ from ... import losses
 from ...envs import Box, Environment
 from ..core.collect import Policy
 from ..core.config import ConfigError
+from . import sequences
 from .networks import Networks
 
 
@@ -49,14 +50,19 @@ def policy_maker(noise: Callable[..., chex.Array]) -> Callable[[Environment, Net
     def make_policy(env: Environment, networks: Networks) -> Policy:
         del env
 
-        def act(params, std, obs):
-            return networks.actor.apply(params["actor"], obs), std
+        def act(params, memory, obs):
+            return sequences.act(networks, params, memory, obs)
 
-        def explore(params, std, obs, key):
-            action, _ = act(params, std, obs)
-            drawn = std[:, None] * jax.random.normal(key, action.shape, action.dtype)
-            return jnp.clip(action + drawn, -1.0, 1.0), (), std
+        def explore(params, memory, obs, key):
+            action, memory = act(params, memory, obs)
+            drawn = memory["std"][:, None] * jax.random.normal(key, action.shape, action.dtype)
+            action = jnp.clip(action + drawn, -1.0, 1.0)
+            return action, (), sequences.watch(networks, params, memory, obs, action)
 
-        return Policy(explore, act, noise)
+        def memory(key, num_envs, config):
+            remembered = sequences.initial_memory(networks, num_envs, config)
+            return {"std": noise(key, num_envs, config), **dict(remembered)}
+
+        return Policy(explore, act, memory)
 
     return make_policy

@@ -12,6 +12,7 @@ actions.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -24,8 +25,8 @@ from ..core import collect, device_memory, fitting, guard, normalize
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Policy
 from ..core.device_memory import Part
-from ..core.networks import rows
-from . import replay
+from ..core.networks import remember, rows
+from . import replay, sequences
 from .actor_critic import TD_ERROR, Batch, Learner
 from .collection import Store, make_replay_collector
 from .config import OffPolicyConfig
@@ -85,6 +86,8 @@ def _require_memory(
     critic = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params["critic"])
     kept = config.num_critics * device_memory.backward_bytes(networks.critic, critic, obs, *action)
     kept += device_memory.backward_bytes(networks.actor, params["actor"], obs)
+    memory = jax.eval_shape(lambda: sequences.initial_memory(networks, 1, config))
+    remembered = float(config.buffer_size * device_memory.tree_bytes(memory))
     device_memory.require(
         config,
         *config.memory_parts(env),
@@ -94,6 +97,7 @@ def _require_memory(
             "the networks and their optimiser",
         ),
         Part(("batch_size",), kept, "the networks' activations on a minibatch"),
+        Part(("buffer_size", "memory_size"), remembered, "what networks remembered at each step"),
     )
 
 
@@ -146,6 +150,7 @@ def maker(
         discrete = _is_discrete(env)
         networks = fitting.own_or_default(env, config, networks, make_networks, discrete)
         shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+        sequences.require_declared(networks, config)
         _require_memory(env, config, networks, shape)
         policy = make_policy(env, networks)
         return _algorithm(env, config, networks, policy, sampler, init_learner, update)
@@ -156,13 +161,23 @@ def maker(
 def _algorithm(env, config, networks, policy, sampler, init_learner, update):
     default_config = config
     capacity = config.buffer_size // config.num_envs
-    collector = make_replay_collector(env, config, policy.memory)
+    remembers = remember(networks)
+    collector = make_replay_collector(
+        env, config, policy.memory, partial(sequences.remembered, networks)
+    )
+
+    def explorer(learner):
+        def explore(memory, obs, key):
+            return policy.explore(learner.params, memory, normalize.obs(learner, obs), key)
+
+        return explore
 
     def init(key: chex.PRNGKey, config: OffPolicyConfig | None = None) -> State:
         config = default_config.for_state(config, env)
         learner_key, start_key, key = jax.random.split(key, 3)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
-        carry, store = collector.start(start_key, config, learner.obs_statistics)
+        watch = explorer(learner) if remembers else None
+        carry, store = collector.start(start_key, config, learner.obs_statistics, watch)
         # A fault leaves the statistics as they were.
         statistics = guard.keep(guard.ok(store.fault), store.obs_statistics, learner.obs_statistics)
         learner = learner._replace(fault=store.fault, obs_statistics=statistics)
@@ -174,21 +189,30 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update):
         learner = state.learner
         num_rows = default_config.rows_per_step
 
-        def explore(memory, obs, key):
-            return policy.explore(learner.params, memory, normalize.obs(learner, obs), key)
-
         # Collect.
         store = Store(state.replay, learner.fault, learner.obs_statistics)
         carry, store, episodes = collector.collect(
-            explore, config, state.collection, store, learner.iteration, collect_key, num_rows
+            explorer(learner),
+            config,
+            state.collection,
+            store,
+            learner.iteration,
+            collect_key,
+            num_rows,
         )
         ring = store.replay
         new_rows = (ring.cursor - num_rows + jnp.arange(num_rows)) % capacity
         # Sample.
         samples = sampler.add(state.sampler, new_rows)
-        shape = (num_rows * default_config.num_updates, default_config.batch_size)
-        row, at_env, weight = sampler.sample(samples, ring, sample_key, shape, config.n_step)
-        batches = batch_at(ring, row, at_env, config)._replace(weight=weight)
+        shape = (num_rows * default_config.num_updates, default_config.samples)
+        row, at_env, weight = sampler.sample(samples, ring, sample_key, shape, config.window)
+        if remembers:
+            batches = sequences.batch_at(ring, row, at_env, config)
+            if not isinstance(weight, tuple):
+                weight = jnp.broadcast_to(weight[:, None], batches.reward.shape)
+        else:
+            batches = batch_at(ring, row, at_env, config)
+        batches = batches._replace(weight=weight)
         # Update.
         learner, metrics = update(
             learner._replace(fault=store.fault),
@@ -198,7 +222,9 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update):
             config=config,
             obs_statistics=store.obs_statistics,
         )
-        updated = sampler.update(samples, row[0], at_env, metrics.pop(TD_ERROR))
+        td_error = metrics.pop(TD_ERROR)
+        td_error = jnp.mean(td_error, axis=1) if remembers else td_error
+        updated = sampler.update(samples, row[0], at_env, td_error)
         samples = guard.keep(guard.ok(learner.fault), updated, samples)
         metrics = collect.episode_metrics(*episodes) | metrics | guard.metrics(learner.fault)
         return State(config, learner, carry, ring, samples, key), metrics

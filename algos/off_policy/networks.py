@@ -3,6 +3,7 @@ see actions too.
 """
 
 import inspect
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ...envs import Space
+from ..core import recurrent
 from ..core.networks import MLP, Gaussian, actor_obs, critic_obs, dense, make_torso
 from .config import DTYPES
 
@@ -137,12 +139,13 @@ def init_ensemble(critic: nn.Module, key: chex.PRNGKey, size: int, *inputs: Any)
 
 def apply_ensemble(critic: nn.Module, params: Any, *inputs: Any) -> chex.Array:
     """The critics' outputs, `[size, ...]`."""
-    return jax.vmap(lambda each: critic.apply(each, *inputs))(params)
+    return jax.vmap(critic.apply, in_axes=(0, *recurrent.member_axes(inputs)))(params, *inputs)
 
 
 def apply_first(critic: nn.Module, params: Any, *inputs: Any) -> chex.Array:
     """The first critic's outputs."""
-    return critic.apply(jax.tree.map(lambda x: x[0], params), *inputs)
+    first = jax.tree.map(lambda x: x[0], params)
+    return critic.apply(first, *map(recurrent.first_member, inputs))
 
 
 def trained(variables: Any) -> Any:
@@ -197,6 +200,5 @@ def apply_ensemble_in_training(
         return apply_ensemble(critic, variables, *inputs), {}
     size = jax.tree.leaves(variables)[0].shape[0]
     each_key = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(size))
-    return jax.vmap(lambda each, key: apply_in_training(critic, each, key, *inputs))(
-        variables, each_key
-    )
+    axes = (0, 0, *recurrent.member_axes(inputs))
+    return jax.vmap(partial(apply_in_training, critic), in_axes=axes)(variables, each_key, *inputs)

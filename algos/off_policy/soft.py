@@ -14,7 +14,7 @@ from ..core.collect import Policy
 from ..core.config import BaseConfig, configclass, traced
 from ..core.heads import Gaussian, make_head, sample_gaussian
 from ..core.networks import actor_space
-from . import actor_critic
+from . import actor_critic, sequences
 from .actor_critic import Batch, Learner, gradient_step
 from .config import OffPolicyConfig
 from .networks import Networks, SquashedGaussianActor, action_critic, torso
@@ -112,19 +112,23 @@ def make_policy(env: Environment, networks: Networks) -> Policy:
         return jnp.tanh(action) if isinstance(distribution, Gaussian) else action
 
     def explore(params, memory, obs, key):
-        distribution = networks.actor.apply(params["actor"], obs)
-        return stored(head.sample(key, distribution), distribution), (), memory
+        distribution, memory = sequences.act(networks, params, memory, obs)
+        action = stored(head.sample(key, distribution), distribution)
+        return action, (), sequences.watch(networks, params, memory, obs, action)
 
     def act(params, memory, obs):
-        distribution = networks.actor.apply(params["actor"], obs)
+        distribution, memory = sequences.act(networks, params, memory, obs)
         return stored(head.mode(distribution), distribution), memory
 
     def logits(params, memory, obs):
-        del memory
-        return networks.actor.apply(params["actor"], obs)
+        return sequences.act(networks, params, memory, obs)[0]
+
+    def memory(key, num_envs, config):
+        del key
+        return sequences.initial_memory(networks, num_envs, config)
 
     discrete = isinstance(env.action_space, Discrete)
-    return Policy(explore, act, logits=logits if discrete else None)
+    return Policy(explore, act, memory, logits if discrete else None)
 
 
 update_soft_critics = partial(actor_critic.update_critics, scale=0.5)

@@ -14,6 +14,7 @@ from ..core.device_memory import Part
 from ..core.heads import CONTINUOUS_HEADS
 from ..core.initialisers import INITIALISERS
 from ..core.networks import ACTIVATIONS
+from ..core.recurrent import MEMORIES
 
 
 @configclass
@@ -66,6 +67,16 @@ class OnPolicyConfig(BaseConfig):
     initialiser: str = static(
         "orthogonal", "Initialisation of both networks.", choices=tuple(INITIALISERS)
     )
+    shared_torso: bool = static(
+        False, "Whether policy and value network share all layers but their last."
+    )
+    memory: str = static(
+        "none",
+        "Recurrent cell behind the hidden layers of both networks, so that they remember within an"
+        " episode.",
+        choices=MEMORIES,
+    )
+    memory_size: int = static(128, "Width of the recurrent cell.", low=1)
     reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
 
     PASSES = ("update_epochs",)  # the fields that say how many passes there are in each of `passes`
@@ -83,6 +94,8 @@ class OnPolicyConfig(BaseConfig):
             raise ConfigError(
                 "num_minibatches", self.num_minibatches, f"must divide num_envs·num_steps = {batch}"
             )
+        if self.memory != "none":
+            self.require_whole_environments()
         if self.normalize_advantage and batch // policy_minibatches < 2:
             raise ConfigError(
                 "num_minibatches",
@@ -96,6 +109,17 @@ class OnPolicyConfig(BaseConfig):
                 f"must be at least one rollout, num_envs·num_steps = {batch}",
             )
         device_memory.require(self, *self.memory_parts(env))
+
+    def require_whole_environments(self) -> None:
+        """Checks that minibatches can be made of whole environments, as networks that remember need
+        them.
+
+        Raises:
+          ConfigError: num_minibatches does not divide num_envs.
+        """
+        if self.num_envs % self.num_minibatches:
+            allowed = f"must divide num_envs = {self.num_envs} where networks remember"
+            raise ConfigError("num_minibatches", self.num_minibatches, allowed)
 
     def schedules(self, done: float | chex.Array) -> dict[str, Any]:
         """The learning rate when this part of total_steps is done, in [0, 1], if it is annealed."""

@@ -5,16 +5,17 @@ environment steps, and then what `policy_gradient.update` says.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
 import jax
 
 from ...envs import Discrete, Environment, VectorEnv
-from ..core import collect, device_memory, fitting, guard, normalize
+from ..core import collect, device_memory, fitting, guard, normalize, recurrent
 from ..core.algorithm import Algorithm, Metrics
 from ..core.device_memory import Part
-from ..core.networks import Networks, make_actor_critic, rows
+from ..core.networks import Networks, features, make_actor_critic, remember, rows
 from .config import OnPolicyConfig
 from .policy_gradient import Learner, init_learner
 
@@ -38,12 +39,16 @@ def _require_memory(
     sizes = ("num_envs", "num_steps")
     # One series of passes is over both networks, two are over one each.
     trained = [("policy", "value")] if len(config.passes) == 1 else [("policy",), ("value",)]
+    params = learner.params
     activations = []
     for names, (_, num_minibatches) in zip(trained, config.passes, strict=True):
-        obs = rows(env.observation_space, size // num_minibatches)
+        obs = _minibatch_obs(env, config, networks, num_minibatches)
+        inputs = dict.fromkeys(names, jax.eval_shape(partial(features, networks), params, obs))
+        if networks.torso is not None:
+            inputs["torso"] = obs
         kept = sum(
-            device_memory.backward_bytes(getattr(networks, name), learner.params[name], obs)
-            for name in names
+            device_memory.backward_bytes(getattr(networks, name), params[name], seen)
+            for name, seen in inputs.items()
         )
         what = f"the activations on a minibatch of {size // num_minibatches:,}"
         activations.append(Part(sizes, kept, what))
@@ -57,24 +62,50 @@ def _require_memory(
     )
 
 
+def _minibatch_obs(env, config, networks, num_minibatches):
+    """The observations of a minibatch as its networks see them, by shape."""
+    num_steps, num_envs = config.num_steps, config.num_envs
+    if not remember(networks):
+        return rows(env.observation_space, num_steps * num_envs // num_minibatches)
+    lead = num_steps, num_envs // num_minibatches
+    return recurrent.Sequence(
+        rows(env.observation_space, *lead),
+        jax.ShapeDtypeStruct(lead, bool),
+        jax.eval_shape(lambda: recurrent.initial_memory(networks, lead[1])),
+    )
+
+
 def make_policy(env: Environment, networks: Networks) -> collect.Policy:
     """Explores by sampling from the policy network's distribution; without exploring, its mode."""
     head = networks.head
 
+    def distribution(params, memory, obs):
+        """What the policy network puts out, what the value network sees, and the memory."""
+        if networks.torso is not None:
+            obs, memory = recurrent.step(networks.torso, "torso", params["torso"], memory, obs)
+        out, memory = recurrent.step(networks.policy, "policy", params["policy"], memory, obs)
+        return out, obs, memory
+
     def explore(params, memory, obs, key):
-        distribution = networks.policy.apply(params["policy"], obs)
-        action = head.sample(key, distribution)
-        return action, head.log_prob(action, distribution), memory
+        out, obs, memory = distribution(params, memory, obs)
+        if recurrent.remembers(networks.value):
+            memory = recurrent.step(networks.value, "value", params["value"], memory, obs)[1]
+        action = head.sample(key, out)
+        return action, head.log_prob(action, out), memory
 
     def act(params, memory, obs):
-        return head.mode(networks.policy.apply(params["policy"], obs)), memory
+        out, _, memory = distribution(params, memory, obs)
+        return head.mode(out), memory
 
     def logits(params, memory, obs):
-        del memory
-        return networks.policy.apply(params["policy"], obs)
+        return distribution(params, memory, obs)[0]
+
+    def memory(key, num_envs, config):
+        del key, config
+        return recurrent.initial_memory(networks, num_envs)
 
     discrete = isinstance(env.action_space, Discrete)
-    return collect.Policy(explore, act, logits=logits if discrete else None)
+    return collect.Policy(explore, act, memory, logits if discrete else None)
 
 
 def maker(
@@ -101,7 +132,8 @@ def maker(
           env: a single environment, as `envs.make` gives it.
           config: the hyperparameters; `Config()` by default. Its static fields hold for every
             State.
-          networks: own networks: policy, value and head; by default those of `make_networks`.
+          networks: own networks: policy, value and head, and a torso of both; by default those of
+            `make_networks`.
 
         Raises:
           ConfigError: the config is not valid for the environment, what it describes cannot fit
@@ -113,6 +145,8 @@ def maker(
         if own:
             fitting.require_parts(networks, *Networks._fields)
         networks = networks if own else make_actor_critic(env, config)
+        if remember(networks):
+            config.require_whole_environments()
         shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
         if own:
             fitting.require_actor_critic(env, networks, shape.params)

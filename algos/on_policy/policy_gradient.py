@@ -13,10 +13,10 @@ from jax.flatten_util import ravel_pytree
 
 from ... import losses
 from ...envs import Environment
-from ..core import fitting, guard, keys, normalize
+from ..core import fitting, guard, keys, normalize, recurrent
 from ..core.algorithm import Metrics, single
 from ..core.collect import Transition
-from ..core.networks import Networks, sample_obs
+from ..core.networks import Networks, features, remember, sample_obs
 from .config import OnPolicyConfig
 
 
@@ -24,7 +24,8 @@ class Learner(NamedTuple):
     """What an update changes.
 
     Attributes:
-      params: {"policy": ..., "value": ...}, the networks' parameters.
+      params: {"policy": ..., "value": ...}, the networks' parameters, with "torso" if they have
+        one.
       opt_state: a state of the optimiser for each of config.passes, for the parameters as one flat
         vector.
       obs_statistics: running moments of the observations, or () without normalize_obs, or if none
@@ -46,10 +47,11 @@ class Learner(NamedTuple):
 
 
 class Minibatch(NamedTuple):
-    """What a loss sees; every leaf `[B, ...]`.
+    """What a loss sees; every leaf `[B, ...]`, and `[T, B, ...]` where networks remember.
 
     Attributes:
-      obs: normalised, if the config says so.
+      obs: normalised, if the config says so; a `Sequence` where networks remember, and features
+        where they have a torso.
       action: as the head stores it.
       log_prob: under the policy that collected, in nats.
       distribution: what the policy put out before the first gradient step.
@@ -67,6 +69,8 @@ class Minibatch(NamedTuple):
     target: chex.Array
 
 
+_TORSO = 0x70250  # what is folded into the key of the networks for their torso
+
 # Metrics of how far the policy has moved from the one that collected.
 DRIFT = ("losses/approx_kl", "losses/clip_fraction", "losses/kl", "losses/ratio_deviation")
 
@@ -80,10 +84,12 @@ def init_learner(
     """Fresh parameters, optimiser and statistics for an environment."""
     obs = sample_obs(env)
     policy_key, value_key = jax.random.split(key)
-    params = {
-        "policy": networks.policy.init(policy_key, obs),
-        "value": networks.value.init(value_key, obs),
-    }
+    params = {}
+    if networks.torso is not None:
+        params["torso"] = networks.torso.init(jax.random.fold_in(key, _TORSO), obs)
+        obs = features(networks, params, obs)
+    params["policy"] = networks.policy.init(policy_key, obs)
+    params["value"] = networks.value.init(value_key, obs)
     params = single(params)
     return Learner(
         params=params,
@@ -131,11 +137,37 @@ def _scale_rewards(learner, batch, config):
     return normalize.scale(statistics, reward), statistics, discounted_return
 
 
+def seen(batch: Transition, obs: Any, next_obs: Any, networks: Networks) -> tuple[Any, Any]:
+    """What the networks see of a rollout's observations and their true successors: them, or a
+    `Sequence` each where networks remember.
+
+    The successor is seen with the memory of the step that led to it.
+    """
+    if not remember(networks):
+        return obs, next_obs
+    start = recurrent.begins(batch.terminated | batch.truncated)
+    sequence = recurrent.Sequence(obs, start, batch.memory)
+    return sequence, sequence._replace(next_obs=next_obs)
+
+
+def _values(learner, obs, next_obs, networks):
+    """Values of observations and of their successors, both `[T, N]`."""
+
+    def value(obs):
+        return networks.value.apply(learner.params["value"], features(networks, learner.params, obs))
+
+    if remember(networks):
+        return value(obs), value(next_obs)
+    return value(jax.tree.map(lambda x, y: jnp.stack([x, y]), obs, next_obs))
+
+
 def _estimate(learner, batch, networks, config):
-    """The rollout as minibatch material, `[T·N, ...]`, and the statistics after it."""
+    """The rollout as minibatch material, `[T·N, ...]`, or `[T, N, ...]` where networks remember;
+    and the statistics after it.
+    """
     obs, next_obs = normalize.obs(learner, batch.obs), normalize.obs(learner, batch.next_obs)
-    both = jax.tree.map(lambda x, y: jnp.stack([x, y]), obs, next_obs)
-    values, next_values = networks.value.apply(learner.params["value"], both)
+    obs, next_obs = seen(batch, obs, next_obs, networks)
+    values, next_values = _values(learner, obs, next_obs, networks)
     reward, return_statistics, discounted_return = _scale_rewards(learner, batch, config)
     advantages, targets = losses.gae(
         reward,
@@ -146,11 +178,14 @@ def _estimate(learner, batch, networks, config):
         gamma=config.gamma,
         gae_lambda=config.gae_lambda,
     )
-    distribution = networks.policy.apply(learner.params["policy"], obs)
+    distribution = networks.policy.apply(
+        learner.params["policy"], features(networks, learner.params, obs)
+    )
     data = Minibatch(obs, batch.action, batch.log_prob, distribution, values, advantages, targets)
-    flat = jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), data)
+    if not remember(networks):
+        data = jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), data)
     obs_statistics = normalize.obs_statistics(learner, batch.obs)
-    return flat, (obs_statistics, return_statistics, discounted_return)
+    return data, (obs_statistics, return_statistics, discounted_return)
 
 
 def progress(learner: Learner, batch: Transition, config: OnPolicyConfig) -> chex.Array:
@@ -209,7 +244,9 @@ def update(
     ):
 
         def loss(params, minibatch, key, objective=objective):
-            return objective(unravel(params), minibatch, key, networks=networks, config=config)
+            params = unravel(params)
+            minibatch = minibatch._replace(obs=features(networks, params, minibatch.obs))
+            return objective(params, minibatch, key, networks=networks, config=config)
 
         optimiser = _optimiser(config, learning_rate)
         params, opt_state, new, norms = _gradient_steps(
@@ -250,18 +287,17 @@ def _gradient_steps(params, opt_state, optimiser, loss, data, key, num_epochs, n
         params, opt_state = carry
         indices, key_data = inputs
         (step_key,) = keys.unpack_keys(key_data, key)
-        minibatch = data if num_minibatches == 1 else jax.tree.map(lambda x: x[indices], data)
+        minibatch = data if num_minibatches == 1 else _take(data, indices)
         grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, step_key)
         updates, opt_state = optimiser.update(grads, opt_state, params)
         names[:] = metrics
-        means = jnp.mean(jnp.stack(list(metrics.values())), axis=1)
+        means = jnp.stack([jnp.mean(x) for x in metrics.values()])
         return (params + updates, opt_state), jnp.append(means, jnp.linalg.norm(grads))
 
     num_steps = num_epochs * num_minibatches
     shuffle_key, loss_key = jax.random.split(key)
-    indices = keys.shuffled_indices(shuffle_key, num_epochs, data.advantage.size).reshape(
-        num_steps, -1
-    )
+    size = data.advantage.shape[-1]  # transitions, or environments where networks remember
+    indices = keys.shuffled_indices(shuffle_key, num_epochs, size).reshape(num_steps, -1)
     key_data = keys.split_for_scan(loss_key, num_steps, 1)
     (params, opt_state), metrics = jax.lax.scan(
         gradient_step, (params, opt_state), (indices, key_data)
@@ -270,6 +306,17 @@ def _gradient_steps(params, opt_state, optimiser, loss, data, key, num_epochs, n
     metrics = dict(zip(names, columns, strict=True))
     metrics = {name: x[-num_minibatches:] if name in DRIFT else x for name, x in metrics.items()}
     return params, opt_state, metrics, norms
+
+
+def _take(data, indices):
+    """A minibatch: rows of all transitions, `[T·N, ...]`, or whole environments of sequences,
+    `[T, N, ...]`.
+    """
+    if not isinstance(data.obs, recurrent.Sequence):
+        return jax.tree.map(lambda x: x[indices], data)
+    memory = jax.tree.map(lambda x: x[indices], data.obs.memory)
+    taken = jax.tree.map(lambda x: x[:, indices], data._replace(obs=data.obs._replace(memory=())))
+    return taken._replace(obs=taken.obs._replace(memory=memory))
 
 
 def evaluate(
