@@ -150,7 +150,7 @@ def seen(batch: Transition, obs: Any, next_obs: Any, networks: Networks) -> tupl
     return sequence, sequence._replace(next_obs=next_obs)
 
 
-def _values(learner, obs, next_obs, networks):
+def values_of(learner, obs, next_obs, networks):
     """Values of observations and of their successors, both `[T, N]`."""
 
     def value(obs):
@@ -167,7 +167,7 @@ def _estimate(learner, batch, networks, config):
     """
     obs, next_obs = normalize.obs(learner, batch.obs), normalize.obs(learner, batch.next_obs)
     obs, next_obs = seen(batch, obs, next_obs, networks)
-    values, next_values = _values(learner, obs, next_obs, networks)
+    values, next_values = values_of(learner, obs, next_obs, networks)
     reward, return_statistics, discounted_return = _scale_rewards(learner, batch, config)
     advantages, targets = losses.gae(
         reward,
