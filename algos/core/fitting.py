@@ -260,8 +260,8 @@ def require_rollout(learner: Any, batch: Any, networks: Networks, config: Any) -
 
 
 def require_minibatches(learner: Any, batch: Any, networks: Any, config: Any) -> None:
-    """Checks that minibatches, leaves `[K, B, ...]`, or `[K, T, B, ...]` of sequences, fit the networks and the config of an
-    off-policy algorithm.
+    """Checks that minibatches, leaves `[K, B, ...]`, or `[K, T, B, ...]` of sequences, fit the
+    networks and the config of an off-policy algorithm.
 
     Raises:
       ConfigError: they do not; it names the field of the batch.
@@ -286,7 +286,9 @@ def require_minibatches(learner: Any, batch: Any, networks: Any, config: Any) ->
 
     def critic(obs, *action):
         inputs = first_member(obs), *action
-        return networks.critic.apply(jax.tree.map(lambda x: x[0], learner.params["critic"]), *inputs)
+        return networks.critic.apply(
+            jax.tree.map(lambda x: x[0], learner.params["critic"]), *inputs
+        )
 
     action = [batch.action] if continuous else []
     _outputs("batch.obs", jax.vmap(critic), batch.obs, *action)

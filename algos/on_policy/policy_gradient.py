@@ -154,7 +154,9 @@ def values_of(learner, obs, next_obs, networks):
     """Values of observations and of their successors, both `[T, N]`."""
 
     def value(obs):
-        return networks.value.apply(learner.params["value"], features(networks, learner.params, obs))
+        return networks.value.apply(
+            learner.params["value"], features(networks, learner.params, obs)
+        )
 
     if remember(networks):
         return value(obs), value(next_obs)

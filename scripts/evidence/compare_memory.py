@@ -22,7 +22,6 @@ from absl import app, flags
 from learning_curves import measure
 
 from onejit import algos, envs
-from onejit.algos.host import plotting
 from onejit.algos.host.run_folder import write_json
 
 RESULTS = Path(__file__).parents[2] / "results"

@@ -252,6 +252,7 @@ def test_resume_is_exact_with_stack_and_replay_included(small, assert_resume_is_
     assert_resume_is_exact(algorithm, init, step, 7)
 
 
+@pytest.mark.slow
 def test_vmapped_seeds_equal_single_runs():
     algorithm = staq.make(envs.make("probe/delay"), SMALL)
 

@@ -47,7 +47,8 @@ def run(monkeypatch, name, *arguments):
     return caught.value.code
 
 
-@pytest.mark.parametrize("name", ["td3", pytest.param("mdpo", marks=pytest.mark.slow)])
+@pytest.mark.slow  # as scripts/ppo.py does, see test_ppo_script.py
+@pytest.mark.parametrize("name", ["td3", "mdpo"])
 def test_leaves_a_run_folder_and_resumes(name, monkeypatch, tmp_path):
     assert (
         run(

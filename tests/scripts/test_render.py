@@ -67,6 +67,7 @@ def assert_refused(main, arguments, code, sentence, capsys):
     assert sentence in said.err + said.out
 
 
+@pytest.mark.slow
 def test_an_episode_of_a_run_is_drawn_and_the_libraries_are_silent(folder):
     command = [sys.executable, SCRIPT, folder, "--member=1", "--last", "--max_steps=5"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

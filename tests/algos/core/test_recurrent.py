@@ -215,7 +215,10 @@ def test_what_the_replay_remembers_is_what_the_burn_in_arrives_at(module):
     learned = jax.jit(features)(batch.obs)
     start_here = batch.obs._replace(memory=stored, past=None)
     np.testing.assert_allclose(learned, jax.jit(features)(start_here), rtol=1e-5, atol=1e-6)
-    assert jax.tree.map(jnp.shape, ring.rows.memory) == {"actor": (30, 3, 3), "critic": (30, 3, 2, 3)}
+    assert jax.tree.map(jnp.shape, ring.rows.memory) == {
+        "actor": (30, 3, 3),
+        "critic": (30, 3, 2, 3),
+    }
 
 
 FAMILIES = {
@@ -333,7 +336,9 @@ def test_own_cells_are_networks_of_ones_own():
             'memory=none: must not be "none": networks.actor or networks.critic remembers',
         ),
         (
-            lambda env: sac.make(env, sac.Config(memory="gru"), sac.make_networks(env, sac.Config())),
+            lambda env: sac.make(
+                env, sac.Config(memory="gru"), sac.make_networks(env, sac.Config())
+            ),
             'memory=gru: must be "none": neither networks.actor nor networks.critic remembers',
         ),
         (

@@ -79,6 +79,7 @@ def test_running_statistics_follow_the_minibatches_and_dropout_is_for_training_a
     assert loss(jax.random.key(3), 0.0) == loss(jax.random.key(4), 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module, num_critics", [(td3, 1), (fast_td3, 3)])
 def test_any_number_of_critics(module, num_critics):
     fields = {name: getattr(CONFIG, name) for name in ("num_envs", "batch_size", "buffer_size")}

@@ -44,7 +44,11 @@ def test_all_of_brax_is_offered():
     [
         *((name, "spring") for name in SIZES if name not in LARGE),
         *(pytest.param(name, "spring", marks=pytest.mark.slow) for name in LARGE),
-        *(("hopper", backend) for backend in ("generalized", "positional", "mjx")),
+        ("hopper", "positional"),
+        *(
+            pytest.param("hopper", backend, marks=pytest.mark.slow)
+            for backend in ("generalized", "mjx")
+        ),
     ],
 )
 def test_types_are_strong_and_stay_equal(name, backend):

@@ -169,6 +169,7 @@ def test_a_model_of_ones_own_moves_as_in_mujoco():
     np.testing.assert_array_equal(env.action_space.high, [3.0])
 
 
+@pytest.mark.slow
 def test_warp_has_room_for_the_contacts_of_many_copies():
     """MuJoCo Warp's default is room for one copy's, 48 in all, and the others fall through the
     floor.
