@@ -19,8 +19,8 @@ When an algorithm does not learn, the first probe that it fails tells what is br
 * `probe/all`: each episode is one of the tables, with states of their own, so that one run tries
   all; `first_state["delay"]` is the state in which that one begins.
 
-All but `probe/recall` are tables of states and two actions, as discrete actions or (continuous=True) as a Box in which
-the sign of the action chooses. `Probe.solve(gamma)` gives the exact values, and the best action of
+All but `probe/recall` are tables of states. All have two actions, as discrete ones or
+(continuous=True) as a Box in which the sign of the action chooses. `Probe.solve(gamma)` gives the exact values, and the best action of
 each state. The idea: Andy Jones, "Debugging reinforcement learning systems", 2021.
 """
 

@@ -285,10 +285,8 @@ def require_minibatches(learner: Any, batch: Any, networks: Any, config: Any) ->
     )
 
     def critic(obs, *action):
-        inputs = first_member(obs), *action
-        return networks.critic.apply(
-            jax.tree.map(lambda x: x[0], learner.params["critic"]), *inputs
-        )
+        first = jax.tree.map(lambda x: x[0], learner.params["critic"])
+        return networks.critic.apply(first, first_member(obs), *action)
 
     action = [batch.action] if continuous else []
     _outputs("batch.obs", jax.vmap(critic), batch.obs, *action)

@@ -153,10 +153,10 @@ def seen(batch: Transition, obs: Any, next_obs: Any, networks: Networks) -> tupl
 def values_of(learner, obs, next_obs, networks):
     """Values of observations and of their successors, both `[T, N]`."""
 
+    params = learner.params
+
     def value(obs):
-        return networks.value.apply(
-            learner.params["value"], features(networks, learner.params, obs)
-        )
+        return networks.value.apply(params["value"], features(networks, params, obs))
 
     if remember(networks):
         return value(obs), value(next_obs)
