@@ -20,8 +20,9 @@ When an algorithm does not learn, the first probe that it fails tells what is br
   all; `first_state["delay"]` is the state in which that one begins.
 
 All but `probe/recall` are tables of states. All have two actions, as discrete ones or
-(continuous=True) as a Box in which the sign of the action chooses. `Probe.solve(gamma)` gives the exact values, and the best action of
-each state. The idea: Andy Jones, "Debugging reinforcement learning systems", 2021.
+(continuous=True) as a Box in which the sign of the action chooses. `Probe.solve(gamma)` gives the
+exact values, and the best action of each state. The idea: Andy Jones, "Debugging reinforcement
+learning systems", 2021.
 """
 
 import dataclasses
