@@ -1,6 +1,4 @@
-"""What the on-policy algorithms update, and how: advantages of a rollout, then passes of minibatch
-steps over it.
-"""
+"""What the on-policy algorithms update, and how: passes of minibatch steps over a rollout."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,11 +11,12 @@ from jax.flatten_util import ravel_pytree
 
 from ... import losses
 from ...envs import Environment
-from ..core import fitting, guard, keys, normalize, recurrent
+from ..core import fitting, guard, keys, normalize
 from ..core.algorithm import Metrics, single
 from ..core.collect import Transition
-from ..core.networks import Networks, features, remember, sample_obs
+from ..core.networks import Networks, features, sample_obs
 from .config import OnPolicyConfig
+from .estimation import Minibatch, estimate, take
 
 
 class Learner(NamedTuple):
@@ -44,29 +43,6 @@ class Learner(NamedTuple):
     discounted_return: Any
     iteration: chex.Array
     fault: chex.Array
-
-
-class Minibatch(NamedTuple):
-    """What a loss sees; every leaf `[B, ...]`, and `[T, B, ...]` where networks remember.
-
-    Attributes:
-      obs: normalised, if the config says so; a `Sequence` where networks remember, and features
-        where they have a torso.
-      action: as the head stores it.
-      log_prob: under the policy that collected, in nats.
-      distribution: what the policy put out before the first gradient step.
-      value: of obs under the parameters before the first gradient step.
-      advantage: as estimated by `losses.gae`, not normalised.
-      target: the return to regress the value to.
-    """
-
-    obs: Any
-    action: chex.Array
-    log_prob: chex.Array
-    distribution: Any
-    value: chex.Array
-    advantage: chex.Array
-    target: chex.Array
 
 
 _TORSO = 0x70250  # what is folded into the key of the networks for their torso
@@ -115,81 +91,6 @@ def _optimiser(
     )
 
 
-def _scale_rewards(learner, batch, config):
-    """Rewards as the losses see them, and the return statistics with them.
-
-    Rewards are scaled by statistics that include them: with those from before, the first rollout
-    would be learned from unscaled. For all advantages of an update the scale is one, so that it
-    does not touch the ratio.
-    """
-    reward = batch.reward * config.reward_scale
-    if not config.normalize_reward:
-        return reward, (), ()
-
-    def step(discounted_return, inputs):
-        reward, done = inputs
-        discounted_return = config.gamma * discounted_return + reward
-        return jnp.where(done, 0.0, discounted_return), discounted_return
-
-    done = batch.terminated | batch.truncated
-    discounted_return, returns = jax.lax.scan(step, learner.discounted_return, (reward, done))
-    statistics = normalize.update(learner.return_statistics, returns)
-    return normalize.scale(statistics, reward), statistics, discounted_return
-
-
-def seen(batch: Transition, obs: Any, next_obs: Any, networks: Networks) -> tuple[Any, Any]:
-    """What the networks see of a rollout's observations and their true successors: them, or a
-    `Sequence` each where networks remember.
-
-    The successor is seen with the memory of the step that led to it.
-    """
-    if not remember(networks):
-        return obs, next_obs
-    start = recurrent.begins(batch.terminated | batch.truncated)
-    sequence = recurrent.Sequence(obs, start, batch.memory)
-    return sequence, sequence._replace(next_obs=next_obs)
-
-
-def values_of(learner, obs, next_obs, networks):
-    """Values of observations and of their successors, both `[T, N]`."""
-
-    params = learner.params
-
-    def value(obs):
-        return networks.value.apply(params["value"], features(networks, params, obs))
-
-    if remember(networks):
-        return value(obs), value(next_obs)
-    return value(jax.tree.map(lambda x, y: jnp.stack([x, y]), obs, next_obs))
-
-
-def _estimate(learner, batch, networks, config):
-    """The rollout as minibatch material, `[T·N, ...]`, or `[T, N, ...]` where networks remember;
-    and the statistics after it.
-    """
-    obs, next_obs = normalize.obs(learner, batch.obs), normalize.obs(learner, batch.next_obs)
-    obs, next_obs = seen(batch, obs, next_obs, networks)
-    values, next_values = values_of(learner, obs, next_obs, networks)
-    reward, return_statistics, discounted_return = _scale_rewards(learner, batch, config)
-    advantages, targets = losses.gae(
-        reward,
-        values,
-        next_values,
-        batch.terminated,
-        batch.truncated,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-    )
-    distribution = networks.policy.apply(
-        learner.params["policy"], features(networks, learner.params, obs)
-    )
-    data = Minibatch(obs, batch.action, batch.log_prob, distribution, values, advantages, targets)
-    if not remember(networks):
-        data = jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), data)
-    obs_statistics = normalize.obs_statistics(learner, batch.obs)
-    return data, (obs_statistics, return_statistics, discounted_return)
-
-
 def progress(learner: Learner, batch: Transition, config: OnPolicyConfig) -> chex.Array:
     """The part of total_steps that was done before this rollout, in [0, 1]."""
     return jnp.minimum(
@@ -231,7 +132,7 @@ def update(
       ConfigError: the shapes of the batch do not fit each other, the networks or the config.
     """
     fitting.require_rollout(learner, batch, networks, config)
-    data, statistics = _estimate(learner, batch, networks, config)
+    data, statistics = estimate(learner, batch, networks, config)
     schedules = config.schedules(progress(learner, batch, config))
     learning_rate = schedules.get("learning_rate", config.learning_rate)
     # The parameters as one flat vector instead of a dozen arrays: fewer kernels to compile and to
@@ -289,7 +190,7 @@ def _gradient_steps(params, opt_state, optimiser, loss, data, key, num_epochs, n
         params, opt_state = carry
         indices, key_data = inputs
         (step_key,) = keys.unpack_keys(key_data, key)
-        minibatch = data if num_minibatches == 1 else _take(data, indices)
+        minibatch = data if num_minibatches == 1 else take(data, indices)
         grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, step_key)
         updates, opt_state = optimiser.update(grads, opt_state, params)
         names[:] = metrics
@@ -308,17 +209,6 @@ def _gradient_steps(params, opt_state, optimiser, loss, data, key, num_epochs, n
     metrics = dict(zip(names, columns, strict=True))
     metrics = {name: x[-num_minibatches:] if name in DRIFT else x for name, x in metrics.items()}
     return params, opt_state, metrics, norms
-
-
-def _take(data, indices):
-    """A minibatch: rows of all transitions, `[T·N, ...]`, or whole environments of sequences,
-    `[T, N, ...]`.
-    """
-    if not isinstance(data.obs, recurrent.Sequence):
-        return jax.tree.map(lambda x: x[indices], data)
-    memory = jax.tree.map(lambda x: x[indices], data.obs.memory)
-    taken = jax.tree.map(lambda x: x[:, indices], data._replace(obs=data.obs._replace(memory=())))
-    return taken._replace(obs=taken.obs._replace(memory=memory))
 
 
 def evaluate(

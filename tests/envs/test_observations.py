@@ -205,3 +205,23 @@ class Dictionary(Counter):
 def test_bad_input_is_refused(wrap, message):
     with pytest.raises(ValueError, match=message):
         wrap()
+
+
+def test_parts_of_a_vector_are_shown_alone():
+    inner = envs.make("gymnax/CartPole-v1")
+    env = envs.PartialObservations(inner, (2, 0))
+    envs.check(env)
+    space = inner.observation_space
+    np.testing.assert_array_equal(env.observation_space.high, space.high[np.array([2, 0])])
+    state, obs = env.reset(jax.random.key(0))
+    np.testing.assert_array_equal(obs, inner.reset(jax.random.key(0))[1][np.array([2, 0])])
+    _, step = env.step(jax.random.key(1), state, jnp.int32(1))
+    whole = inner.step(jax.random.key(1), state, jnp.int32(1))[1]
+    np.testing.assert_array_equal(step.obs, whole.obs[np.array([2, 0])])
+    assert step.reward == whole.reward
+
+
+@pytest.mark.parametrize("entries", [(0, 4), (-1,), (), ((0, 1),)])
+def test_parts_that_there_are_not_are_refused(entries):
+    with pytest.raises(ValueError, match="must be places in an observation of the shape"):
+        envs.PartialObservations(envs.make("gymnax/CartPole-v1"), entries)

@@ -9,7 +9,7 @@ from onejit import envs
 from onejit.envs import probes
 
 GAMMA = 0.9
-TABLES = {name: probes.make(name).table for name in probes.names()}
+TABLES = {name: probes.make(name).table for name in probes.names() if name != "recall"}
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,7 @@ def test_every_probe_is_solved_here():
         "truncation",
         "termination",
         "all",
+        "recall",
     ]
 
 
@@ -63,7 +64,7 @@ def test_probes_keep_the_contract(name, continuous):
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("name", probes.names())
+@pytest.mark.parametrize("name", TABLES)
 def test_steps_are_those_of_the_table(name, continuous):
     env = probes.make(name, continuous=continuous)
     table = TABLES[name]
@@ -88,7 +89,7 @@ def test_steps_are_those_of_the_table(name, continuous):
     assert last.truncated.all()
 
 
-@pytest.mark.parametrize("name", probes.names())
+@pytest.mark.parametrize("name", TABLES)
 def test_episodes_start_with_the_probabilities_of_the_table(name):
     env = probes.make(name)
     state, obs = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), 2000))
@@ -161,3 +162,32 @@ def test_tables_of_ones_own():
     np.testing.assert_array_equal(env.solve(GAMMA)[0], [2.0])
     with pytest.raises(ValueError, match="continuous=True needs two actions, the table has 3"):
         probes.Probe(table, continuous=True)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("told", [0, 1])
+def test_recall_tells_first_and_pays_later(steps, told):
+    env = envs.make("probe/recall", steps=steps)
+    step = jax.jit(env.step)
+    key = next(
+        key
+        for key in map(jax.random.key, range(20))
+        if env.reset(jax.random.clone(key))[0].told == told
+    )
+    state, obs = env.reset(key)
+    np.testing.assert_array_equal(obs, [2.0 * told - 1.0, 0.0])
+    for t in range(steps):
+        state, result = step(jax.random.key(0), state, jnp.int32(told))
+        np.testing.assert_array_equal(result.obs, [0.0, float(t == steps - 1)])
+        assert result.reward == 0.0 and not result.terminated
+    for action in (0, 1):
+        _, result = step(jax.random.key(0), state, jnp.int32(action))
+        assert result.terminated and not result.truncated
+        assert result.reward == float(action == told)
+
+
+def test_recall_refuses_what_is_no_number_of_steps():
+    with pytest.raises(ValueError, match="steps=0: must be at least 1"):
+        envs.make("probe/recall", steps=0)
+    with pytest.raises(ValueError, match="probe/value has no option 'steps'"):
+        envs.make("probe/value", steps=2)

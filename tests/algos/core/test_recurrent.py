@@ -160,7 +160,7 @@ def rollout(config):
 
 
 def test_values_of_successors_come_from_the_memory_of_the_step_that_led_to_them():
-    from onejit.algos.on_policy import policy_gradient
+    from onejit.algos.on_policy import estimation
 
     config = ppo.Config(**ON_POLICY, memory="gru")
     networks, state, steps = rollout(config)
@@ -171,8 +171,8 @@ def test_values_of_successors_come_from_the_memory_of_the_step_that_led_to_them(
     batch = ppo.Transition(
         obs, obs, obs[..., 0], nothing, truncated, next_obs, memory=state.collection.memory
     )
-    seen = policy_gradient.seen(batch, obs, next_obs, networks)
-    values = jax.jit(partial(policy_gradient.values_of, networks=networks))
+    seen = estimation.seen(batch, obs, next_obs, networks)
+    values = jax.jit(partial(estimation.values_of, networks=networks))
     found = values(state.learner, *seen)
     # By hand: the memory after each step, then the successor; anew where the step before was cut.
     params = state.learner.params["value"]
