@@ -191,6 +191,7 @@ class Networks(NamedTuple):
       head: the action head that belongs to the policy.
       torso: a module, observations to features; policy and value then see these instead of the
         observations, and both losses train it. None for networks apart from each other.
+      optimiser: how they are trained, see `core.optimisers`; None for as the config says.
 
     Each of the modules may remember, see `core.recurrent`; under a torso that does, the others may
     not.
@@ -200,6 +201,7 @@ class Networks(NamedTuple):
     value: nn.Module
     head: ActionHead
     torso: nn.Module | None = None
+    optimiser: Any = None
 
 
 def remember(networks: Any) -> bool:

@@ -38,6 +38,16 @@ class OnPolicyConfig(BaseConfig):
     )
     adam_eps: float = traced(1e-5, "ε of Adam.", above=0)
     reward_scale: float = traced(1.0, "Rewards are multiplied by it before anything else.", above=0)
+    target_kl: float = traced(
+        float("inf"),
+        "Divergence from the old policy, in nats, after which an update takes no further gradient"
+        " step of the policy; inf takes all.",
+        above=0,
+        high=float("inf"),
+    )
+    desired_kl: float = traced(
+        0.01, "Divergence from the old policy, in nats, that adaptive_lr aims at.", above=0
+    )
     total_steps: int = traced(
         500_000, "Environment steps of the run; schedules run over them.", low=1, high=2**31 - 1
     )
@@ -47,6 +57,11 @@ class OnPolicyConfig(BaseConfig):
     update_epochs: int = static(4, "Passes over a rollout.", low=1)
     anneal_lr: bool = static(
         True, "Whether the learning rate falls linearly to 0 over total_steps."
+    )
+    adaptive_lr: bool = static(
+        False,
+        "Whether the learning rate, instead of being annealed, follows the divergence from the old"
+        " policy, between 1e-5 and 1e-2.",
     )
     normalize_advantage: bool = static(
         True, "Whether advantages get mean 0 and std 1 in each minibatch."

@@ -12,10 +12,11 @@ import chex
 import jax
 
 from ...envs import Discrete, Environment, VectorEnv
-from ..core import collect, device_memory, fitting, guard, normalize, recurrent
+from ..core import collect, device_memory, fitting, guard, normalize, optimisers, recurrent
 from ..core.algorithm import Algorithm, Metrics
 from ..core.device_memory import Part
 from ..core.networks import Networks, features, make_actor_critic, remember, rows
+from ..core.optimisers import Optimiser
 from .config import OnPolicyConfig
 from .policy_gradient import Learner, init_learner
 
@@ -125,6 +126,8 @@ def maker(
         env: Environment,
         config: OnPolicyConfig | None = None,
         networks: Networks | None = None,
+        *,
+        optimiser: Optimiser = None,
     ) -> Algorithm:
         """The algorithm on an environment.
 
@@ -134,6 +137,7 @@ def maker(
             State.
           networks: own networks: policy, value and head, and a torso of both; by default those of
             `make_networks`.
+          optimiser: an own optimiser, see `core.optimisers`; by default Adam as the config says.
 
         Raises:
           ConfigError: the config is not valid for the environment, what it describes cannot fit
@@ -145,6 +149,10 @@ def maker(
         if own:
             fitting.require_parts(networks, *Networks._fields)
         networks = networks if own else make_actor_critic(env, config)
+        if optimiser is not None:
+            torso = [] if networks.torso is None else ["torso"]
+            optimisers.require(optimiser, ["policy", "value", *torso])
+            networks = networks._replace(optimiser=optimiser)
         if remember(networks):
             config.require_whole_environments()
         shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)

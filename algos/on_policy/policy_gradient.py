@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from ... import losses
 from ...envs import Environment
-from ..core import fitting, guard, keys, normalize
+from ..core import fitting, guard, keys, normalize, optimisers
 from ..core.algorithm import Metrics, single
 from ..core.collect import Transition
 from ..core.networks import Networks, features, sample_obs
@@ -26,11 +26,12 @@ class Learner(NamedTuple):
       params: {"policy": ..., "value": ...}, the networks' parameters, with "torso" if they have
         one.
       opt_state: a state of the optimiser for each of config.passes, for the parameters as one flat
-        vector.
+        vector, or as they are if networks.optimiser is given.
       obs_statistics: running moments of the observations, or () without normalize_obs, or if none
         may be normalised.
       return_statistics: running moments of the discounted return, or () without normalize_reward.
       discounted_return: of the running episodes, `[N]`, or () without normalize_reward.
+      learning_rate: where it is adapted to the divergence, or () without adaptive_lr.
       iteration: updates so far, int32.
       fault: the first non-finite number that was met, or a parameter that has diverged, see
         `guard`.
@@ -41,6 +42,7 @@ class Learner(NamedTuple):
     obs_statistics: Any
     return_statistics: Any
     discounted_return: Any
+    learning_rate: Any
     iteration: chex.Array
     fault: chex.Array
 
@@ -67,28 +69,40 @@ def init_learner(
     params["policy"] = networks.policy.init(policy_key, obs)
     params["value"] = networks.value.init(value_key, obs)
     params = single(params)
+    optimiser = _optimiser(networks, config, config.learning_rate)
+    flat, _ = _as_trained(params, networks)
     return Learner(
         params=params,
-        opt_state=tuple(
-            _optimiser(config, 0.0).init(ravel_pytree(params)[0]) for _ in config.passes
-        ),
+        opt_state=tuple(single(optimiser.init(flat)) for _ in config.passes),
         obs_statistics=normalize.of_space(env.observation_space) if config.normalize_obs else (),
         return_statistics=normalize.init(jnp.float32(0.0)) if config.normalize_reward else (),
         discounted_return=(
             jnp.zeros(config.num_envs, jnp.float32) if config.normalize_reward else ()
         ),
+        learning_rate=jnp.float32(config.learning_rate) if config.adaptive_lr else (),
         iteration=jnp.int32(0),
         fault=guard.init(),
     )
 
 
-def _optimiser(
-    config: OnPolicyConfig, learning_rate: chex.Array | float
-) -> optax.GradientTransformation:
+def _optimiser(networks, config, learning_rate):
+    if networks.optimiser is not None:
+        return optimisers.of_all(networks.optimiser, learning_rate)
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         optax.adam(learning_rate, eps=config.adam_eps),
     )
+
+
+def _as_trained(params, networks):
+    """The parameters as they are trained, and the way back.
+
+    As one flat vector instead of a dozen arrays: fewer kernels to compile and to start; own
+    optimisers may look at the names.
+    """
+    if networks.optimiser is not None:
+        return params, lambda params: params
+    return ravel_pytree(params)
 
 
 def progress(learner: Learner, batch: Transition, config: OnPolicyConfig) -> chex.Array:
@@ -135,9 +149,9 @@ def update(
     data, statistics = estimate(learner, batch, networks, config)
     schedules = config.schedules(progress(learner, batch, config))
     learning_rate = schedules.get("learning_rate", config.learning_rate)
-    # The parameters as one flat vector instead of a dozen arrays: fewer kernels to compile and to
-    # start.
-    old_params, unravel = ravel_pytree(learner.params)
+    if config.adaptive_lr:
+        learning_rate = learner.learning_rate
+    old_params, unravel = _as_trained(learner.params, networks)
     params = old_params
     opt_states = []
     metrics = {}
@@ -151,13 +165,15 @@ def update(
             minibatch = minibatch._replace(obs=features(networks, params, minibatch.obs))
             return objective(params, minibatch, key, networks=networks, config=config)
 
-        optimiser = _optimiser(config, learning_rate)
-        params, opt_state, new, norms = _gradient_steps(
-            params, opt_state, optimiser, loss, data, pass_key, *counts
+        trained = Trained(params, opt_state, learning_rate, jnp.bool_(True))
+        trained, new, norms = _gradient_steps(
+            trained, loss, data, pass_key, *counts, networks=networks, config=config
         )
+        params, opt_state, learning_rate, _ = trained
         opt_states.append(opt_state)
         metrics |= new | {norm_name: norms}
-    new = (params, tuple(opt_states), *statistics)
+    adapted = learning_rate if config.adaptive_lr else ()
+    new = (params, tuple(opt_states), *statistics, adapted)
     obs_statistics, *return_statistics = statistics
     written = {
         "statistics of the observations": obs_statistics,
@@ -180,35 +196,77 @@ def update(
     return learner, metrics
 
 
-def _gradient_steps(params, opt_state, optimiser, loss, data, key, num_epochs, num_minibatches):
+class Trained(NamedTuple):
+    """What a series of gradient steps carries.
+
+    Attributes:
+      params: the parameters.
+      opt_state: the optimiser's state.
+      learning_rate: of the last step.
+      going: bool, whether no minibatch was further from the old policy than config.target_kl.
+    """
+
+    params: Any
+    opt_state: Any
+    learning_rate: Any
+    going: chex.Array
+
+
+def _gradient_steps(trained, loss, data, key, num_epochs, num_minibatches, *, networks, config):
     """num_epochs·num_minibatches gradient steps; the metrics and the norms of the gradients are
     `[steps]`.
+
+    A series whose metrics have the divergence from the old policy stops where it exceeds
+    config.target_kl, as SB3 does, before the step that would have followed; and adapts the learning
+    rate to it, see `adapted`.
     """
     names = []  # of the metrics, which travel as one vector for the same reason as the parameters
 
     def gradient_step(carry, inputs):
-        params, opt_state = carry
         indices, key_data = inputs
         (step_key,) = keys.unpack_keys(key_data, key)
         minibatch = data if num_minibatches == 1 else take(data, indices)
-        grads, metrics = jax.grad(loss, has_aux=True)(params, minibatch, step_key)
-        updates, opt_state = optimiser.update(grads, opt_state, params)
-        names[:] = metrics
-        means = jnp.stack([jnp.mean(x) for x in metrics.values()])
-        return (params + updates, opt_state), jnp.append(means, jnp.linalg.norm(grads))
+        grads, metrics = jax.grad(loss, has_aux=True)(carry.params, minibatch, step_key)
+        means = {name: jnp.mean(x) for name, x in metrics.items()}
+        learning_rate, going = carry.learning_rate, carry.going
+        if "losses/approx_kl" in means:
+            going = going & (means["losses/approx_kl"] <= config.target_kl)
+            if config.adaptive_lr:
+                kl = means["losses/approx_kl"]
+                learning_rate = adapted(learning_rate, kl, desired_kl=config.desired_kl)
+            means["losses/steps_taken"] = going.astype(jnp.float32)
+        optimiser = _optimiser(networks, config, learning_rate)
+        updates, opt_state = optimiser.update(grads, carry.opt_state, carry.params)
+        params = optax.apply_updates(carry.params, updates)
+        params, opt_state = guard.keep(going, (params, opt_state), carry[:2])
+        names[:] = means
+        numbers = jnp.stack([*means.values(), optax.tree.norm(grads)])
+        return Trained(params, opt_state, learning_rate, going), numbers
 
     num_steps = num_epochs * num_minibatches
     shuffle_key, loss_key = jax.random.split(key)
     size = data.advantage.shape[-1]  # transitions, or environments where networks remember
     indices = keys.shuffled_indices(shuffle_key, num_epochs, size).reshape(num_steps, -1)
     key_data = keys.split_for_scan(loss_key, num_steps, 1)
-    (params, opt_state), metrics = jax.lax.scan(
-        gradient_step, (params, opt_state), (indices, key_data)
-    )
+    trained, metrics = jax.lax.scan(gradient_step, trained, (indices, key_data))
     *columns, norms = metrics.T
     metrics = dict(zip(names, columns, strict=True))
     metrics = {name: x[-num_minibatches:] if name in DRIFT else x for name, x in metrics.items()}
-    return params, opt_state, metrics, norms
+    return trained, metrics, norms
+
+
+def adapted(learning_rate: chex.Array, kl: chex.Array, *, desired_kl: chex.Array) -> chex.Array:
+    """The learning rate after a minibatch whose policy is at a divergence from the old one: divided
+    by 1.5 above 2·desired_kl, and times 1.5 below ½·desired_kl, within 1e-5 and 1e-2.
+
+    Source: rsl_rl (Rudin et al. 2022, arXiv 2109.11978), its PPO with schedule "adaptive". That
+    takes the exact divergence of Gaussians, here it is the estimate of Schulman 2020 that is a
+    metric too.
+    """
+    slower = jnp.maximum(learning_rate / 1.5, 1e-5)
+    faster = jnp.minimum(learning_rate * 1.5, 1e-2)
+    unchanged = jnp.where((kl < 0.5 * desired_kl) & (kl > 0.0), faster, learning_rate)
+    return jnp.where(kl > 2.0 * desired_kl, slower, unchanged)
 
 
 def evaluate(

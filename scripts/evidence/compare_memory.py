@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from absl import app, flags
-from learning_curves import measure
+from learning_curves import measure, plot
 
 from onejit import algos, envs
+from onejit.algos.host import plotting
 from onejit.algos.host.run_folder import write_json
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -97,7 +98,7 @@ CASES = {
         },
     ),
 }
-NAMES = {"gru": "GRU", "lstm": "LSTM", "seen": "all shown"}
+SUFFIXES = {"gru": "GRU", "lstm": "LSTM", "seen": "all shown"}
 
 
 def make_env(task: Task, seen: bool) -> envs.Environment:
@@ -121,6 +122,51 @@ def run_cell(name: str, variant_name: str, seeds: int, total_steps: int | None =
     }
 
 
+def label(variant: str) -> str:
+    """A variant's name in figures."""
+    algorithm, *suffix = variant.split("_")
+    return " ".join([algorithm.upper(), *(SUFFIXES[each] for each in suffix)])
+
+
+def draw(results: list[dict], path: Path) -> None:
+    """A panel for each task: return of evaluations against steps, mean over seeds with a 95 %
+    interval and every seed as a thin line.
+    """
+    from matplotlib.figure import Figure
+
+    titles = list(dict.fromkeys(result["title"] for result in results))
+    columns = min(3, len(titles))
+    rows = -(-len(titles) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.3 * rows), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for axes in panels[len(titles) :]:
+        axes.set_axis_off()
+    for axes, title in zip(panels, titles, strict=False):
+        for i, result in enumerate(result for result in results if result["title"] == title):
+            returns = np.array(result["returns"]).T
+            plot(axes, np.array(result["steps"]), returns, f"C{i}", label(result["variant"]))
+        axes.set_title(title, fontsize=10)
+        axes.set(xlabel="environment steps", ylabel="return")
+        axes.locator_params(axis="x", nbins=5)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="best", frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def table(results: list[dict]) -> str:
+    """Returns of the last evaluation: the mean over seeds with a 95 % interval, and each seed."""
+    lines = ["| task | variant | steps | return | each seed |", "|---|---|---|---|---|"]
+    for result in results:
+        final = np.array(result["final_returns"])
+        low, high = plotting.interval_of_mean(final[None])
+        each = ", ".join(f"{x:.4g}" for x in final)
+        lines.append(
+            f"| {result['title']} | {label(result['variant'])} | {result['total_steps']:,} |"
+            f" {final.mean():.4g} ({low[0]:.4g} to {high[0]:.4g}) | {each} |"
+        )
+    return "\n".join(lines)
+
+
 def main(argv: list[str]) -> None:
     """Runs what is missing, redraws the figure and prints the table."""
     del argv
@@ -138,6 +184,8 @@ def main(argv: list[str]) -> None:
                 write_json(path, result)
                 print(f"{path.stem}: {np.array(result['returns'])[:, -1]}", flush=True)
             results.append(json.loads(path.read_text()))
+    draw(results, folder.with_suffix(".png"))
+    print(table(results))
 
 
 if __name__ == "__main__":
