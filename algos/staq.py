@@ -31,15 +31,17 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
 from ..envs import Box, Discretized, Environment
-from .core import collect, device_memory, fitting, guard, keys
+from .core import collect, device_memory, fitting, guard, keys, optimisers
 from .core.algorithm import Algorithm, Metrics
 from .core.collect import Transition
 from .core.config import ConfigError, configclass, static, traced
 from .core.device_memory import Part
 from .core.initialisers import INITIALISERS
 from .core.networks import ACTIVATIONS, actor_space, make_torso
+from .core.optimisers import Optimiser
 from .off_policy import q_stack, replay
 from .off_policy.collection import Store, make_replay_collector
 from .off_policy.config import ReplayConfig
@@ -140,12 +142,12 @@ class Config(ReplayConfig):
         ]
 
     def schedules(self, done: float | chex.Array) -> dict[str, Any]:
-        """The weight of the entropy, times log n for n actions, when this part of total_steps is
-        done.
+        """The weight of the entropy, times log n for n actions, and the learning rate, if it is
+        annealed, when this part of total_steps is done.
         """
         progress = jnp.clip(done / jnp.maximum(self.anneal_fraction, 1e-9), 0.0, 1.0)
         change = progress * (self.entropy_end - self.entropy_start)
-        return {"entropy_weight": self.entropy_start + change}
+        return super().schedules(done) | {"entropy_weight": self.entropy_start + change}
 
     @property
     def rows_per_step(self) -> int:
@@ -219,6 +221,7 @@ def update(
     *,
     networks: nn.Module,
     config: Config,
+    optimiser: Optimiser = optax.adam,
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the Q-functions towards the soft value of the present policy.
 
@@ -231,6 +234,7 @@ def update(
       key: not used; here because other algorithms' updates take one.
       networks: the Q-function that belongs to learner.params.
       config: the hyperparameters.
+      optimiser: the one that `init_learner` was given, see `core.optimisers`.
 
     Returns:
       (learner, metrics).
@@ -241,12 +245,18 @@ def update(
     del key
     fitting.require_minibatch(learner, batch, networks)
     coef = entropy_coef(learner.iteration, batch.next_logits.shape[-1], config)
-    new, metrics = gradient_step(learner, batch, coef, networks=networks, config=config)
+    new, metrics = gradient_step(
+        learner, batch, coef, networks=networks, config=config, optimiser=optimiser
+    )
     return guarded(learner, new, metrics), metrics
 
 
 def make(
-    env: Environment, config: Config | None = None, networks: nn.Module | None = None
+    env: Environment,
+    config: Config | None = None,
+    networks: nn.Module | None = None,
+    *,
+    optimiser: Optimiser = optax.adam,
 ) -> Algorithm:
     """StaQ on an environment.
 
@@ -255,6 +265,7 @@ def make(
       config: the hyperparameters; `Config()` by default.
       networks: an own Q-function, observations `[..., *shape]` to `[..., n]`; by default that of
         `make_networks`.
+      optimiser: an own optimiser, see `core.optimisers`; by default Adam.
 
     Raises:
       ConfigError: the config is not valid for the environment, or what it describes cannot fit into
@@ -266,7 +277,9 @@ def make(
     networks = fitting.own_or_default(env, config, networks, make_networks, discrete=True)
     capacity = config.buffer_size // config.num_envs
     num_actions = env.action_space.n
-    shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+    optimisers.require(optimiser, [])
+    fresh_learner = partial(init_learner, optimiser=optimiser)
+    shape = fitting.learner_shape(fresh_learner, env=env, networks=networks, config=config)
     require_memory(env, config, networks, shape)
     default_config = config
     policy = q_stack.make_policy(networks, num_actions)
@@ -280,7 +293,7 @@ def make(
         config = default_config.for_state(config, env)
         learner_key, start_key, key = jax.random.split(key, 3)
         carry, store = collector.start(start_key, config, ())
-        learner = init_learner(learner_key, env=env, networks=networks, config=config)
+        learner = fresh_learner(learner_key, env=env, networks=networks, config=config)
         learner = learner._replace(fault=store.fault)
         cache = q_stack.empty_cache(capacity, config.num_envs, num_actions)
         return State(config, learner, carry, store.replay, cache, key)
@@ -312,7 +325,9 @@ def make(
         def one(learner, key_data):
             (sample_key,) = keys.unpack_keys(key_data, update_key)
             batch = sample(ring, cache.logits, sample_key, config)
-            learner, metrics = gradient_step(learner, batch, coef, networks=networks, config=config)
+            learner, metrics = gradient_step(
+                learner, batch, coef, networks=networks, config=config, optimiser=optimiser
+            )
             names[:] = metrics
             return learner, jnp.stack(list(metrics.values()))
 

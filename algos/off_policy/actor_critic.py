@@ -17,7 +17,7 @@ import optax
 
 from ... import losses
 from ...envs import Discrete, Environment
-from ..core import fitting, guard, keys, normalize
+from ..core import fitting, guard, keys, normalize, optimisers
 from ..core.algorithm import Metrics, single
 from ..core.networks import sample_obs
 from ..core.recurrent import map_obs, present
@@ -112,11 +112,20 @@ def init_learner(
     return Learner(
         params=params,
         targets={name: jax.tree.map(jnp.copy, params[name]) for name in targets},
-        opt_state={name: config.optimiser().init(trained(x)) for name, x in params.items()},
+        opt_state={
+            name: single(_optimiser(networks, name, config).init(trained(x)))
+            for name, x in params.items()
+        },
         obs_statistics=normalize.of_space(env.observation_space) if config.normalize_obs else (),
         iteration=jnp.int32(0),
         fault=guard.init(),
     )
+
+
+def _optimiser(networks, name, config):
+    if networks.optimiser is None:
+        return config.optimiser()
+    return optimisers.of_part(networks.optimiser, name, config.learning_rate)
 
 
 def gradient_step(
@@ -155,7 +164,8 @@ def gradient_step(
 
     params = trained(variables)
     grads, (metrics, others) = jax.grad(of_params, has_aux=True)(params)
-    updates, opt_state = config.optimiser().update(grads, learner.opt_state[name], params)
+    optimiser = _optimiser(networks, name, config)
+    updates, opt_state = optimiser.update(grads, learner.opt_state[name], params)
     variables = with_trained(variables, optax.apply_updates(params, updates), others)
     learner = learner._replace(
         params=learner.params | {name: variables}, opt_state=learner.opt_state | {name: opt_state}
@@ -261,6 +271,7 @@ def update(
       ConfigError: the shapes of the batch do not fit each other, the networks or the config.
     """
     fitting.require_minibatches(learner, batch, networks, config)
+    config = config.annealed(learner.iteration)
     if obs_statistics is None:
         obs_statistics = normalize.obs_statistics(learner, present(batch.obs))
     normalized = partial(map_obs, partial(normalize.obs, learner))
@@ -301,5 +312,6 @@ def update(
     }
     fault = guard.first(learner.fault, guard.in_update(written, learner.iteration))
     learner = guard.keep(guard.ok(fault), new, learner)
+    metrics["charts/learning_rate"] = jnp.asarray(config.learning_rate)
     metrics[TD_ERROR] = td_error.reshape(batch.reward.shape)
     return learner._replace(iteration=learner.iteration + 1, fault=fault), metrics

@@ -1,5 +1,8 @@
 """What the Configs of the off-policy algorithms have in common."""
 
+from typing import Any, Self
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +33,9 @@ class ReplayConfig(BaseConfig):
     )
     reward_scale: float = traced(1.0, "Rewards are multiplied by it before anything else.", above=0)
     total_steps: int = traced(1_000_000, "Environment steps of the run.", low=1, high=2**31 - 1)
+    anneal_lr: bool = static(
+        False, "Whether the learning rate falls linearly to 0 over total_steps."
+    )
     num_envs: int = static(1, "Environments that are stepped together.", low=1)
     batch_size: int = static(256, "Transitions in a minibatch.", low=1)
     buffer_size: int = static(
@@ -57,6 +63,18 @@ class ReplayConfig(BaseConfig):
                 allowed = f"must be at least learning_starts and one step, {needed}"
                 raise ConfigError("total_steps", self.total_steps, allowed)
         device_memory.require(self, *self.memory_parts(env))
+
+    def schedules(self, done: float | chex.Array) -> dict[str, Any]:
+        """The learning rate when this part of total_steps is done, in [0, 1], if it is annealed."""
+        return {"learning_rate": self.learning_rate * (1.0 - done)} if self.anneal_lr else {}
+
+    def annealed(self, iteration: chex.Array) -> Self:
+        """The config with the learning rate of an iteration."""
+        if not self.anneal_lr:
+            return self
+        steps = self.rows_per_step * self.num_envs
+        done = jnp.minimum(iteration * (steps / jnp.float32(self.total_steps)), 1.0)
+        return self.replace(learning_rate=self.schedules(done)["learning_rate"])
 
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""

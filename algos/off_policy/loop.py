@@ -21,11 +21,12 @@ import jax.numpy as jnp
 
 from ... import losses
 from ...envs import Discrete, Environment
-from ..core import collect, device_memory, fitting, guard, normalize
+from ..core import collect, device_memory, fitting, guard, normalize, optimisers
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Policy
 from ..core.device_memory import Part
 from ..core.networks import remember, rows
+from ..core.optimisers import Optimiser
 from . import replay, sequences
 from .actor_critic import TD_ERROR, Batch, Learner
 from .collection import Store, make_replay_collector
@@ -128,6 +129,7 @@ def maker(
         networks: Networks | None = None,
         *,
         sampler: Sampler = replay.uniform,
+        optimiser: Optimiser = None,
     ) -> Algorithm:
         """The algorithm on an environment.
 
@@ -140,6 +142,7 @@ def maker(
             a critic of obs. Their modules may have other collections than "params", and take an
             argument `train`, with which they may use the rng "dropout".
           sampler: how minibatches are drawn from the replay.
+          optimiser: an own optimiser, see `core.optimisers`; by default the one of the config.
 
         Raises:
           ConfigError: the config is not valid for the environment, what it describes cannot fit
@@ -149,7 +152,11 @@ def maker(
         config.validate(env)
         discrete = _is_discrete(env)
         networks = fitting.own_or_default(env, config, networks, make_networks, discrete)
+        networks = Networks(networks.actor, networks.critic)
         shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+        if optimiser is not None:
+            optimisers.require(optimiser, list(shape.params))
+            networks = networks._replace(optimiser=optimiser)
         sequences.require_declared(networks, config)
         _require_memory(env, config, networks, shape)
         policy = make_policy(env, networks)

@@ -110,10 +110,12 @@ class Networks(NamedTuple):
       actor: a module, observations to actions or to the parameters of a distribution.
       critic: a module, (observations, actions) or observations to Q-values; algorithms use an
         ensemble of it.
+      optimiser: how they are trained, see `core.optimisers`; None for as the config says.
     """
 
     actor: nn.Module
     critic: nn.Module
+    optimiser: Any = None
 
 
 def torso(space: Space, hidden_sizes: tuple[int, ...], config: Any) -> nn.Module:

@@ -14,6 +14,7 @@ from ..core import device_memory, guard
 from ..core.algorithm import Metrics, single
 from ..core.device_memory import Part
 from ..core.networks import rows, sample_obs
+from ..core.optimisers import Optimiser, transformation
 from . import q_stack, replay
 from .actor_critic import q_of_action
 from .config import ReplayConfig
@@ -65,14 +66,19 @@ class Learner(NamedTuple):
 
 
 def init_learner(
-    key: chex.PRNGKey, *, env: Environment, networks: nn.Module, config: ReplayConfig
+    key: chex.PRNGKey,
+    *,
+    env: Environment,
+    networks: nn.Module,
+    config: ReplayConfig,
+    optimiser: Optimiser = optax.adam,
 ) -> Learner:
     """Fresh parameters and optimiser, and an empty stack."""
     params = single(init_ensemble(networks, key, config.num_critics, sample_obs(env)))
     return Learner(
         params=params,
         targets=jax.tree.map(jnp.copy, params),
-        opt_state=optax.adam(config.learning_rate).init(params),
+        opt_state=single(transformation(optimiser, config.learning_rate).init(params)),
         stack=q_stack.init(params, config.memory),
         updates=jnp.int32(0),
         iteration=jnp.int32(0),
@@ -103,8 +109,10 @@ def gradient_step(
     *,
     networks: nn.Module,
     config: ReplayConfig,
+    optimiser: Optimiser = optax.adam,
 ) -> tuple[Learner, Metrics]:
     """One gradient step towards the soft value of the policy whose logits are in the batch."""
+    config = config.annealed(learner.iteration)
     probs = jax.nn.softmax(batch.next_logits)
     next_q = q_stack.mean_q(networks, learner.targets, batch.next_obs)
     next_q = jnp.sum(probs * next_q, axis=-1)
@@ -119,7 +127,8 @@ def gradient_step(
         return critic_loss, {"losses/critic_loss": critic_loss, "losses/q": jnp.mean(q)}
 
     grads, metrics = jax.grad(loss, has_aux=True)(learner.params)
-    changes, opt_state = optax.adam(config.learning_rate).update(grads, learner.opt_state)
+    step = transformation(optimiser, config.learning_rate)
+    changes, opt_state = step.update(grads, learner.opt_state, learner.params)
     params = optax.apply_updates(learner.params, changes)
     updates = learner.updates + 1
     weight = jnp.where(updates % config.target_interval == 0, config.tau, 0.0)

@@ -1,0 +1,221 @@
+"""Own optimisers, schedules of the learning rate, and what follows the divergence from the old
+policy.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from onejit import envs
+from onejit.algos import fast_sac, mdpo, mdpo_off_policy, ppo, sac, spo, staq, td3
+from onejit.algos.core.config import ConfigError
+from onejit.algos.on_policy import policy_gradient
+
+ENV = envs.make("probe/delay")
+BOX = envs.make("probe/delay", continuous=True)
+ON_POLICY = {
+    "num_envs": 4,
+    "num_steps": 8,
+    "num_minibatches": 2,
+    "update_epochs": 3,
+    "hidden_sizes": (4,),
+    "total_steps": 320,
+}
+OFF_POLICY = {
+    "num_envs": 2,
+    "learning_starts": 8,
+    "buffer_size": 64,
+    "batch_size": 8,
+    "actor_hidden_sizes": (4,),
+    "critic_hidden_sizes": (4,),
+    "total_steps": 64,
+}
+STAQ = {
+    "num_envs": 2,
+    "num_steps": 2,
+    "memory": 2,
+    "hidden_sizes": (4,),
+    "learning_starts": 8,
+    "buffer_size": 64,
+    "batch_size": 8,
+    "total_steps": 64,
+}
+
+
+def run(module, env, config, steps=1, **options):
+    """States before and after some iterations, and the metrics of each."""
+    algorithm = module.make(env, config, **options)
+    step = jax.jit(algorithm.step)
+    states, rows = [jax.jit(algorithm.init)(jax.random.key(0))], []
+    for _ in range(steps):
+        state, metrics = step(states[-1])
+        states.append(state)
+        rows.append(metrics)
+    assert step._cache_size() == 1
+    assert not np.any(rows[-1]["charts/fault"])
+    return states, rows
+
+
+def assert_close(a, b, **tolerance):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, **tolerance)
+
+
+def test_the_default_written_as_an_own_optimiser_learns_the_same():
+    config = ppo.Config(**ON_POLICY, learning_rate=1e-2)
+    own = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-2, eps=1e-5))
+    # Parameters as a pytree and as a flat vector differ in the order of sums alone.
+    default, _ = run(ppo, ENV, config.replace(anneal_lr=False))
+    mine, _ = run(ppo, ENV, config, optimiser=own)
+    assert_close(default[-1].learner.params, mine[-1].learner.params, rtol=1e-4, atol=1e-6)
+
+    # A function of the learning rate is called with the annealed one.
+    def made(learning_rate):
+        return optax.chain(optax.clip_by_global_norm(0.5), optax.adam(learning_rate, eps=1e-5))
+
+    default, rows = run(ppo, ENV, config, 2)
+    mine, _ = run(ppo, ENV, config, 2, optimiser=made)
+    assert_close(default[-1].learner.params, mine[-1].learner.params, rtol=1e-4, atol=1e-6)
+    # 32 of 320 steps were done before the second iteration.
+    np.testing.assert_allclose([row["charts/learning_rate"] for row in rows], [1e-2, 9e-3])
+
+
+def moved(states, *path):
+    """Whether a part of the parameters changed."""
+    old, new = (state.learner.params for state in (states[0], states[-1]))
+    for name in path:
+        old, new = old[name], new[name]
+    return any(np.any(x != y) for x, y in zip(*map(jax.tree.leaves, (old, new)), strict=True))
+
+
+def test_masks_by_name_and_an_optimiser_for_each_part():
+    config = ppo.Config(**ON_POLICY)
+    frozen = optax.partition(
+        {"train": optax.adam(1e-2), "freeze": optax.set_to_zero()},
+        lambda params: jax.tree.map_with_path(
+            lambda path, _: "freeze" if "torso" in jax.tree_util.keystr(path) else "train", params
+        ),
+    )
+    states, _ = run(ppo, ENV, config, optimiser=frozen)
+    for name in ("policy", "value"):
+        assert not moved(states, name, "params", "torso")
+        assert moved(states, name, "params", "Dense_0")
+    states, _ = run(ppo, ENV, config, optimiser={"policy": optax.sgd(0.0), "value": optax.adam})
+    assert not moved(states, "policy") and moved(states, "value")
+
+
+OFF_POLICY_CASES = {
+    "sac": (sac, ENV, OFF_POLICY, ("actor", "critic", "log_alpha")),
+    "td3": (td3, BOX, OFF_POLICY, ("actor", "critic")),
+    "fast_sac": (fast_sac, BOX, OFF_POLICY | {"num_atoms": 5}, ("actor", "critic", "log_alpha")),
+    "mdpo_off_policy": (mdpo_off_policy, BOX, OFF_POLICY, ("actor", "critic")),
+}
+CASES = [
+    pytest.param(name, marks=[] if name == "td3" else pytest.mark.slow) for name in OFF_POLICY_CASES
+]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_actor_critic_and_temperature_have_optimisers_of_their_own(name):
+    module, env, settings, parts = OFF_POLICY_CASES[name]
+    config = module.Config(**settings, learning_rate=1e-2, anneal_lr=True)
+    each = dict.fromkeys(parts, optax.adam) | {"actor": optax.sgd(0.0)}
+    states, rows = run(module, env, config, 2, optimiser=each)
+    assert not moved(states, "actor")
+    assert all(moved(states, part) for part in parts[1:])
+    steps = module.make(env, config).steps_per_iteration
+    rates = [row["charts/learning_rate"] for row in rows]
+    np.testing.assert_allclose(rates, [1e-2, 1e-2 * (1.0 - steps / 64)], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_staq_anneals_and_takes_an_own_optimiser():
+    config = staq.Config(**STAQ)
+    states, _ = run(staq, ENV, config, optimiser=optax.sgd(0.0))
+    assert not moved(states)
+    default, _ = run(staq, ENV, config)
+    mine, _ = run(staq, ENV, config, optimiser=optax.adam(config.learning_rate))
+    assert_close(default[-1].learner.params, mine[-1].learner.params, rtol=1e-6)
+    # All is done after 64 steps of 4 each: the last iteration learns nothing more.
+    states, _ = run(staq, ENV, config.replace(anneal_lr=True), 17)
+    assert moved(states) and not moved(states[-2:])
+
+
+def sweep(module, targets, **changes):
+    """Metrics of an update for each target_kl, all in one program, and the learners."""
+    config = module.Config(**ON_POLICY | {"update_epochs": 10} | changes, learning_rate=3e-2)
+    algorithm = module.make(ENV, config)
+    keys = jax.vmap(jax.random.key)(np.zeros(len(targets), np.uint32))
+    configs = jax.vmap(lambda target: config.replace(target_kl=target).as_leaves())(targets)
+    states = jax.vmap(algorithm.init)(keys, configs)
+    return jax.jit(jax.vmap(algorithm.step))(states)
+
+
+def test_an_update_stops_at_target_kl_and_one_minibatch_beyond_it_at_most():
+    targets = jnp.array([1e-6, 5e-3, 2e-2, jnp.inf])
+    states, metrics = sweep(ppo, targets)
+    taken = np.asarray(metrics["losses/steps_taken"])
+    # The first step is from the old policy itself, at a divergence of 0; each minibatch is looked
+    # at before its step: the last policy is one step beyond one that was within the target.
+    assert taken[0] == pytest.approx(1 / 20)
+    assert np.all(np.diff(taken) > 0) and taken[-1] == 1.0
+    # Alone as in the sweep.
+    for i in (1, 3):
+        config = ppo.Config(
+            **ON_POLICY | {"update_epochs": 10}, learning_rate=3e-2, target_kl=float(targets[i])
+        )
+        alone, _ = run(ppo, ENV, config)
+        swept = jax.tree.map(lambda x, i=i: x[i], states.learner.params)
+        assert_close(alone[-1].learner.params, swept, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [spo, mdpo], ids=["spo", "mdpo"])
+def test_the_siblings_stop_too(module):
+    _, metrics = sweep(module, jnp.array([1e-6, jnp.inf]))
+    assert metrics["losses/steps_taken"][0] < 0.2 and metrics["losses/steps_taken"][1] == 1.0
+
+
+def test_the_learning_rate_follows_the_divergence():
+    def after(kl):
+        return policy_gradient.adapted(jnp.float32(3e-3), jnp.float32(kl), desired_kl=0.01)
+
+    # Above 0.02 it falls by a factor of 1.5, below 0.005 it rises, between and at 0 it stays.
+    np.testing.assert_allclose(
+        [after(kl) for kl in (0.021, 0.004, 0.01, 0.0)], [2e-3, 4.5e-3, 3e-3, 3e-3], rtol=1e-6
+    )
+    bounds = [
+        policy_gradient.adapted(jnp.float32(rate), jnp.float32(kl), desired_kl=0.01)
+        for rate, kl in ((1.2e-5, 1.0), (9e-3, 1e-4))
+    ]
+    np.testing.assert_allclose(bounds, [1e-5, 1e-2], rtol=1e-6)
+
+
+def test_the_adapted_rate_is_carried_from_update_to_update():
+    config = ppo.Config(**ON_POLICY, learning_rate=1e-4, adaptive_lr=True)
+    states, rows = run(ppo, ENV, config, 3)
+    rates = [float(row["charts/learning_rate"]) for row in rows]
+    assert rates == [float(state.learner.learning_rate) for state in states[1:]]
+    assert float(states[0].learner.learning_rate) == pytest.approx(1e-4)
+    assert len({*rates, 1e-4}) > 2
+    # Every change is by a factor of 1.5.
+    powers = np.log(np.array(rates) / 1e-4) / np.log(1.5)
+    np.testing.assert_allclose(powers, np.round(powers), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "module, optimiser, message",
+    [
+        (ppo, {"policy": optax.adam}, "optimiser=a dict with ['policy']: must have one for each"),
+        (ppo, 3e-4, "optimiser=0.0003: must be an optax.GradientTransformation"),
+        (ppo, {"policy": optax.adam, "value": jnp.tanh}, "must be an optax.GradientTransformation"),
+        (sac, {"actor": optax.adam, "critic": optax.adam}, "'actor', 'critic', 'log_alpha'"),
+        (staq, None, "optimiser=None: must be an optax.GradientTransformation"),
+    ],
+)
+def test_what_is_no_optimiser_is_refused(module, optimiser, message):
+    with pytest.raises(ConfigError) as error:
+        module.make(ENV, optimiser=optimiser)
+    assert message in str(error.value).replace("'None'", "None").replace("'0.0003'", "0.0003")
