@@ -17,10 +17,12 @@ from . import (
 from .core.algorithm import Algorithm
 from .core.evaluation import evaluate, evaluator
 from .core.guard import describe as describe_fault
+from .core.nnx_networks import NnxNetwork
 from .core.training import train
 
 __all__ = [
     "Algorithm",
+    "NnxNetwork",
     "describe_fault",
     "evaluate",
     "evaluator",

@@ -55,7 +55,9 @@ class Config(OffPolicyConfig, TemperatureConfig):
 
 @remembering
 def make_networks(env: Environment, config: Config) -> Networks:
-    """An actor and a critic, as the config says."""
+    """An actor and a critic, as the config says; discrete actions are taken under an action mask,
+    if there is one.
+    """
     space = env.action_space
     if not isinstance(space, Discrete):
         return soft.make_networks(env, config)

@@ -19,8 +19,7 @@ them.
 Differs from the released code in that exactly `memory` networks are kept (it keeps one more, while
 its weights are for `memory`), in that the target is the expectation over the successor's actions
 and not one sample, in that minibatches are drawn with replacement, in that the output layer does
-not start at zero, and in that frames of MinAtar are not transposed. The first policy is uniform, as
-there.
+not start at zero, and in that frames of MinAtar are not transposed. The first policy is uniform.
 """
 
 import math
@@ -34,12 +33,13 @@ import jax.numpy as jnp
 import optax
 
 from ..envs import Box, Discretized, Environment
-from .core import collect, device_memory, fitting, guard, keys, optimisers
+from .core import collect, fitting, guard, keys, optimisers
 from .core.algorithm import Algorithm, Metrics
 from .core.collect import Transition
 from .core.config import ConfigError, configclass, static, traced
 from .core.device_memory import Part
 from .core.initialisers import INITIALISERS
+from .core.masks import mask_logits
 from .core.networks import ACTIVATIONS, actor_space, make_torso
 from .core.optimisers import Optimiser
 from .off_policy import q_stack, replay
@@ -52,6 +52,7 @@ from .off_policy.q_learner import (
     gradient_step,
     guarded,
     init_learner,
+    memory_parts,
     require_memory,
     sample,
 )
@@ -126,20 +127,7 @@ class Config(ReplayConfig):
 
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""
-        obs = device_memory.space_bytes(env.observation_space)
-        n = discretized(env, self).action_space.n
-        cached = 4.0 * self.buffer_size * n
-        what = f"logits of {n:,} actions in the replay"
-        row = 2.0 * obs + 12 + 4 * n
-        # a key and a row of metrics for each
-        updates = 48.0 * self.num_envs * self.num_steps * self.updates_per_step
-        sizes = ("updates_per_step", "num_envs", "num_steps")
-        return [
-            *super().memory_parts(env),
-            Part(("buffer_size", "bins"), cached, what),
-            Part(("batch_size",), self.batch_size * row, "a minibatch"),
-            Part(sizes, updates, "the gradient steps of an iteration"),
-        ]
+        return [*super().memory_parts(env), *memory_parts(discretized(env, self), self)]
 
     def schedules(self, done: float | chex.Array) -> dict[str, Any]:
         """The weight of the entropy, times log n for n actions, and the learning rate, if it is
@@ -211,7 +199,7 @@ def policy_logits(
 ) -> chex.Array:
     """The present policy's logits: observations `[..., *shape]` to `[..., n]`."""
     weights = mirror_descent(learner.iteration, num_actions, config)
-    return q_stack.logits(learner.stack, weights, obs, networks)
+    return mask_logits(q_stack.logits(learner.stack, weights, obs, networks), obs)
 
 
 def update(
@@ -321,13 +309,12 @@ def make(
         # Evaluate it.
         names = []  # of the metrics, which travel as one vector
         coef = entropy_coef(learner.iteration, num_actions, config)
+        one_step = partial(gradient_step, networks=networks, config=config, optimiser=optimiser)
 
         def one(learner, key_data):
             (sample_key,) = keys.unpack_keys(key_data, update_key)
             batch = sample(ring, cache.logits, sample_key, config)
-            learner, metrics = gradient_step(
-                learner, batch, coef, networks=networks, config=config, optimiser=optimiser
-            )
+            learner, metrics = one_step(learner, batch, coef)
             names[:] = metrics
             return learner, jnp.stack(list(metrics.values()))
 

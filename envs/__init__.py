@@ -18,7 +18,7 @@ from .observations import (
     PartialObservations,
 )
 from .registry import env_ids, from_gymnax, make, register
-from .spaces import Box, Discrete, Space
+from .spaces import Box, Discrete, MultiDiscrete, Space
 from .tokens import TokenEnvironment
 from .vector import VectorEnv, VectorState, VectorStep
 from .wrapper import Wrapper
@@ -33,6 +33,7 @@ __all__ = [
     "Flattened",
     "FrameStack",
     "Frames",
+    "MultiDiscrete",
     "NoisyObservations",
     "PartialObservations",
     "Space",

@@ -4,6 +4,7 @@ from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .base import Environment
@@ -15,7 +16,7 @@ from .contract import (
     step_problems,
     untraceable,
 )
-from .spaces import Box, Discrete
+from .spaces import Box
 
 
 def check(env: Environment, num_steps: int = 20, seed: int = 0) -> None:
@@ -23,8 +24,8 @@ def check(env: Environment, num_steps: int = 20, seed: int = 0) -> None:
 
     Looks at the spaces, at whether reset and step can be traced, at shapes, dtypes and weak types
     that change between reset and step, and at `num_steps` steps with the actions of a random
-    policy: do observations stay in their spaces, is everything finite. Observations with three axes
-    are pictures, height × width × channels.
+    policy, allowed ones where there is an action mask: do observations stay in their spaces, is
+    everything finite. Observations with three axes are pictures, height × width × channels.
 
     Args:
       env: the environment, a single one.
@@ -44,9 +45,12 @@ def check(env: Environment, num_steps: int = 20, seed: int = 0) -> None:
 def _check_spaces(env: Environment) -> list[str]:
     problems = []
     space = env.action_space
-    if not isinstance(space, Box | Discrete):
-        problems.append(f"action_space must be a Box or a Discrete, got {type(space).__name__}")
-    elif isinstance(space, Box) and not jax.numpy.issubdtype(space.dtype, np.floating):
+    if not all(hasattr(space, name) for name in ("shape", "dtype", "sample", "contains")):
+        problems.append(
+            "action_space must be a Box, a Discrete, a MultiDiscrete, or have shape, dtype, sample"
+            f" and contains as these do, got {type(space).__name__}"
+        )
+    elif isinstance(space, Box) and not jnp.issubdtype(space.dtype, np.floating):
         problems.append(
             f"action_space must be a Box of floats, got {space.dtype}; choices are a Discrete(n)"
         )
@@ -61,6 +65,14 @@ def _check_spaces(env: Environment) -> list[str]:
         problems.append(
             'a dict observation_space must have the entry "state", what the policy sees'
         )
+    if isinstance(spaces, dict) and "action_mask" in spaces:
+        mask, size = spaces["action_mask"], getattr(env.action_space, "n", None)
+        if mask.shape != (size,) or mask.dtype != np.dtype(bool):
+            problems.append(
+                'observation_space["action_mask"] must be a Box of bool of the shape (n,), beside'
+                f" Discrete(n) actions, got {mask.dtype}{list(mask.shape)} beside"
+                f" {env.action_space}"
+            )
     for name, space in spaces.items() if isinstance(spaces, dict) else [(None, spaces)]:
         if not isinstance(space, Box):
             problems.append(
@@ -120,19 +132,27 @@ def _check_run(env: Environment, num_steps: int, seed: int) -> list[str]:
         if done:
             state, obs = reset(reset_key)
             _note(problems, env.observation_space, obs, "reset")
-        state, result = step(step_key, state, _random_action(env.action_space, action_key))
-        _note(problems, env.observation_space, result.obs, f"step {t}")
+        if isinstance(obs, dict) and not np.any(obs.get("action_mask", True)):
+            problems.setdefault(
+                "mask", f"the observation['action_mask'] allows nothing before step {t}"
+            )
+        state, result = step(step_key, state, _random_action(env.action_space, obs, action_key))
+        obs = result.obs
+        _note(problems, env.observation_space, obs, f"step {t}")
         if not np.isfinite(result.reward):
             problems.setdefault("reward", f"the reward is {result.reward} at step {t}")
         done = bool(result.terminated | result.truncated)
     return list(problems.values())
 
 
-def _random_action(space: Box | Discrete, key: chex.PRNGKey) -> jax.Array:
+def _random_action(space: Any, obs: Any, key: chex.PRNGKey) -> jax.Array:
     """As policies give it to the environment, and at the beginning of training too."""
-    if isinstance(space, Discrete):
-        return space.sample(key)
-    return space.from_unit(jax.random.uniform(key, space.shape, minval=-1.0, maxval=1.0))
+    if isinstance(obs, dict) and "action_mask" in obs:
+        logits = jnp.where(obs["action_mask"], 0.0, -jnp.inf)
+        return jax.random.categorical(key, logits).astype(jnp.int32)
+    if isinstance(space, Box):
+        return space.from_unit(jax.random.uniform(key, space.shape, minval=-1.0, maxval=1.0))
+    return space.sample(key)
 
 
 def _note(problems: dict[str, str], space: Any, obs: Any, when: str) -> None:

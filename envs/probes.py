@@ -16,13 +16,14 @@ When an algorithm does not learn, the first probe that it fails tells what is br
   Fails: bootstrapping past the end of an episode. Needs a discount of at least 0.5.
 * `probe/recall`: the right action was told `steps` steps ago, see `recall.Recall`. Fails: what a
   policy remembers is lost, or is not begun anew.
+* `probe/mask`: some actions are not allowed, see `masks.Masks`. Fails: a masked action is taken.
 * `probe/all`: each episode is one of the tables, with states of their own, so that one run tries
   all; `first_state["delay"]` is the state in which that one begins.
 
-All but `probe/recall` are tables of states. All have two actions, as discrete ones or
-(continuous=True) as a Box in which the sign of the action chooses. `Probe.solve(gamma)` gives the
-exact values, and the best action of each state. The idea: Andy Jones, "Debugging reinforcement
-learning systems", 2021.
+All but `probe/recall` and `probe/mask` are tables of states. All but `probe/mask` have two actions,
+as discrete ones or (continuous=True) as a Box in which the sign of the action chooses.
+`Probe.solve(gamma)` gives the exact values, and the best action of each state. The idea: Andy
+Jones, "Debugging reinforcement learning systems", 2021.
 """
 
 import dataclasses
@@ -34,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .base import Step
+from .masks import Masks
 from .options import checked
 from .recall import Recall
 from .spaces import Box, Discrete
@@ -123,25 +125,26 @@ def _united(tables: dict[str, Table]) -> tuple[Table, dict[str, int]]:
 
 def names() -> list[str]:
     """The names of the probes."""
-    return [*_TABLES, "all", "recall"]
+    return [*_TABLES, "all", "recall", "mask"]
 
 
-def make(name: str, *, continuous: bool = False, **options) -> "Probe | Recall":
+def make(name: str, **options) -> "Probe | Recall | Masks":
     """Makes a probe.
 
     Args:
       name: one of `names()`.
-      continuous: actions are a Box([−1], [1]) of which the sign chooses, instead of Discrete(2).
-      **options: `steps`, of recall; whatever else is given is refused by name.
+      **options: `continuous`, of all but mask: actions are a Box([−1], [1]) of which the sign
+        chooses, instead of Discrete(2); `steps`, of recall. Whatever else is given is refused by
+        name.
 
     Raises:
       ValueError: an option that the probe does not have, or a value that is none of it.
     """
-    defaults = {"continuous": False} | ({"steps": 4} if name == "recall" else {})
-    options = checked(f"probe/{name}", {"continuous": continuous, **options}, defaults)
-    if name == "recall":
-        return Recall(**options)
-    continuous = options["continuous"]
+    defaults = {"mask": {}, "recall": {"continuous": False, "steps": 4}}
+    options = checked(f"probe/{name}", options, defaults.get(name, {"continuous": False}))
+    if name in defaults:
+        return {"mask": Masks, "recall": Recall}[name](**options)
+    continuous = options.get("continuous", False)
     table, first_state = _united(_TABLES) if name == "all" else (_TABLES[name], {name: 0})
     return Probe(table, continuous, first_state)
 

@@ -1,4 +1,6 @@
-"""What an observation or an action may be: a Box of numbers or one of n choices."""
+"""What an observation or an action may be: a Box of numbers, one of n choices, or several
+choices.
+"""
 
 import dataclasses
 import numbers
@@ -143,4 +145,49 @@ class Discrete:
         return jax.random.randint(key, (), 0, self.n, jnp.int32)
 
 
-Space = Box | Discrete | dict[str, Box]
+@dataclasses.dataclass(frozen=True)
+class MultiDiscrete:
+    """Several choices at once, int32 `[k]`: entry i in [0, nvec[i]).
+
+    Attributes:
+      nvec: how many choices there are for each entry.
+
+    Raises:
+      ValueError: nvec is empty, or has what is no integer of at least 1.
+    """
+
+    nvec: tuple[int, ...]
+
+    def __post_init__(self):
+        try:
+            nvec = tuple(Discrete(each).n for each in self.nvec)
+        except (TypeError, ValueError):
+            nvec = ()
+        if not nvec:
+            raise ValueError(
+                f"MultiDiscrete: nvec must be integers of at least 1, got {self.nvec!r}"
+            )
+        object.__setattr__(self, "nvec", tuple(int(n) for n in nvec))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(k,), how many choices are made at once."""
+        return (len(self.nvec),)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Always int32."""
+        return np.dtype("int32")
+
+    def contains(self, x: chex.Array) -> bool:
+        """Whether a concrete value has k integers, each in [0, nvec[i])."""
+        x = np.asarray(x)
+        fits = x.shape == self.shape and np.issubdtype(x.dtype, np.integer)
+        return fits and bool(np.all((x >= 0) & (x < np.array(self.nvec))))
+
+    def sample(self, key: chex.PRNGKey) -> jax.Array:
+        """Uniform choices."""
+        return jax.random.randint(key, self.shape, 0, np.array(self.nvec, np.int32), jnp.int32)
+
+
+Space = Box | Discrete | MultiDiscrete | dict[str, Box]

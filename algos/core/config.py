@@ -19,6 +19,7 @@ import numpy as np
 from ...envs import Box, Discrete, Environment
 from ...envs.contract import require_environment
 from .fields import ConfigError, check_field, field_docs, plain, static, traced
+from .masks import ACTION_MASK, has_mask
 
 __all__ = [
     "BaseConfig",
@@ -60,6 +61,8 @@ def configclass(cls):
 @configclass
 class BaseConfig:
     """What every algorithm's Config can do."""
+
+    ACTION_SPACES = (Box, Discrete)  # that the algorithm is for; () for all that have a head
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -110,7 +113,7 @@ class BaseConfig:
             if shape != arrays[first]:
                 allowed = f"must have the shape of {first}, {arrays[first]}, to be swept together"
                 raise ConfigError(name, f"an array of the shape {shape}", allowed)
-        _check_spaces(env)
+        _check_spaces(env, self.ACTION_SPACES)
 
     def replace(self, **changes) -> Self:
         """A copy with some fields changed.
@@ -194,7 +197,7 @@ def require_at_most(config: BaseConfig, field: str, other: str) -> None:
         raise ConfigError(field, value, f"must be at most {other} = {limit}")
 
 
-def _check_spaces(env: Environment) -> None:
+def _check_spaces(env: Environment, allowed_spaces: tuple[type, ...]) -> None:
     space = env.action_space
     if isinstance(space, Box):
         if not space.bounded or len(space.shape) != 1 or 0 in space.shape:
@@ -207,7 +210,7 @@ def _check_spaces(env: Environment) -> None:
             raise ConfigError(
                 "env.action_space", space, "must be a Box of floats; for whole numbers use Discrete"
             )
-    elif not isinstance(space, Discrete):
+    elif allowed_spaces and not isinstance(space, allowed_spaces):
         raise ConfigError(
             "env.action_space", space, "must be a Box with one axis and finite bounds, or Discrete"
         )
@@ -219,6 +222,12 @@ def _check_spaces(env: Environment) -> None:
             spaces,
             'must be a Box, or a dict of them with the entry "state"',
         )
+    if has_mask(spaces):
+        mask = spaces[ACTION_MASK]
+        size = space.n if isinstance(space, Discrete) else None
+        if mask.shape != (size,) or mask.dtype != np.dtype(bool):
+            allowed = "must be a Box of bool of the shape (n,), beside n Discrete actions"
+            raise ConfigError(f"env.observation_space[{ACTION_MASK!r}]", mask, allowed)
     if any(0 in each.shape for each in named.values()):
         raise ConfigError(
             "env.observation_space",

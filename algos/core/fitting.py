@@ -344,5 +344,8 @@ def _require_statistics(learner, batch):
     if learner.obs_statistics:
         lead = batch.reward.shape
         wanted = jax.tree.map(lambda mean: _floats(*lead, *mean.shape), learner.obs_statistics.mean)
-        shapes = jax.tree.map(lambda x: _floats(*x.shape), present(batch.obs))
+        obs = present(batch.obs)
+        if isinstance(wanted, dict) and isinstance(obs, dict):  # not all entries are normalised
+            obs = {name: x for name, x in obs.items() if name in wanted}
+        shapes = jax.tree.map(lambda x: _floats(*x.shape), obs)
         _require("batch.obs", shapes, wanted, "as the learner's running statistics are")

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from . import masks
+
 # Beyond it float32's spacing, 0.06, swallows any sensible step of an optimiser.
 LARGEST_PARAMETER = 1e6
 
@@ -34,6 +36,7 @@ QUANTITIES = (
     "gradient",
     "parameter",
     "optimiser state",
+    "action mask",
 )
 
 
@@ -85,6 +88,24 @@ def in_rollout(
     place = rank % size
     found = _fault(1 + rank // size, iteration, first_step + place // num_envs, place % num_envs)
     return jnp.where(rank < 2 * size, found, init())
+
+
+def in_masks(obs: Any, iteration: chex.Array, first_step: chex.Array | int = 0) -> chex.Array:
+    """The first action mask that allows nothing among observations that were acted on; int32 `[4]`.
+
+    Args:
+      obs: the observations, leaves `[T, N, ...]`.
+      iteration: int32.
+      first_step: the number of the first of the T steps, int32.
+    """
+    if not masks.has_mask(obs):
+        return init()
+    nothing = ~jnp.any(obs[masks.ACTION_MASK], axis=-1)
+    place = jax.lax.argmax(nothing.ravel(), 0, jnp.int32)
+    num_envs = nothing.shape[1]
+    code = QUANTITIES.index("action mask")
+    found = _fault(code, iteration, first_step + place // num_envs, place % num_envs)
+    return jnp.where(jnp.any(nothing), found, init())
 
 
 def in_reset(
@@ -189,5 +210,9 @@ def describe(fault: Any) -> str | None:
 
 
 def _words(quantity):
-    diverged = QUANTITIES[quantity] == "diverged parameter"
-    return "diverged: a parameter beyond 1e6" if diverged else f"non-finite {QUANTITIES[quantity]}"
+    other = {
+        "diverged parameter": "diverged: a parameter beyond 1e6",
+        "action mask": "an action mask that allows nothing",
+    }
+    name = QUANTITIES[quantity]
+    return other.get(name, f"non-finite {name}")

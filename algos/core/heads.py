@@ -1,5 +1,6 @@
 """Action heads: what one does with the numbers that a policy network puts out."""
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ... import losses
-from ...envs import Box, Discrete, Space
+from ...envs import Box, Discrete, MultiDiscrete, Space
+from .fields import ConfigError
 
 
 class ActionHead(NamedTuple):
@@ -53,6 +55,40 @@ def categorical_head(space: Discrete) -> ActionHead:
         entropy=lambda key, logits: losses.categorical_entropy(logits),
         kl=losses.categorical_kl,
         mode=lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.int32),
+        to_env=lambda action: action,
+        space=space,
+    )
+
+
+def multi_categorical_head(space: MultiDiscrete) -> ActionHead:
+    """The policy is the logits of all choices behind each other, `[..., sum(nvec)]`; the choices
+    are independent of each other.
+    """
+    borders = list(itertools.accumulate(space.nvec))[:-1]
+
+    def choices(logits):
+        return jnp.split(logits, borders, axis=-1)
+
+    def total(function, *each):
+        return sum(function(*one) for one in zip(*each, strict=True))
+
+    def sample(key, logits):
+        drawn = map(jax.random.categorical, jax.random.split(key, len(space.nvec)), choices(logits))
+        return jnp.stack(list(drawn), axis=-1).astype(jnp.int32)
+
+    def log_prob(action, logits):
+        actions = jnp.moveaxis(action, -1, 0)
+        return total(losses.categorical_log_prob, actions, choices(logits))
+
+    return ActionHead(
+        size=sum(space.nvec),
+        sample=sample,
+        log_prob=log_prob,
+        entropy=lambda key, logits: total(losses.categorical_entropy, choices(logits)),
+        kl=lambda p, q: total(losses.categorical_kl, choices(p), choices(q)),
+        mode=lambda logits: jnp.stack(
+            [jnp.argmax(each, axis=-1) for each in choices(logits)], axis=-1
+        ).astype(jnp.int32),
         to_env=lambda action: action,
         space=space,
     )
@@ -109,7 +145,15 @@ CONTINUOUS_HEADS = {"gaussian": gaussian_head, "tanh_gaussian": tanh_gaussian_he
 def make_head(space: Space, policy: str) -> ActionHead:
     """The head for an action space; policy is "gaussian" or "tanh_gaussian" and only matters for a
     Box.
+
+    Raises:
+      ConfigError: there is none for such a space.
     """
-    return (
-        categorical_head(space) if isinstance(space, Discrete) else CONTINUOUS_HEADS[policy](space)
-    )
+    if isinstance(space, Discrete):
+        return categorical_head(space)
+    if isinstance(space, MultiDiscrete):
+        return multi_categorical_head(space)
+    if isinstance(space, Box):
+        return CONTINUOUS_HEADS[policy](space)
+    allowed = "must be a Box, Discrete or MultiDiscrete; own networks can have a head for it"
+    raise ConfigError("env.action_space", space, allowed)

@@ -19,6 +19,7 @@ from ...envs.checking import picture_problems
 from .config import ConfigError
 from .heads import ActionHead, Gaussian, make_head
 from .initialisers import dense
+from .masks import ACTION_MASK, masked, with_mask, without_mask
 from .recurrent import Recurrent, make_cell, map_obs, present, remembers
 
 VECTOR = Box(-jnp.inf, jnp.inf, (1,))  # what layers see that follow others: of any length
@@ -152,9 +153,8 @@ def critic_space(env: Environment) -> Box:
 
 def _seen(env):
     spaces = env.observation_space
-    ignored = (
-        sorted(set(spaces) - {"state", "privileged_state"}) if isinstance(spaces, dict) else []
-    )
+    known = {"state", "privileged_state", ACTION_MASK}
+    ignored = sorted(set(spaces) - known) if isinstance(spaces, dict) else []
     if ignored:
         allowed = (
             'the default networks see "state" and "privileged_state" alone; own networks can read'
@@ -215,7 +215,10 @@ def features(networks: Any, params: dict[str, Any], obs: Any) -> Any:
     """
     if networks.torso is None:
         return obs
-    torso = partial(networks.torso.apply, params["torso"])
+
+    def torso(obs):
+        return with_mask(networks.torso.apply(params["torso"], without_mask(obs)), obs)
+
     return torso(obs) if remembers(networks.torso) else map_obs(torso, obs)
 
 
@@ -251,7 +254,7 @@ def make_actor_critic(env: Environment, config: Any) -> Networks:
     seen = actor_space(env)
     if not config.shared_torso:
         return Networks(
-            torso_and("policy", actor_obs, seen, policy),
+            masked(torso_and("policy", actor_obs, seen, policy), env),
             torso_and("value", critic_obs, critic_space(env), value),
             head,
         )
@@ -263,7 +266,8 @@ def make_actor_critic(env: Environment, config: Any) -> Networks:
         return layers if config.memory != "none" else nn.Sequential([actor_obs, layers])
 
     torso = torso_and("torso", actor_obs, seen, readout)
-    return Networks(policy(layers(VECTOR, ())), value(layers(VECTOR, ())), head, torso)
+    policy = masked(policy(layers(VECTOR, ())), env)
+    return Networks(policy, value(layers(VECTOR, ())), head, torso)
 
 
 def make_torso(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ...envs import Discrete, Environment, VectorEnv
-from ..core import collect, guard, normalize
+from ..core import collect, guard, masks, normalize
 from ..core.collect import Carry, Transition
 from . import replay
 from .config import DTYPES, ReplayConfig
@@ -89,9 +89,9 @@ def make_replay_collector(
 
     collector = collect.make_collector(VectorEnv(env, num_envs, reset=config.reset), memory, to_env)
 
-    def random_action(key):
+    def random_action(key, obs):
         if discrete:
-            return jax.random.randint(key, (num_envs,), 0, env.action_space.n, jnp.int32)
+            return masks.random_action(key, obs, (num_envs,), env.action_space.n)
         shape = (num_envs, *env.action_space.shape)
         return jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)
 
@@ -102,6 +102,7 @@ def make_replay_collector(
             fault = guard.first(
                 store.fault,
                 guard.in_rollout((seen.obs, seen.next_obs), seen.reward, iteration, number),
+                guard.in_masks(seen.obs, iteration, number),
                 guard.in_reset(obs, iteration, number),
             )
             statistics = normalize.obs_statistics(store, transition.obs)
@@ -121,7 +122,7 @@ def make_replay_collector(
 
         obs = jax.tree.map(stored, obs)
         flags = jnp.zeros(num_envs, bool)
-        action = jax.eval_shape(random_action, jax.random.key(0))
+        action = jax.eval_shape(random_action, jax.random.key(0), obs)
         reward = jnp.zeros(num_envs, jnp.float32)
         row = Transition(obs, action, reward, flags, flags, obs, memory=stored_memory(memory))
         return replay.init(row, capacity)
@@ -129,9 +130,9 @@ def make_replay_collector(
     def start(key, config, obs_statistics, watch=None):
         def explore(memory, obs, key):
             if watch is None:
-                return random_action(key), (), memory
+                return random_action(key, obs), (), memory
             key, watch_key = jax.random.split(key)
-            return random_action(key), (), watch(memory, obs, watch_key)[2]
+            return random_action(key, obs), (), watch(memory, obs, watch_key)[2]
 
         reset_key, prefill_key = jax.random.split(key)
         carry = collector.reset(reset_key, config)

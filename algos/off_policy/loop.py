@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from ... import losses
 from ...envs import Discrete, Environment
-from ..core import collect, device_memory, fitting, guard, normalize, optimisers
+from ..core import collect, device_memory, fitting, guard, masks, normalize, optimisers
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Policy
 from ..core.device_memory import Part
@@ -152,7 +152,7 @@ def maker(
         config.validate(env)
         discrete = _is_discrete(env)
         networks = fitting.own_or_default(env, config, networks, make_networks, discrete)
-        networks = Networks(networks.actor, networks.critic)
+        networks = Networks(masks.masked(networks.actor, env), networks.critic)
         shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
         if optimiser is not None:
             optimisers.require(optimiser, list(shape.params))

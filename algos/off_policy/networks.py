@@ -171,6 +171,7 @@ def _has_collections(variables):
 def _training_options(module, variables):
     """What `module.apply` is told in training: keyword arguments; none if it is as otherwise."""
     options = {}
+    module = getattr(module, "inner", module)  # of one under an action mask
     if callable(module) and "train" in inspect.signature(module).parameters:
         options["train"] = True
     mutable = (

@@ -13,6 +13,7 @@ from ...envs import Environment
 from ..core import device_memory, guard
 from ..core.algorithm import Metrics, single
 from ..core.device_memory import Part
+from ..core.masks import mask_logits
 from ..core.networks import rows, sample_obs
 from ..core.optimisers import Optimiser, transformation
 from . import q_stack, replay
@@ -98,7 +99,7 @@ def sample(
         reward=taken["reward"] * config.reward_scale,
         discount=config.gamma * (1.0 - taken["terminated"]),
         next_obs=taken["next_obs"],
-        next_logits=taken["next_logits"],
+        next_logits=mask_logits(taken["next_logits"], taken["next_obs"]),
     )
 
 
@@ -157,6 +158,24 @@ def guarded(old: Learner, new: Learner, metrics: Metrics) -> Learner:
         guard.ok(fault), *({name: getattr(x, name) for name in learned} for x in (new, old))
     )
     return old._replace(**kept, fault=fault)
+
+
+def memory_parts(env: Environment, config: ReplayConfig) -> list[Part]:
+    """What an iteration holds at once, beside networks and replay."""
+    num_actions = env.action_space.n
+    cached = 4.0 * config.buffer_size * num_actions
+    row = 2.0 * device_memory.space_bytes(env.observation_space) + 12 + 4 * num_actions
+    # a key and a row of metrics for each
+    updates = 48.0 * config.num_envs * config.num_steps * config.updates_per_step
+    return [
+        Part(("buffer_size", "bins"), cached, f"logits of {num_actions:,} actions in the replay"),
+        Part(("batch_size",), config.batch_size * row, "a minibatch"),
+        Part(
+            ("updates_per_step", "num_envs", "num_steps"),
+            updates,
+            "the gradient steps of an iteration",
+        ),
+    ]
 
 
 def require_memory(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ... import losses
 from ..core.collect import Policy
+from ..core.masks import mask_logits, random_action
 from .networks import apply_ensemble
 
 # observations times networks that are evaluated at once: bounds the memory of the activations
@@ -134,12 +135,12 @@ def make_policy(networks: nn.Module, num_actions: int) -> Policy:
 
     def policy_logits(params, memory, obs):
         del memory
-        return logits(params.stack, params.weights, obs, networks)
+        return mask_logits(logits(params.stack, params.weights, obs, networks), obs)
 
     def explore(params, memory, obs, key):
         random_key, sample_key, choice_key = jax.random.split(key, 3)
         action = jax.random.categorical(sample_key, policy_logits(params, memory, obs))
-        other = jax.random.randint(random_key, action.shape, 0, num_actions)
+        other = random_action(random_key, obs, action.shape, num_actions)
         at_random = jax.random.uniform(choice_key, action.shape) < params.epsilon
         return jnp.where(at_random, other, action).astype(jnp.int32), (), memory
 

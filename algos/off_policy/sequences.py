@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from ...envs import Environment
 from ..core import recurrent
 from ..core.config import ConfigError
+from ..core.masks import masked
 from ..core.networks import VECTOR, actor_obs, actor_space, critic_obs, critic_space, remember
 from ..core.recurrent import Recurrent, Sequence, make_cell
 from . import replay
@@ -30,14 +31,15 @@ from .networks import Networks, torso
 
 def remembering(make_networks: Callable[..., Networks]) -> Callable[..., Networks]:
     """Gives default networks the cell of config.memory, if it names one, behind their first hidden
-    layer; a critic sees the action in the layers after it.
+    layer; a critic sees the action in the layers after it. And the action mask of the environment,
+    if it has one.
     """
 
     @functools.wraps(make_networks)
     def with_memory(env: Environment, config: OffPolicyConfig) -> Networks:
         networks = make_networks(env, config)
         if config.memory == "none":
-            return networks
+            return networks._replace(actor=masked(networks.actor, env))
 
         def network(name, see, space, sizes):
             encoder = nn.Sequential([see, torso(space, sizes[:1], config)])
@@ -45,7 +47,7 @@ def remembering(make_networks: Callable[..., Networks]) -> Callable[..., Network
             return Recurrent(name, make_cell(config), encoder, readout)
 
         return Networks(
-            network("actor", actor_obs, actor_space(env), config.actor_hidden_sizes),
+            masked(network("actor", actor_obs, actor_space(env), config.actor_hidden_sizes), env),
             network("critic", critic_obs, critic_space(env), config.critic_hidden_sizes),
         )
 

@@ -94,6 +94,7 @@ class OnPolicyConfig(BaseConfig):
     memory_size: int = static(128, "Width of the recurrent cell.", low=1)
     reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
 
+    ACTION_SPACES = ()
     PASSES = ("update_epochs",)  # the fields that say how many passes there are in each of `passes`
 
     def validate(self, env: Environment) -> None:

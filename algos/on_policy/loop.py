@@ -12,7 +12,16 @@ import chex
 import jax
 
 from ...envs import Discrete, Environment, VectorEnv
-from ..core import collect, device_memory, fitting, guard, normalize, optimisers, recurrent
+from ..core import (
+    collect,
+    device_memory,
+    fitting,
+    guard,
+    masks,
+    normalize,
+    optimisers,
+    recurrent,
+)
 from ..core.algorithm import Algorithm, Metrics
 from ..core.device_memory import Part
 from ..core.networks import Networks, features, make_actor_critic, remember, rows
@@ -83,7 +92,9 @@ def make_policy(env: Environment, networks: Networks) -> collect.Policy:
     def distribution(params, memory, obs):
         """What the policy network puts out, what the value network sees, and the memory."""
         if networks.torso is not None:
-            obs, memory = recurrent.step(networks.torso, "torso", params["torso"], memory, obs)
+            visible = masks.without_mask(obs)
+            seen, memory = recurrent.step(networks.torso, "torso", params["torso"], memory, visible)
+            obs = masks.with_mask(seen, obs)
         out, memory = recurrent.step(networks.policy, "policy", params["policy"], memory, obs)
         return out, obs, memory
 
@@ -149,6 +160,7 @@ def maker(
         if own:
             fitting.require_parts(networks, *Networks._fields)
         networks = networks if own else make_actor_critic(env, config)
+        networks = networks._replace(policy=masks.masked(networks.policy, env))
         if optimiser is not None:
             torso = [] if networks.torso is None else ["torso"]
             optimisers.require(optimiser, ["policy", "value", *torso])

@@ -186,6 +186,7 @@ def update(
     fault = guard.first(
         learner.fault,
         guard.in_rollout((batch.obs, batch.next_obs), batch.reward, learner.iteration),
+        guard.in_masks(batch.obs, learner.iteration),
         guard.in_update(written, learner.iteration),
     )
     # After a fault nothing is written any more, until the run stops at the border of the chunk.

@@ -241,7 +241,7 @@ IN_WORDS = {
     },
     "foreign action space": (
         having(action_space=range(2)),
-        ["must be a Box or a Discrete, got range"],
+        ["must be a Box, a Discrete, a MultiDiscrete, or have shape, dtype, sample and contains"],
     ),
     "discrete observation": (
         having(observation_space=Discrete(3)),

@@ -195,7 +195,7 @@ def test_the_learning_rate_follows_the_divergence():
 
 def test_the_adapted_rate_is_carried_from_update_to_update():
     config = ppo.Config(**ON_POLICY, learning_rate=1e-4, adaptive_lr=True)
-    states, rows = run(ppo, ENV, config, 3)
+    states, rows = run(ppo, ENV, config, 2)
     rates = [float(row["charts/learning_rate"]) for row in rows]
     assert rates == [float(state.learner.learning_rate) for state in states[1:]]
     assert float(states[0].learner.learning_rate) == pytest.approx(1e-4)
