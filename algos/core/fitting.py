@@ -268,8 +268,7 @@ def require_minibatches(learner: Any, batch: Any, networks: Any, config: Any) ->
     """
     sequences = isinstance(batch.obs, Sequence)
     lead = _lead_of(batch, "K", *(["T"] if sequences else []), "B")
-    num_batches = lead[0]
-    if num_batches % config.policy_delay:
+    if lead[0] % config.policy_delay:
         allowed = f"K must be a multiple of config.policy_delay = {config.policy_delay}"
         raise ConfigError("batch.reward", _describe(batch.reward), allowed)
     _require_statistics(learner, batch)

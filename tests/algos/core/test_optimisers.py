@@ -90,6 +90,7 @@ def moved(states, *path):
     return any(np.any(x != y) for x, y in zip(*map(jax.tree.leaves, (old, new)), strict=True))
 
 
+@pytest.mark.slow
 def test_masks_by_name_and_an_optimiser_for_each_part():
     config = ppo.Config(**ON_POLICY)
     frozen = optax.partition(

@@ -60,7 +60,7 @@ def of_row(tree, index):
     return jax.tree.map(lambda x: x[index], tree)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_unrolling_is_stepping_with_a_new_beginning_where_an_episode_starts(cell):
     config = ppo.Config(memory=cell, memory_size=3)
     module = Recurrent("policy", recurrent.make_cell(config), nn.Dense(5), nn.Dense(2))
@@ -122,16 +122,16 @@ def first_step(module=ppo, **changes):
     return metrics
 
 
-def test_the_ratio_is_one_before_the_first_gradient_step_also_where_episodes_ended():
-    assert first_step()["losses/ratio_deviation"] < 1e-6
-    assert first_step(shared_torso=True)["losses/ratio_deviation"] < 1e-6
+@pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_ratio_is_one_before_the_first_gradient_step_also_where_episodes_ended(shared):
+    assert first_step(shared_torso=shared)["losses/ratio_deviation"] < 1e-6
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         pytest.param(lambda done: jnp.zeros_like(done), id="never begun anew"),
-        pytest.param(lambda done: done, id="begun anew one step early"),
+        pytest.param(lambda done: done, id="begun anew one step early", marks=pytest.mark.slow),
     ],
 )
 def test_a_memory_that_is_begun_anew_at_the_wrong_step_shows(monkeypatch, wrong):
@@ -190,7 +190,9 @@ def test_values_of_successors_come_from_the_memory_of_the_step_that_led_to_them(
     assert jnp.all(truncated[2]) and not jnp.any(jnp.isclose(found[1][2], anew))
 
 
-@pytest.mark.parametrize("module", [sac, td3], ids=["sac", "td3"])
+@pytest.mark.parametrize(
+    "module", [pytest.param(sac, marks=pytest.mark.slow), td3], ids=["sac", "td3"]
+)
 def test_what_the_replay_remembers_is_what_the_burn_in_arrives_at(module):
     # Before the first update no parameter has changed: then the memory after the burn-in is the one
     # that was stored at the first step that is learned from, whatever ended in between.

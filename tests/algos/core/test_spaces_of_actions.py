@@ -57,9 +57,10 @@ def test_several_choices_are_independent_categoricals():
     assert head.log_prob(jnp.asarray(drawn), many).shape == (4000,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
-    [ppo, pytest.param(spo, marks=pytest.mark.slow), pytest.param(mdpo, marks=pytest.mark.slow)],
+    [ppo, spo, mdpo],
     ids=["ppo", "spo", "mdpo"],
 )
 def test_both_dials_are_learned(module, jit_to_learn):
@@ -198,6 +199,7 @@ class Layers(nnx.Module):
         return out[..., 0] if self.scalar else out
 
 
+@pytest.mark.slow
 def test_networks_of_nnx_put_out_what_those_of_linen_do_and_learn(assert_resume_is_exact):
     env = envs.make("probe/observation")
     config = ppo.Config(**SMALL, learning_rate=1e-2, total_steps=12_800)
