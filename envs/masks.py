@@ -11,7 +11,7 @@ from .spaces import Box, Discrete
 
 NUM_ACTIONS = 5
 STEPS = 8
-ERROR = -1000.0
+ERROR = -10_000.0
 
 
 class MaskState(NamedTuple):
@@ -23,7 +23,7 @@ class MaskState(NamedTuple):
 
 class Masks:
     """Five actions, of which another random few are allowed in each of eight steps; the largest
-    that is allowed pays 1, the others that are 0, and any other −1000.
+    that is allowed pays 1, the others that are 0, and any other −10,000.
 
     So the best return is 8, one below 0 shows an error, and nothing but the mask, the entry
     "action_mask", tells what to do.

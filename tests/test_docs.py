@@ -112,6 +112,25 @@ def test_the_page_of_the_tokens():
     assert f"any of {len(objectives)} named" in page
 
 
+@pytest.mark.slow
+def test_the_page_of_policies():
+    # As on the page, with small networks and rollouts.
+    smaller = {
+        "memory_size=64": "memory_size=4, num_envs=4, num_steps=8, hidden_sizes=(4,)",
+        "num_iterations=50": "num_iterations=2",
+        "learning_rate=1e-3": "learning_rate=1e-3, num_envs=4, num_steps=8, hidden_sizes=(4,)",
+    }
+    whole = "".join(blocks("policies.md"))
+    for text, replacement in smaller.items():
+        assert text in whole
+        whole = whole.replace(text, replacement)
+    names = {}
+    exec(whole, names)
+    assert names["memory"]["policy"].shape == (5, 4)
+    assert names["metrics"]["losses/steps_taken"].shape == (3,)
+    assert "hidden" in names["state"].learner.params["policy"]
+
+
 def links(page):
     """Where the links and images of a page lead, as its reader's program resolves them."""
     found = re.findall(r"\]\(([^)\s]+)\)", page.read_text())

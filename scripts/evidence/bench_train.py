@@ -66,6 +66,14 @@ def _td3(steps: int, **changes) -> Case:
     return Case("gymnax/Pendulum-v1", steps, algorithm=td3, config=config)
 
 
+def _width(steps: int, num_envs: int, memory: str) -> Case:
+    """PPO with layers of 128 units, and a cell of 128 between them or none."""
+    config = COMMON.replace(
+        num_envs=num_envs, hidden_sizes=(128, 128), memory=memory, memory_size=128
+    )
+    return Case("gymnax/CartPole-v1", steps, config=config)
+
+
 CASES = {
     "ppo_cartpole": Case("gymnax/CartPole-v1", 499_712),
     "ppo_pendulum": Case(
@@ -87,6 +95,12 @@ CASES = {
     "td3_pendulum_buffer_1e4": _td3(10_000, buffer_size=10_000),
     "td3_pendulum_buffer_1e6": _td3(10_000, buffer_size=1_000_000),
     "td3_pendulum_128_envs": _td3(102_400, num_envs=128, num_updates=2),
+    "ppo_64_envs_none": _width(131_072, 64, "none"),
+    "ppo_64_envs_gru": _width(131_072, 64, "gru"),
+    "ppo_64_envs_lstm": _width(131_072, 64, "lstm"),
+    "ppo_1024_envs_none": _width(524_288, 1024, "none"),
+    "ppo_1024_envs_gru": _width(524_288, 1024, "gru"),
+    "ppo_1024_envs_lstm": _width(524_288, 1024, "lstm"),
 }
 
 

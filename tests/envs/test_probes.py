@@ -202,7 +202,7 @@ def test_the_largest_action_that_is_allowed_pays_and_what_is_not_is_an_error():
     mask = jnp.array([True, False, True, False, False])
     actions = jnp.arange(5, dtype=jnp.int32)
     step = jax.vmap(lambda action: env.step(jax.random.key(0), state._replace(mask=mask), action))
-    np.testing.assert_array_equal(step(actions)[1].reward, [0.0, -1000.0, 1.0, -1000.0, -1000.0])
+    np.testing.assert_array_equal(step(actions)[1].reward, [0.0, -10000.0, 1.0, -10000.0, -10000.0])
     masks = jax.vmap(env.reset)(jax.random.split(jax.random.key(1), 200))[1]["action_mask"]
     assert masks.any(axis=1).all() and not masks.all(axis=1).all()
     with pytest.raises(ValueError, match="probe/mask has no option 'continuous'; it has none"):
