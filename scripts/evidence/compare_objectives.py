@@ -164,8 +164,8 @@ def answers_written(cell: dict) -> np.ndarray:
 
 
 def draw(cells: list[dict], path: Path) -> None:
-    """pass@1 against answers, a panel for each variant and a line for each depth; and at the right
-    how many answers it took.
+    """pass@1 and pass@4 against answers, a panel for each variant and a colour for each depth; at the
+    right how many answers it took.
     """
     from matplotlib.figure import Figure
 
@@ -184,6 +184,8 @@ def draw(cells: list[dict], path: Path) -> None:
         axes.plot(thousands, values.mean(axis=1), color=colour, linewidth=1.2, label=label)
         band = plotting.interval_of_mean(values)
         axes.fill_between(thousands, *band, color=colour, alpha=0.25, linewidth=0)
+        four = np.mean(np.asarray(cell["eval/pass_at_4"], float), axis=0)
+        axes.plot(thousands, four, "--", color=colour, linewidth=0.8)
         axes.set_title(cell["variant"], fontsize=8, pad=2)
         needed = answers_to(cell) / 1000.0
         place = row + 0.3 * (i - (len(depths) - 1) / 2.0)
@@ -204,7 +206,7 @@ def draw(cells: list[dict], path: Path) -> None:
         axes.axis("off")
     panels[-1].legend(*most.get_legend_handles_labels(), loc="center", fontsize=7, frameon=False)
     left.supxlabel("thousand answers", fontsize=8)
-    left.supylabel("pass@1, mean of the seeds with its 95 % interval", fontsize=8)
+    left.supylabel("pass@1, mean of the seeds with its 95 % interval; dashed, pass@4", fontsize=8)
     summed.set_yticks(range(len(names)), names, fontsize=7)
     summed.set(ylim=(len(names) - 0.4, -0.6), xlim=(0.0, None))
     summed.set_title(f"thousand answers until pass@1 > {LEVEL:g}", fontsize=8)

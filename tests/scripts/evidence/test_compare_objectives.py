@@ -25,6 +25,7 @@ def test_figure_and_table_come_from_the_files(tmp_path):
         final = {"mean": sum(values) / 2, "low": min(values), "high": max(values), "each": values}
         curves = [[0, 1], [1, 0] if name == "grpo" else [0, 0.9]]
         cell = {"variant": name, "depth": 3, "updates": [10, 20], "eval/pass_at_1": curves}
+        cell["eval/pass_at_4"] = curves
         cell["config"] = {"num_prompts": "32", "group_size": "8"}
         cell["final"] = dict.fromkeys(METRICS, final)
         (cells / f"{name}_3.json").write_text(json.dumps(cell))
