@@ -164,8 +164,8 @@ def answers_written(cell: dict) -> np.ndarray:
 
 
 def draw(cells: list[dict], path: Path) -> None:
-    """pass@1 and pass@4 against answers, a panel for each variant and a colour for each depth; at the
-    right how many answers it took.
+    """pass@1 and pass@4 against answers, a panel for each variant and a colour for each depth; how
+    many answers it took, at the right.
     """
     from matplotlib.figure import Figure
 
