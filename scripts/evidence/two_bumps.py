@@ -37,7 +37,7 @@ from compare_objectives import summary
 from two_bumps_flow import Policy, chain, pretrain, sample
 from two_bumps_methods import METHODS, compose, finetune
 
-from onejit.algos.host import runner
+from onejit.algos.host import plotting, runner
 from onejit.algos.host.run_folder import write_json
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -120,19 +120,22 @@ def run_cell(method: str, reward: str, seeds: int, pretraining: int, updates: in
 
 
 def draw(results: list[dict], path: Path) -> None:
-    """A row for each reward: samples of the first seed before and after, a panel for each method,
-    and the reward on the way.
+    """A row for each reward: samples of the first seed before (grey) and after, a panel for each
+    method, in a line that goes through half of the reward; and the reward on the way.
     """
     from matplotlib.figure import Figure
 
     rewards = list(dict.fromkeys(result["reward"] for result in results))
     methods = list(dict.fromkeys(result["method"] for result in results))
-    size = (2.1 * (len(methods) + 1) + 0.6, 2.4 * len(rewards))
+    size = (2.1 * (len(methods) + 1) + 0.6, 2.2 * len(rewards))
     figure = Figure(figsize=size, layout="constrained")
     rows = figure.subplots(len(rewards), len(methods) + 1, squeeze=False)
+    grid = np.stack(np.meshgrid(np.linspace(-3.5, 3.5, 101), np.linspace(-3.0, 3.0, 101)), axis=-1)
     for row, reward in zip(rows, rewards, strict=True):
         for result in (result for result in results if result["reward"] == reward):
             i = methods.index(result["method"])
+            asked = np.asarray(REWARDS[reward](jnp.asarray(grid)))
+            row[i].contour(*np.moveaxis(grid, -1, 0), asked, [0.5], colors="0.4", linewidths=0.7)
             for points, colour in zip(result["samples"], ("0.75", f"C{i}"), strict=True):
                 row[i].scatter(*np.array(points).T, s=3, color=colour, linewidths=0)
             after = result["after"]
@@ -141,12 +144,16 @@ def draw(results: list[dict], path: Path) -> None:
                 f" kept {after['kept']['mean']:.2f}",
                 fontsize=8,
             )
-            row[i].set(xlim=(-4, 4), ylim=(-3.5, 3.5))
+            row[i].set(xlim=(-3.5, 3.5), ylim=(-3.0, 3.0), aspect="equal")
             if METHODS[result["method"]] is not None:
-                curve = np.mean(result["curve"], axis=0)
-                row[-1].plot(1 + np.arange(len(curve)), curve, color=f"C{i}", linewidth=1.0)
-        row[-1].set(ylim=(0, 1), xlabel="updates")
-        row[-1].set_title("reward", fontsize=8)
+                curve = np.array(result["curve"]).T
+                updates = 1 + np.arange(len(curve))
+                row[-1].plot(updates, curve.mean(axis=1), color=f"C{i}", linewidth=1.0)
+                band = plotting.interval_of_mean(curve)
+                row[-1].fill_between(updates, *band, color=f"C{i}", alpha=0.25, linewidth=0)
+        row[-1].set(ylim=(0, 1))
+        row[-1].set_xlabel("updates", fontsize=8)
+        row[-1].set_title("mean reward of the seeds", fontsize=8)
         for axes in row:
             axes.tick_params(labelsize=6)
             axes.grid(alpha=0.3)
