@@ -1,6 +1,6 @@
 """What the arithmetic of all losses has in common: half precision is widened, a softmax keeps to
 its limits, an exponential does not overflow, what is masked or divided by 0 is 0, what is compared
-with its own kind and equal to it is 0.
+with its own kind and equal to it is 0, and a share that is a whole number is one.
 """
 
 import functools
@@ -107,3 +107,11 @@ def descending_rank(x: jax.Array) -> jax.Array:
     comes first.
     """
     return jnp.argsort(jnp.argsort(-x, axis=-1), axis=-1)
+
+
+def share(fraction: jax.Array | float, count: jax.Array) -> jax.Array:
+    """fraction·count, the integer itself where the product misses it by rounding: 0.3·50 is 15."""
+    product = fraction * (1.0 * count)
+    integer = jnp.round(product)
+    rounding = 4.0 * jnp.finfo(jnp.result_type(product)).eps * integer
+    return jnp.where(jnp.abs(product - integer) <= rounding, integer, product)

@@ -8,7 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from .._numerics import at_least_float32, descending_rank, group_std, select
+from .._numerics import at_least_float32, descending_rank, group_std, select, share
 from .reductions import masked_mean, masked_quantile
 
 Array = chex.Array
@@ -80,7 +80,7 @@ def top_fraction_mask(score: Array, mask: Array, *, keep: Scalar = 0.4) -> Array
     chex.assert_equal_shape([score, mask])
     valid = jnp.asarray(mask, bool)
     rank = descending_rank(jnp.where(valid, score, -jnp.inf))
-    count = jnp.ceil(_share(keep, jnp.sum(valid, axis=-1, keepdims=True)))
+    count = jnp.ceil(share(keep, jnp.sum(valid, axis=-1, keepdims=True)))
     return _as_weight(valid & (rank < count), score)
 
 
@@ -278,19 +278,12 @@ def covariance_clip_mask(
     candidate = valid & (low <= cov) & (cov <= high)
     lot = jnp.where(candidate, jax.random.uniform(key, cov.shape), -1.0)
     rank = descending_rank(lot.ravel()).reshape(cov.shape)
-    count = jnp.maximum(jnp.floor(_share(fraction, jnp.sum(valid))), jnp.sign(fraction))
+    count = jnp.maximum(jnp.floor(share(fraction, jnp.sum(valid))), jnp.sign(fraction))
     return _as_weight(valid & ~(candidate & (rank < count)), cov)
 
 
 def _as_weight(kept: Array, like: Array) -> Array:
     return kept.astype(jnp.result_type(like, jnp.float32))
-
-
-def _share(fraction: Scalar, count: Array) -> Array:
-    """fraction·count, the integer itself where the product misses it by rounding."""
-    product = fraction * count
-    integer = jnp.round(product)
-    return jnp.where(jnp.abs(product - integer) <= 4e-7 * integer, integer, product)
 
 
 def _of_each_token(advantage: Array, like: Array) -> Array:

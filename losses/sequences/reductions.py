@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from .._numerics import at_least_float32, safe_divide, select
+from .._numerics import at_least_float32, safe_divide, select, share
 
 Array = chex.Array
 Scalar = float | Array
@@ -96,7 +96,7 @@ def masked_quantile(x: Array, mask: Array, *, q: Scalar) -> Array:
     """
     chex.assert_equal_shape([x, mask])
     ascending = jnp.sort(jnp.where(_is_valid(mask), x, jnp.inf).ravel())
-    place = q * jnp.maximum(_count(mask).astype(ascending.dtype) - 1.0, 0.0)
+    place = share(q, jnp.maximum(jnp.sum(_is_valid(mask)) - 1, 0))
     below = jnp.floor(place).astype(jnp.int32)
     above = jnp.ceil(place).astype(jnp.int32)
     step = jnp.where(above > below, ascending[above] - ascending[below], 0.0)

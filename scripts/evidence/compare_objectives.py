@@ -1,11 +1,11 @@
 """Objectives of groups and preferences on bracket completion, all trained by one loop: what do they
 do to pass@1 and to pass@k?
 
-`python scripts/evidence/compare_objectives.py` trains ten vmapped seeds of each cell (an objective
+`python scripts/evidence/compare_objectives.py` trains five vmapped seeds of each cell (an objective
 and a depth of the prompts) and writes results/objectives/CELL.json; what exists is not run again.
-From all files it draws results/objectives.png, pass@1 against updates and pass@1 and pass@4 at the
-end, and prints a table. `--variants=grpo,rloo --depths=3 --seeds=3` runs a part; any name of
-`tokens.OBJECTIVES` is a variant.
+From all files it draws results/objectives.png, pass@1 against the answers that were written and how
+many it took to solve the task, and prints a table. `--variants=grpo,rloo --depths=3 --seeds=3` runs
+a part; any name of `tokens.OBJECTIVES` is a variant.
 
 Settings are the same in all cells, and were tuned in none: 32 prompts with 8 answers each, 200
 updates for depth 3 and 400 for depth 4, Adam at 2e-3, an entropy bonus of 0.01, two passes over
@@ -17,6 +17,7 @@ writer that is renewed every 16 updates. Each evaluation is of 16 answers to eac
 """
 
 import json
+import math
 import shlex
 import sys
 import time
@@ -38,7 +39,8 @@ UPDATES = {1: 100, 2: 100, 3: 200, 4: 400}  # by depth
 ROWS = 20
 EVAL_PROMPTS = 128
 METRICS = ("eval/pass_at_1", "eval/pass_at_4", "eval/right_answers", "losses/entropy")
-PASS = METRICS[:2]
+LEVEL = 0.9  # of pass@1: the task counts as solved
+COLUMNS = 6  # of panels
 
 
 class Variant(NamedTuple):
@@ -146,51 +148,100 @@ def summary(values: np.ndarray) -> dict:
     return rounded | {"each": np.round(np.asarray(values, float), 4).tolist()}
 
 
-def draw(results: list[dict], path: Path) -> None:
-    """A row for each depth: pass@1 against updates, a line for each variant, and what is reached in
-    the end.
+def answers_to(cell: dict, level: float = LEVEL) -> np.ndarray:
+    """Answers that each seed had written at the first evaluation with a pass@1 above the level,
+    `[seeds]`; inf where none has it.
+    """
+    written = answers_written(cell)
+    above = np.asarray(cell["eval/pass_at_1"]) > level
+    return np.where(above.any(axis=1), written[above.argmax(axis=1)], np.inf)
+
+
+def answers_written(cell: dict) -> np.ndarray:
+    """Answers that a seed had written at each evaluation, `[rows]`."""
+    size = math.prod(int(cell["config"][name]) for name in ("num_prompts", "group_size"))
+    return size * np.asarray(cell["updates"], float)
+
+
+def draw(cells: list[dict], path: Path) -> None:
+    """pass@1 and pass@4 against answers, a panel for each variant and a colour for each depth; how
+    many answers it took, at the right.
     """
     from matplotlib.figure import Figure
 
-    depths = sorted({result["depth"] for result in results})
-    most = max(sum(result["depth"] == depth for result in results) for depth in depths)
-    figure = Figure(figsize=(11.0, (1.5 + 0.2 * most) * len(depths)), layout="constrained")
-    panels = figure.subplots(len(depths), 2, squeeze=False, width_ratios=(1.0, 1.0))
-    for (left, right), depth in zip(panels, depths, strict=True):
-        cells = [result for result in results if result["depth"] == depth]
-        for i, cell in enumerate(cells):
-            colour = ("C" + str(i % 10), ("-", "--", ":")[i // 10 % 3])
-            curve = np.mean(cell["eval/pass_at_1"], axis=0)
-            left.plot(cell["updates"], curve, *colour[1:], color=colour[0], linewidth=1.0)
-            for name, marker, filled in zip(PASS, "os", (True, False), strict=True):
-                final = cell["final"][name]
-                bar = [[final["mean"] - final["low"]], [final["high"] - final["mean"]]]
-                face = colour[0] if filled else "white"
-                style = {"color": colour[0], "marker": marker, "markersize": 5, "mfc": face}
-                right.errorbar([final["mean"]], [i], xerr=bar, linestyle="none", **style)
-        left.set(xlabel="updates", ylabel="pass@1", ylim=(-0.02, 1.02), title=f"depth {depth}")
-        right.set(xlim=(-0.02, 1.02), xlabel="pass@1 (dots) and pass@4 (squares) at the end")
-        right.set_yticks(range(len(cells)), [cell["variant"] for cell in cells], fontsize=7)
-        right.invert_yaxis()
-        for axes in (left, right):
-            axes.grid(alpha=0.3)
+    names = list(dict.fromkeys(cell["variant"] for cell in cells))
+    depths = sorted({cell["depth"] for cell in cells})
+    num_rows = -(-(len(names) + 1) // COLUMNS)
+    figure = Figure(figsize=(1.6 * COLUMNS + 3.6, 1.6 * num_rows + 0.4), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1.6 * COLUMNS, 3.6))
+    panels = left.subplots(num_rows, COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
+    summed = right.subplots()
+    for cell in cells:
+        row, i = names.index(cell["variant"]), depths.index(cell["depth"])
+        axes, colour, thousands = panels[row], f"C{i}", answers_written(cell) / 1000.0
+        values = np.asarray(cell["eval/pass_at_1"], float).T
+        label = f"depth {cell['depth']}, {values.shape[1]} seeds"
+        axes.plot(thousands, values.mean(axis=1), color=colour, linewidth=1.2, label=label)
+        band = plotting.interval_of_mean(values)
+        axes.fill_between(thousands, *band, color=colour, alpha=0.25, linewidth=0)
+        four = np.mean(np.asarray(cell["eval/pass_at_4"], float), axis=0)
+        axes.plot(thousands, four, "--", color=colour, linewidth=0.8)
+        axes.set_title(cell["variant"], fontsize=8, pad=2)
+        needed = answers_to(cell) / 1000.0
+        place = row + 0.3 * (i - (len(depths) - 1) / 2.0)
+        if np.isfinite(needed).all():
+            final = summary(needed)
+            bar = [[final["mean"] - final["low"]], [final["high"] - final["mean"]]]
+            summed.errorbar([final["mean"]], [place], xerr=bar, fmt="o", color=colour, markersize=4)
+        else:
+            reached = f"{np.isfinite(needed).sum()} of {len(needed)} seeds"
+            style = {"fontsize": 6, "color": colour, "va": "center", "backgroundcolor": "white"}
+            summed.annotate(reached, (0.0, place), (6, 0), textcoords="offset points", **style)
+    for axes in panels:
+        axes.grid(alpha=0.3)
+        axes.tick_params(labelsize=6)
+        axes.set(ylim=(-0.03, 1.03))
+    most = max(panels[: len(names)], key=lambda axes: len(axes.lines))
+    for axes in panels[len(names) :]:
+        axes.axis("off")
+    panels[-1].legend(*most.get_legend_handles_labels(), loc="center", fontsize=7, frameon=False)
+    left.supxlabel("thousand answers", fontsize=8)
+    left.supylabel("pass@1, mean of the seeds with its 95 % interval; dashed, pass@4", fontsize=8)
+    summed.set_yticks(range(len(names)), names, fontsize=7)
+    summed.set(ylim=(len(names) - 0.4, -0.6), xlim=(0.0, None))
+    summed.set_title(f"thousand answers until pass@1 > {LEVEL:g}", fontsize=8)
+    summed.tick_params(labelsize=7)
+    summed.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 
 
-def table(results: list[dict]) -> str:
-    """What is reached in the end: means over seeds, with 95 % intervals of pass@1 and pass@4."""
+def table(cells: list[dict]) -> str:
+    """What is reached in the end, and how soon: means over seeds, with 95 % intervals."""
     lines = [
-        "| depth | objective | pass@1 | worst seed | pass@4 | right answers in 16 | entropy |",
-        "|---|---|---|---|---|---|---|",
+        f"| depth | objective | answers to pass@1 > {LEVEL:g}, thousands | pass@1 | worst seed |"
+        " pass@4 | right answers in 16 | entropy |",
+        "|" + "---|" * 8,
     ]
-    for cell in results:
+    for cell in cells:
         one, four, right, entropy = (cell["final"][name] for name in METRICS)
         ranges = [f"{x['mean']:.3f} ({x['low']:.3f} to {x['high']:.3f})" for x in (one, four)]
+        needed = answers_to(cell) / 1000.0
+        soon = f"{np.isfinite(needed).sum()} of {len(needed)} seeds"
+        if np.isfinite(needed).all():
+            soon = "{mean:.1f} ({low:.1f} to {high:.1f})".format(**summary(needed))
         lines.append(
-            f"| {cell['depth']} | {cell['variant']} | {ranges[0]} | {min(one['each']):.3f} |"
-            f" {ranges[1]} | {right['mean']:.2f} | {entropy['mean']:.3f} |"
+            f"| {cell['depth']} | {cell['variant']} | {soon} | {ranges[0]} |"
+            f" {min(one['each']):.3f} | {ranges[1]} | {right['mean']:.2f} |"
+            f" {entropy['mean']:.3f} |"
         )
     return "\n".join(lines)
+
+
+def read(folder: Path) -> list[dict]:
+    """All cells that there are, by depth, in the order of `DEFAULT`."""
+    cells = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    order = [*DEFAULT, *VARIANTS]
+    return sorted(cells, key=lambda cell: (cell["depth"], order.index(cell["variant"])))
 
 
 def main(argv: list[str]) -> None:
@@ -201,7 +252,6 @@ def main(argv: list[str]) -> None:
         sys.exit(f"unknown variants {sorted(unknown)}; known: {', '.join(VARIANTS)}")
     folder = Path(flags.FLAGS.out)
     folder.mkdir(parents=True, exist_ok=True)
-    results = []
     for depth in map(int, flags.FLAGS.depths):
         for name in flags.FLAGS.variants:
             path = folder / f"{name}_{depth}.json"
@@ -211,15 +261,15 @@ def main(argv: list[str]) -> None:
                 write_json(path, result)
                 one = result["final"]["eval/pass_at_1"]["mean"]
                 print(f"{path.stem}: pass@1 {one:.3f}, {result['run_s']} s", flush=True)
-            results.append(json.loads(path.read_text()))
-    draw(results, folder.with_suffix(".png"))
-    print(table(results))
+    cells = read(folder)
+    draw(cells, folder.with_suffix(".png"))
+    print(table(cells))
 
 
 if __name__ == "__main__":
     flags.DEFINE_list("variants", DEFAULT, "Which objectives to run.")
     flags.DEFINE_list("depths", ["3", "4"], "Brackets that prompts open at most.")
-    flags.DEFINE_integer("seeds", 10, "How many seeds.")
+    flags.DEFINE_integer("seeds", 5, "How many seeds.")
     flags.DEFINE_integer("updates", 0, "Iterations; 0 takes 200 for depth 3 and 400 for 4.")
     flags.DEFINE_string(
         "out", str(RESULTS / "objectives"), "Folder of the result files; the figure is beside it."

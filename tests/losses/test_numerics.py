@@ -50,3 +50,12 @@ def test_a_standard_deviation_is_exactly_0_of_equal_ones_and_of_one_alone():
 def test_ranks_begin_with_the_largest_and_equal_ones_keep_their_order():
     x = jnp.array([[1.0, 3.0, 1.0, 3.0], [0.0, -jnp.inf, jnp.inf, -1.0]])
     np.testing.assert_array_equal(_numerics.descending_rank(x), [[2, 0, 3, 1], [1, 3, 0, 2]])
+
+
+def test_a_share_that_misses_a_whole_number_by_rounding_is_it():
+    fraction = jnp.array([0.3, 0.1, 0.7, 0.3, 1.0])
+    count = jnp.array([50, 30, 10, 49, 7])
+    shares = _numerics.share(fraction, count)
+    np.testing.assert_array_equal(shares[jnp.array([0, 1, 2, 4])], [15.0, 3.0, 7.0, 7.0])
+    assert shares[3] == np.float32(0.3) * np.float32(49.0)
+    assert _numerics.share(1, count[0]) == 50.0

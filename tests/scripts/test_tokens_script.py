@@ -49,7 +49,13 @@ def test_leaves_a_run_folder_and_resumes(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--objective=gpro"], "objective.*grpo"),
+        (["--objective=gpro"], r"--objective=gpro: value should be one of <grpo\|dr_grpo\|"),
+        (["--sampler=mops"], r"--sampler=mops: value should be one of <uniform\|mopps\|sec\|"),
+        (
+            ["--sampler=mopps", "--num_prompts=200"],
+            "num_prompts=200: must be at most pool_size = 128",
+        ),
+        (["--sampler=sec", "--pool_size=0"], "pool_size=0: must be an integer at least 1"),
         (["--env=probe/value"], "env=a Probe: must be a TokenEnvironment, such as"),
         (["--env_options=depth=0"], "tokens/brackets: depth=0: must be at least 1"),
         (["--env_options=width=3"], "no option 'width'; it has depth, response_length"),

@@ -248,6 +248,14 @@ def test_quantile_by_hand():
     assert reductions.masked_quantile(entropy, jnp.zeros_like(mask), q=0.8) == np.inf
 
 
+def test_a_quantile_that_is_an_entry_is_that_entry():
+    # 0.3·50 is 15, and in float32 a little more: the next entry must have no part in it.
+    x = jnp.arange(51.0).at[16:].set(1e6)
+    assert np.float32(0.3) * np.float32(50.0) > 15.0
+    for q in (0.3, jnp.float32(0.3)):
+        assert reductions.masked_quantile(x, jnp.ones(51, bool), q=q) == x[15]
+
+
 def test_whitened_entries_have_mean_0_and_variance_1_whatever_their_scale_and_place():
     x, mask = batch()
     x = x.astype(np.float32)

@@ -23,12 +23,18 @@ def test_figure_and_table_come_from_the_files(tmp_path):
     cells.mkdir()
     for name, values in {"grpo": [0.5, 1.0], "dpo": [0.25, 0.25]}.items():
         final = {"mean": sum(values) / 2, "low": min(values), "high": max(values), "each": values}
-        cell = {"variant": name, "depth": 3, "updates": [10, 20], "eval/pass_at_1": [[0, 1]] * 2}
+        curves = [[0, 1], [1, 0] if name == "grpo" else [0, 0.9]]
+        cell = {"variant": name, "depth": 3, "updates": [10, 20], "eval/pass_at_1": curves}
+        cell["eval/pass_at_4"] = curves
+        cell["config"] = {"num_prompts": "32", "group_size": "8"}
         cell["final"] = dict.fromkeys(METRICS, final)
         (cells / f"{name}_3.json").write_text(json.dumps(cell))
     done = run("--variants=grpo,dpo", "--depths=3", f"--out={cells}")
     assert done.returncode == 0, done.stderr
-    assert "| 3 | grpo | 0.750 (0.500 to 1.000) | 0.500 | 0.750" in done.stdout
+    # 20 and 10 updates, of 256 answers each.
+    soon = "3.8 (2.6 to 5.1)"
+    assert f"| 3 | grpo | {soon} | 0.750 (0.500 to 1.000) | 0.500 | 0.750" in done.stdout
+    assert "| 3 | dpo | 1 of 2 seeds | 0.250 (" in done.stdout
     assert "written" not in done.stdout
     assert (tmp_path / "cells.png").stat().st_size > 1000
 
