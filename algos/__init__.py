@@ -17,12 +17,17 @@ from . import (
 from .core.algorithm import Algorithm
 from .core.evaluation import evaluate, evaluator
 from .core.guard import describe as describe_fault
+from .core.heads import ActionHead
 from .core.nnx_networks import NnxNetwork
+from .core.recurrent import Recurrent, Sequence
 from .core.training import train
 
 __all__ = [
+    "ActionHead",
     "Algorithm",
     "NnxNetwork",
+    "Recurrent",
+    "Sequence",
     "describe_fault",
     "evaluate",
     "evaluator",
