@@ -153,10 +153,10 @@ def test_exploration_of_fast_td3_is_redrawn_when_an_episode_ends():
     algorithm = fast_td3.make(env, config)
     state = jax.jit(algorithm.init)(jax.random.key(0))
     step = jax.jit(algorithm.step)
-    scales = [np.asarray(state.collection.memory)]
+    scales = [np.asarray(state.collection.memory["std"])]
     for _ in range(6):
         state, _ = step(state)
-        scales.append(np.asarray(state.collection.memory))
+        scales.append(np.asarray(state.collection.memory["std"]))
     scales = np.stack(scales)
     # One step in init, so that the fifth step of each episode is in iterations 3 and 8.
     changed = (scales[1:] != scales[:-1]).all(axis=1)

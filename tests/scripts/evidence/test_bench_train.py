@@ -48,9 +48,10 @@ def test_both_sides_of_the_comparison_know_the_same_cases_and_steps(monkeypatch)
         }
         for script in ("bench_train", "bench_rejax")
     )
-    assert theirs == ours
+    assert theirs.items() <= ours.items()
+    assert all(name.endswith(("_none", "_gru", "_lstm")) for name in set(ours) - set(theirs))
     peers = load("bench_peers")
-    assert set(peers.CASES) == set(ours)
+    assert set(peers.CASES) == set(theirs)
     purejaxrl = {
         name: config["TOTAL_TIMESTEPS"]
         for name, (_, config) in load("bench_purejaxrl").CASES.items()
