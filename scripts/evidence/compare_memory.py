@@ -46,7 +46,7 @@ class Variant(NamedTuple):
 
 
 _PPO = {"learning_rate": 1e-3, "num_envs": 32, "num_steps": 64, "ent_coef": 0.01}
-_LONG = {"num_envs": 16, "num_steps": 128, "learning_rate": 1e-3, "update_epochs": 4}
+_LONG = {"num_envs": 64, "num_steps": 64, "learning_rate": 1e-3, "reward_scale": 0.1}
 _SAC = {
     "num_envs": 4,
     "learning_rate": 1e-3,
