@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from .console import quiet_threads
 
-_FORMAT = 3  # of the State's layout too
+_FORMAT = 4  # of the State's layout too
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
 _TEMPORARY = ".incomplete-"
