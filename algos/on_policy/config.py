@@ -139,7 +139,8 @@ class OnPolicyConfig(BaseConfig):
 
     def schedules(self, done: float | chex.Array) -> dict[str, Any]:
         """The learning rate when this part of total_steps is done, in [0, 1], if it is annealed."""
-        return {"learning_rate": self.learning_rate * (1.0 - done)} if self.anneal_lr else {}
+        annealed = self.anneal_lr and not self.adaptive_lr
+        return {"learning_rate": self.learning_rate * (1.0 - done)} if annealed else {}
 
     @property
     def passes(self) -> tuple[tuple[int, int], ...]:
