@@ -233,10 +233,11 @@ def require_rollout(learner: Any, batch: Any, networks: Networks, config: Any) -
       ConfigError: it does not; it names the field of the batch.
     """
     num_steps, num_envs = _lead_of(batch, "T", "N")
-    for _, num_minibatches in config.passes:
-        if num_steps * num_envs % num_minibatches:
-            allowed = f"T·N must be divisible by the number of minibatches, {num_minibatches}"
-            raise ConfigError("batch.reward", _describe(batch.reward), allowed)
+    remembered = jax.eval_shape(lambda: initial_memory(networks, num_envs))
+    size, what = (num_envs, "N") if remembered else (num_steps * num_envs, "T·N")
+    if any(size % num_minibatches for _, num_minibatches in config.passes):
+        allowed = f"{what} must be divisible by the number of minibatches, {config.passes[-1][1]}"
+        raise ConfigError("batch.reward", _describe(batch.reward), allowed)
     if config.normalize_reward and learner.discounted_return.shape != (num_envs,):
         allowed = (
             f"N must be config.num_envs = {learner.discounted_return.shape[0]}, for"
@@ -244,7 +245,6 @@ def require_rollout(learner: Any, batch: Any, networks: Networks, config: Any) -
         )
         raise ConfigError("batch.reward", _describe(batch.reward), allowed)
     _require_statistics(learner, batch)
-    remembered = jax.eval_shape(lambda: initial_memory(networks, num_envs))
     if remembered:
         why = "what the networks remembered before the first step"
         _require("batch.memory", batch.memory, remembered, why)

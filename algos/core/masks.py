@@ -14,7 +14,6 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ...envs import Environment
 from .recurrent import map_obs, present
 
 ACTION_MASK = "action_mask"
@@ -84,8 +83,8 @@ class Masked:
         return getattr(self.inner, name)
 
 
-def masked(network: Any, env: Environment) -> Any:
-    """A network of logits for an environment: `Masked` where it has an action mask."""
-    if not has_mask(env.observation_space) or isinstance(network, Masked):
-        return network
-    return Masked(network)
+def masked(network: Any, obs: Any) -> Any:
+    """A network of logits for such observations, or the space of them: `Masked` where they have an
+    action mask.
+    """
+    return Masked(network) if has_mask(obs) and not isinstance(network, Masked) else network

@@ -190,7 +190,8 @@ class Networks(NamedTuple):
       value: a module, observations to values `[...]`.
       head: the action head that belongs to the policy.
       torso: a module, observations to features; policy and value then see these instead of the
-        observations, and both losses train it. None for networks apart from each other.
+        observations, and both losses train it; beside an action mask, as {"state": features}. None
+        for networks apart from each other.
       optimiser: how they are trained, see `core.optimisers`; None for as the config says.
 
     Each of the modules may remember, see `core.recurrent`; under a torso that does, the others may
@@ -254,7 +255,7 @@ def make_actor_critic(env: Environment, config: Any) -> Networks:
     seen = actor_space(env)
     if not config.shared_torso:
         return Networks(
-            masked(torso_and("policy", actor_obs, seen, policy), env),
+            masked(torso_and("policy", actor_obs, seen, policy), env.observation_space),
             torso_and("value", critic_obs, critic_space(env), value),
             head,
         )
@@ -266,7 +267,7 @@ def make_actor_critic(env: Environment, config: Any) -> Networks:
         return layers if config.memory != "none" else nn.Sequential([actor_obs, layers])
 
     torso = torso_and("torso", actor_obs, seen, readout)
-    policy = masked(policy(layers(VECTOR, ())), env)
+    policy = masked(policy(layers(VECTOR, ())), env.observation_space)
     return Networks(policy, value(layers(VECTOR, ())), head, torso)
 
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from ...envs import Space
+from .masks import ACTION_MASK
 
 _MIN_WEIGHT = 1e-5
 _MIN_STD = 1e-3  # of observations
@@ -42,7 +43,8 @@ class Statistics(NamedTuple):
 def of_space(space: Space) -> Statistics | tuple[()]:
     """Statistics of those observations of a space that may be normalised, or () if none may."""
     if isinstance(space, dict):
-        space = {name: each for name, each in space.items() if each.normalize}
+        names = [name for name, each in space.items() if each.normalize and name != ACTION_MASK]
+        space = {name: space[name] for name in names}
         return init(space) if space else ()
     return init(space) if space.normalize else ()
 

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from .collect import where
+from .fields import ConfigError
 from .initialisers import lecun, orthogonal, uniform
 
 CELLS = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
@@ -138,6 +139,19 @@ def initial_memory(networks: Any, num_envs: int) -> Any:
     """
     named = {name: each for name, each in networks._asdict().items() if remembers(each)}
     return {name: each.initial_memory(num_envs) for name, each in named.items()} if named else ()
+
+
+def require_names(networks: Any) -> None:
+    """Checks that networks which remember do so by the name of their place.
+
+    Raises:
+      ConfigError: one does not.
+    """
+    for place, each in networks._asdict().items():
+        name = getattr(each, "name_in_memory", place) if remembers(each) else place
+        if name != place:
+            allowed = f"must have name_in_memory={place!r}"
+            raise ConfigError(f"networks.{place}", f"a network that remembers as {name!r}", allowed)
 
 
 def step(

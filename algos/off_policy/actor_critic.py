@@ -17,7 +17,7 @@ import optax
 
 from ... import losses
 from ...envs import Discrete, Environment
-from ..core import fitting, guard, keys, normalize, optimisers
+from ..core import fitting, guard, keys, masks, normalize, optimisers
 from ..core.algorithm import Metrics, single
 from ..core.networks import sample_obs
 from ..core.recurrent import map_obs, present
@@ -270,6 +270,7 @@ def update(
     Raises:
       ConfigError: the shapes of the batch do not fit each other, the networks or the config.
     """
+    networks = networks._replace(actor=masks.masked(networks.actor, present(batch.obs)))
     fitting.require_minibatches(learner, batch, networks, config)
     config = config.annealed(learner.iteration)
     if obs_statistics is None:

@@ -72,8 +72,8 @@ class ReplayConfig(BaseConfig):
         """The config with the learning rate of an iteration."""
         if not self.anneal_lr:
             return self
-        steps = self.rows_per_step * self.num_envs
-        done = jnp.minimum(iteration * (steps / jnp.float32(self.total_steps)), 1.0)
+        rows = self.prefill_rows + iteration * self.rows_per_step
+        done = jnp.minimum(rows * (self.num_envs / jnp.float32(self.total_steps)), 1.0)
         return self.replace(learning_rate=self.schedules(done)["learning_rate"])
 
     def memory_parts(self, env: Environment) -> list[Part]:
@@ -187,7 +187,8 @@ class OffPolicyConfig(ReplayConfig):
             device_memory.space_bytes(env.observation_space),
             device_memory.space_bytes(env.action_space),
         )
-        rows = float(self.rows_per_step * self.num_updates * self.batch_size)
+        taken = self.batch_size if self.memory == "none" else self.samples * self.window
+        rows = float(self.rows_per_step * self.num_updates * taken)
         # obs and next_obs, action, reward, discount; place, reward and flags of each step of a
         # window
         needed = rows * (2 * obs + action + 8 + self.n_step * (8 + 4 + 2))

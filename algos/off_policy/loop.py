@@ -27,6 +27,7 @@ from ..core.collect import Policy
 from ..core.device_memory import Part
 from ..core.networks import remember, rows
 from ..core.optimisers import Optimiser
+from ..core.recurrent import Sequence, first_member
 from . import replay, sequences
 from .actor_critic import TD_ERROR, Batch, Learner
 from .collection import Store, make_replay_collector
@@ -80,15 +81,19 @@ def _require_memory(
     """Refuses what cannot fit into the device: the config's own parts, the networks, and what their
     passes keep.
     """
-    obs = rows(env.observation_space, config.batch_size)
+    memory = jax.eval_shape(lambda: sequences.initial_memory(networks, config.samples, config))
+    lead = (config.sequence_length, config.samples) if memory else (config.samples,)
+    obs = rows(env.observation_space, *lead)
+    if memory:
+        start = jax.ShapeDtypeStruct(lead, bool)
+        obs = jax.eval_shape(first_member, Sequence(obs, start, memory))
     discrete = _is_discrete(env)
-    action = [] if discrete else [rows(env.action_space, config.batch_size)]
+    action = [] if discrete else [rows(env.action_space, *lead)]
     params = learner.params
     critic = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params["critic"])
     kept = config.num_critics * device_memory.backward_bytes(networks.critic, critic, obs, *action)
     kept += device_memory.backward_bytes(networks.actor, params["actor"], obs)
-    memory = jax.eval_shape(lambda: sequences.initial_memory(networks, 1, config))
-    remembered = float(config.buffer_size * device_memory.tree_bytes(memory))
+    remembered = config.buffer_size / config.samples * device_memory.tree_bytes(memory)
     device_memory.require(
         config,
         *config.memory_parts(env),
@@ -152,7 +157,7 @@ def maker(
         config.validate(env)
         discrete = _is_discrete(env)
         networks = fitting.own_or_default(env, config, networks, make_networks, discrete)
-        networks = Networks(masks.masked(networks.actor, env), networks.critic)
+        networks = Networks(masks.masked(networks.actor, env.observation_space), networks.critic)
         shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
         if optimiser is not None:
             optimisers.require(optimiser, list(shape.params))

@@ -39,17 +39,16 @@ def remembering(make_networks: Callable[..., Networks]) -> Callable[..., Network
     def with_memory(env: Environment, config: OffPolicyConfig) -> Networks:
         networks = make_networks(env, config)
         if config.memory == "none":
-            return networks._replace(actor=masked(networks.actor, env))
+            return networks._replace(actor=masked(networks.actor, env.observation_space))
 
         def network(name, see, space, sizes):
             encoder = nn.Sequential([see, torso(space, sizes[:1], config)])
             readout = getattr(networks, name).clone(torso=torso(VECTOR, sizes[1:], config))
             return Recurrent(name, make_cell(config), encoder, readout)
 
-        return Networks(
-            masked(network("actor", actor_obs, actor_space(env), config.actor_hidden_sizes), env),
-            network("critic", critic_obs, critic_space(env), config.critic_hidden_sizes),
-        )
+        actor = network("actor", actor_obs, actor_space(env), config.actor_hidden_sizes)
+        critic = network("critic", critic_obs, critic_space(env), config.critic_hidden_sizes)
+        return Networks(masked(actor, env.observation_space), critic)
 
     return with_memory
 
@@ -95,12 +94,13 @@ def remembered(networks: Networks, memory: Any) -> Any:
 
 
 def require_declared(networks: Networks, config: OffPolicyConfig) -> None:
-    """Checks that own networks remember if, and only if, config.memory is not "none", which
-    decides what the replay holds.
+    """Checks that own networks remember by their names, and if, and only if, config.memory is not
+    "none", which decides what the replay holds.
 
     Raises:
       ConfigError: it is otherwise.
     """
+    recurrent.require_names(networks)
     if remember(networks) != (config.memory != "none"):
         allowed = (
             'must not be "none": networks.actor or networks.critic remembers'

@@ -87,8 +87,8 @@ class OnPolicyConfig(BaseConfig):
     )
     memory: str = static(
         "none",
-        "Recurrent cell behind the hidden layers of both networks, so that they remember within an"
-        " episode.",
+        "Recurrent cell behind the first hidden layer of both networks, so that they remember"
+        " within an episode.",
         choices=MEMORIES,
     )
     memory_size: int = static(128, "Width of the recurrent cell.", low=1)

@@ -160,11 +160,12 @@ def maker(
         if own:
             fitting.require_parts(networks, *Networks._fields)
         networks = networks if own else make_actor_critic(env, config)
-        networks = networks._replace(policy=masks.masked(networks.policy, env))
+        networks = networks._replace(policy=masks.masked(networks.policy, env.observation_space))
         if optimiser is not None:
             torso = [] if networks.torso is None else ["torso"]
             optimisers.require(optimiser, ["policy", "value", *torso])
             networks = networks._replace(optimiser=optimiser)
+        recurrent.require_names(networks)
         if remember(networks):
             config.require_whole_environments()
         shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)

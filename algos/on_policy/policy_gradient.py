@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from ... import losses
 from ...envs import Environment
-from ..core import fitting, guard, keys, normalize, optimisers
+from ..core import fitting, guard, keys, masks, normalize, optimisers
 from ..core.algorithm import Metrics, single
 from ..core.collect import Transition
 from ..core.networks import Networks, features, sample_obs
@@ -145,6 +145,7 @@ def update(
     Raises:
       ConfigError: the shapes of the batch do not fit each other, the networks or the config.
     """
+    networks = networks._replace(policy=masks.masked(networks.policy, batch.obs))
     fitting.require_rollout(learner, batch, networks, config)
     data, statistics = estimate(learner, batch, networks, config)
     schedules = config.schedules(progress(learner, batch, config))

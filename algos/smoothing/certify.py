@@ -89,7 +89,16 @@ def smoothed(
 def policy_of(algorithm: Algorithm, state: State) -> Policy:
     """What `attack` works on: observations to logits for discrete actions, to the deterministic
     action else.
+
+    Raises:
+      ValueError: the policy remembers, and would be attacked as if each observation were the first
+        of an episode.
     """
+    memory = jax.eval_shape(lambda: algorithm.memory(state, jax.random.key(0), 1))
+    if isinstance(memory, dict):  # TD3's noise does not matter to what is deterministic
+        memory = {name: x for name, x in memory.items() if name != "std"}
+    if jax.tree.leaves(memory):
+        raise ValueError("algorithm: its policy remembers, which the adversaries do not know of")
     if algorithm.logits:
         return partial(algorithm.logits, state)
     # The key of a deterministic action does not matter.
