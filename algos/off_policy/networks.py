@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from ...envs import Space
 from ..core import recurrent
+from ..core.masks import Masked
 from ..core.networks import MLP, Gaussian, actor_obs, critic_obs, dense, make_torso
 from .config import DTYPES
 
@@ -171,7 +172,7 @@ def _has_collections(variables):
 def _training_options(module, variables):
     """What `module.apply` is told in training: keyword arguments; none if it is as otherwise."""
     options = {}
-    module = getattr(module, "inner", module)  # of one under an action mask
+    module = module.inner if isinstance(module, Masked) else module
     if callable(module) and "train" in inspect.signature(module).parameters:
         options["train"] = True
     mutable = (

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ... import losses
-from ...envs import Adversary, Discrete, Environment, FrameStack, NoisyObservations
+from ...envs import Adversary, Box, Discrete, Environment, FrameStack, NoisyObservations
 from ..core.algorithm import Algorithm, State
 from ..core.evaluation import Act, Memory, evaluate, remembering
 from ..core.keys import seed_key
@@ -247,8 +247,11 @@ def attack(
 
     Raises:
       ValueError: sigma or a budget is negative, a number is below 1, the seed is no seed, there are
-        no strengths, or the policy's actions are not of the environment's action space.
+        no strengths, the environment's actions are neither a Box nor Discrete, or the policy's are
+        not of its action space.
     """
+    if not isinstance(env.action_space, Box | Discrete):
+        raise ValueError(f"env.action_space={env.action_space}: must be a Box or Discrete")
     discrete = isinstance(env.action_space, Discrete)
     key = _key(seed, 1)
     strengths = (
@@ -325,9 +328,8 @@ def _require_actions(env, act, memory=None):
 
     action = jax.eval_shape(first_action, jax.random.key(0))
     space = env.action_space
-    if action.shape != (1, *space.shape) or jnp.issubdtype(action.dtype, jnp.integer) != isinstance(
-        space, Discrete
-    ):
+    whole, should_be = (jnp.issubdtype(x.dtype, jnp.integer) for x in (action, space))
+    if action.shape != (1, *space.shape) or whole != should_be:
         raise ValueError(
             f"the policy's actions are {action.dtype}{list(action.shape[1:])}, the environment's"
             f" {space}; for an algorithm that cuts actions into a grid give envs.Discretized(env,"

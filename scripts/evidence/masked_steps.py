@@ -2,14 +2,15 @@
 `probe/mask`, where one costs 10,000.
 
 `python scripts/evidence/masked_steps.py` trains each algorithm and appends a line to
-results/masks.jsonl: environment steps, with those of the prefill, the errors among them and among
-those of evaluations, greedy and exploring, and the return that was learned, of which 8 is the best.
-Errors are counted from the sum of an iteration's returns: what is paid in all its episodes is less
-than one costs.
+results/masks.jsonl: environment steps in training, in a prefill that is as long, and in greedy and
+exploring evaluations that are; the errors among each, and the return that was learned, of which 8
+is the best. Errors are counted from the sum of the returns of an iteration, or of a group of
+episodes: what is paid in all of them is less than one costs.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ from onejit.algos.host import runner
 from onejit.envs.masks import ERROR, STEPS
 
 RESULTS = Path(__file__).parents[2] / "results"
-EVALUATED = 1024  # episodes of each kind
+EVALUATED = 1024  # episodes of a group
 ON_POLICY = {"num_envs": 64, "learning_rate": 3e-3, "gamma": 0.5, "hidden_sizes": (16, 16)}
 REPLAY = {
     "num_envs": 64,
@@ -59,41 +60,66 @@ CONFIGS = {
 }
 
 
+def errors_in(returns: np.ndarray, episodes: np.ndarray) -> int:
+    """Masked actions in groups of so many episodes each, by the mean returns of these."""
+    assert np.max(episodes) * STEPS < -ERROR
+    sums = np.where(episodes > 0, returns * episodes, 0.0)
+    return int(np.sum(np.ceil(np.maximum(0.0, sums / ERROR))))
+
+
+def prefilled(name: str, total_steps: int) -> tuple[int, int]:
+    """Steps, and errors among them, of a prefill of that length; (0, 0) of who has none."""
+    if "learning_starts" not in CONFIGS[name]:
+        return 0, 0
+    sizes = {"learning_starts": total_steps, "buffer_size": total_steps}
+    algorithm = made(name, total_steps, **sizes)
+    state = jax.jit(algorithm.init)(jax.random.key(1))
+    rewards = np.asarray(state.replay.rows.reward[: int(state.replay.size)])
+    return rewards.size, int(np.sum(rewards < 0.0))
+
+
+def evaluated(algorithm: algos.Algorithm, state: Any, total_steps: int, **how: bool) -> np.ndarray:
+    """Mean returns of groups of `EVALUATED` episodes, of at least that many steps together."""
+    evaluate = jax.jit(algos.evaluator(algorithm, num_episodes=EVALUATED, **how))
+    keys = jax.random.split(jax.random.key(2), -(-total_steps // (EVALUATED * STEPS)))
+    return np.asarray([evaluate(state, key)["eval/episodic_return"] for key in keys], float)
+
+
+def made(name: str, total_steps: int, **changes: int) -> algos.Algorithm:
+    """The algorithm of a line."""
+    module = getattr(algos, name.split("_")[0])
+    config = module.Config(**CONFIGS[name] | changes, total_steps=total_steps)
+    return module.make(envs.make("probe/mask"), config)
+
+
 def count(name: str, total_steps: int) -> dict:
     """Trains an algorithm, and returns its line."""
-    module = getattr(algos, name.split("_")[0])
-    env = envs.make("probe/mask")
-    algorithm = module.make(env, module.Config(**CONFIGS[name], total_steps=total_steps))
+    algorithm = made(name, total_steps)
     iterations = algorithm.iterations(total_steps)
     step = jax.jit(lambda state: training.advance(algorithm, state, 1), donate_argnums=0)
     state = jax.jit(algorithm.init)(jax.random.key(0))
-    in_prefill = 0
-    if algorithm.initial_steps:
-        rows = state.replay.rows.reward[: int(state.replay.size)]
-        in_prefill = int(np.sum(np.asarray(rows) < 0.0))
     returns, episodes = [], []
     for _ in range(iterations):
         state, metrics = step(state)
         returns.append(metrics["charts/episodic_return"])
         episodes.append(metrics["charts/episodes"])
     returns, episodes = np.asarray(returns, float), np.asarray(episodes, float)
-    sums = np.where(episodes > 0, returns * episodes, 0.0)
-    assert np.max(episodes) * STEPS < -ERROR
-    finished = {
-        label: jax.jit(
-            algos.evaluator(algorithm, num_episodes=EVALUATED, deterministic=deterministic)
-        )(state, jax.random.key(1))["eval/episodic_return"]
-        for label, deterministic in (("greedy", True), ("exploring", False))
-    }
+    prefill, errors_in_prefill = prefilled(name, total_steps)
+    greedy, exploring = (
+        evaluated(algorithm, state, total_steps, deterministic=each) for each in (True, False)
+    )
     return {
         "algorithm": name,
         "steps": algorithm.steps_after(iterations),
-        "of_prefill": algorithm.initial_steps,
-        "errors_in_prefill": in_prefill,
-        "errors_in_training": int(np.sum(np.ceil(np.maximum(0.0, -sums / -ERROR)))),
-        "mean_return": round(float(sums.sum() / episodes.sum()), 3),
-        "evaluated_steps": 2 * EVALUATED * STEPS,
-        **{f"return_{label}": round(float(value), 3) for label, value in finished.items()},
+        "errors_in_training": errors_in(returns, episodes),
+        "mean_return": round(float(np.nansum(returns * episodes) / episodes.sum()), 3),
+        "steps_of_prefill": prefill,
+        "errors_in_prefill": errors_in_prefill,
+        "steps_evaluated_each": greedy.size * EVALUATED * STEPS,
+        "errors_greedy": errors_in(greedy, np.full(greedy.shape, EVALUATED)),
+        "errors_exploring": errors_in(exploring, np.full(exploring.shape, EVALUATED)),
+        "return_greedy": round(float(np.mean(greedy)), 3),
+        "return_exploring": round(float(np.mean(exploring)), 3),
         "fault": algos.describe_fault(metrics["charts/fault"]),
         "versions": runner.versions(),
     }

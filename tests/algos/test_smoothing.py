@@ -12,7 +12,7 @@ from onejit import algos, envs
 from onejit.algos import smoothing
 from onejit.algos.off_policy import q_stack
 from onejit.algos.smoothing import attacks
-from onejit.envs import Adversary, Box, Discrete
+from onejit.envs import Adversary, Box, Discrete, MultiDiscrete
 
 
 class Total:
@@ -55,6 +55,15 @@ class Right:
         return state + 1, envs.Step(
             jnp.zeros(1), reward, state + 1 == self.num_steps, jnp.bool_(False), {}
         )
+
+
+class Twice(Right):
+    """Two choices at once, of which the second pays."""
+
+    action_space = MultiDiscrete((2, 3))
+
+    def step(self, key, state, action):
+        return super().step(key, state, action[1])
 
 
 def echo(obs, key=None):
@@ -101,6 +110,14 @@ def test_batches_successes_and_the_default_bound():
     # one Clopper–Pearson bound at α
     p = stats.beta.ppf(0.05, success.returns.sum(), 71 - success.returns.sum())
     np.testing.assert_allclose(success.lower, [p, stats.norm.cdf(stats.norm.ppf(p) - 1.0)])
+
+
+def test_several_choices_at_once_are_certified():
+    def act(obs, key):
+        return jnp.ones((len(obs), 2), jnp.int32)
+
+    certificate = smoothing.certify(Twice(2), act, 0.5, [0.0], 50, thresholds=[2.0])
+    np.testing.assert_array_equal(certificate.returns, 2.0)
 
 
 def test_the_targeted_attack_pays_once_for_each_flip_and_carries_the_rest_over():
@@ -230,6 +247,14 @@ def test_continuous_algorithms_have_no_logits():
         (
             lambda: smoothing.attack(Total(), right_above_minus_one, 0.1, [0.1]),
             "the policy's actions are float32.2., the environment's Box.*give envs.Discretized",
+        ),
+        (
+            lambda: smoothing.certify(Twice(1), echo, 0.1, [0.1]),
+            "the policy's actions are float32.1., the env",
+        ),
+        (
+            lambda: smoothing.attack(Twice(1), echo, 0.1, [0.1]),
+            "env.action_space=MultiDiscrete.*must be a Box or Discrete",
         ),
         (
             lambda: smoothing.attack(Total(), echo, -0.1, [0.1]),

@@ -2,6 +2,7 @@
 that allows nothing is named.
 """
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from onejit.algos import mdpo, ppo, sac, spo, staq
 from onejit.algos.core import guard, masks
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.heads import categorical_head
+from onejit.algos.core.networks import Networks
 from onejit.envs.masks import Masks
 
 ENV = envs.make("probe/mask")
@@ -117,6 +119,57 @@ def test_a_mask_that_allows_nothing_is_named_and_nothing_is_learned_from_it(modu
         np.testing.assert_array_equal(old, new)
     with pytest.raises(envs.ContractError, match="allows nothing before step 2"):
         envs.check(Stuck())
+
+
+class Goal(Masks):
+    """Shows a goal too."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space["goal"] = envs.Box(0.0, 1.0, (2,))
+
+    def _observation(self, state):
+        return super()._observation(state) | {"goal": jnp.zeros(2)}
+
+
+class Entries(nn.Module):
+    """Sees these entries, and there are no others."""
+
+    size: int
+    names: tuple[str, ...]
+
+    @nn.compact
+    def __call__(self, obs):
+        assert set(obs) == set(self.names)
+        parts = [obs[name].astype(jnp.float32) for name in self.names]
+        out = nn.Dense(self.size or 1)(jnp.concatenate(parts, axis=-1))
+        return out if self.size else out[..., 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ppo", "sac", "staq"])
+def test_own_networks_see_every_entry_but_a_policy_not_the_mask(name):
+    module, settings = CASES[name]
+    seen, all_entries = ("state", "goal"), ("state", "goal", "action_mask")
+    policy, critic = Entries(5, seen), Entries(5, all_entries)
+    networks = {
+        "ppo": (Networks, policy, Entries(0, all_entries), categorical_head(envs.Discrete(5))),
+        "sac": (sac.Networks, policy, critic),
+        "staq": (lambda network: network, critic),
+    }[name]
+    algorithm = module.make(Goal(), module.Config(**settings), networks[0](*networks[1:]))
+    state, history = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=20))(
+        jax.random.key(0)
+    )
+    assert not np.any(history["charts/fault"])
+    assert np.nanmin(history["charts/episodic_return"]) >= 0.0
+    obs = {
+        "state": jnp.ones((5, 1)),
+        "goal": jnp.zeros((5, 2)),
+        "action_mask": jnp.eye(5, dtype=bool),
+    }
+    action = algorithm.act(state, obs, jax.random.key(2), True)
+    np.testing.assert_array_equal(action, np.arange(5))
 
 
 def test_masks_that_fit_no_actions_are_refused():

@@ -135,6 +135,14 @@ def test_actor_critic_and_temperature_have_optimisers_of_their_own(name):
 
 
 @pytest.mark.slow
+def test_an_optimiser_that_comes_with_own_networks_is_used_too():
+    config = td3.Config(**OFF_POLICY)
+    networks = td3.make_networks(BOX, config)._replace(optimiser=optax.sgd(0.0))
+    states, _ = run(td3, BOX, config, networks=networks)
+    assert not moved(states)
+
+
+@pytest.mark.slow
 def test_staq_anneals_and_takes_an_own_optimiser():
     config = staq.Config(**STAQ)
     states, _ = run(staq, ENV, config, optimiser=optax.sgd(0.0))

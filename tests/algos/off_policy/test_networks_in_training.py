@@ -11,6 +11,8 @@ import pytest
 
 from onejit import algos, envs
 from onejit.algos import fast_td3, td3
+from onejit.algos.core.masks import Masked
+from onejit.algos.off_policy.networks import apply_in_training
 
 CONFIG = td3.Config(
     num_envs=4,
@@ -186,3 +188,24 @@ def test_dropout_alone_and_counters_beside_it(counts):
     if counts:  # two calls of three minibatches each; the targets have the count itself
         for critic in (after.params["critic"], after.targets["critic"]):
             np.testing.assert_array_equal(critic["counters"]["steps"], [6, 6])
+
+
+class Around(nn.Module):
+    """With dropout, around another network."""
+
+    inner: nn.Module
+
+    @nn.compact
+    def __call__(self, obs, train=False):
+        return nn.Dropout(0.5, deterministic=not train)(self.inner(obs))
+
+
+def test_who_is_told_of_training_is_the_network_itself_and_under_a_mask_the_one_inside():
+    network = Around(nn.Dense(2))
+    variables = network.init(jax.random.key(0), jnp.zeros(3))
+    for each in (network, Masked(network)):
+        outputs = [
+            apply_in_training(each, variables, jax.random.key(key), jnp.ones((8, 3)))[0]
+            for key in (1, 2)
+        ]
+        assert np.any(outputs[0] != outputs[1])

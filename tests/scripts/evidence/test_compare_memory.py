@@ -44,6 +44,7 @@ def test_masked_steps_are_counted(tmp_path):
     assert done.returncode == 0, done.stderr
     line = json.loads(out.read_text())
     assert line["algorithm"] == "ppo" and line["steps"] == 8192
-    assert line["errors_in_training"] == 0 and line["return_greedy"] >= 0.0
+    assert line["steps_evaluated_each"] == 8192 and line["steps_of_prefill"] == 0
+    assert line["errors_in_training"] == line["errors_greedy"] == line["errors_exploring"] == 0
     again = run("masked_steps.py", "--algorithms=ppo", f"--out={out}")
     assert again.returncode == 0 and len(out.read_text().splitlines()) == 1
