@@ -18,6 +18,7 @@ import numpy as np
 
 from ...envs import Box, Environment
 from .config import ConfigError
+from .masks import without_mask
 from .networks import Networks, features, rows
 from .recurrent import Sequence, first_member, initial_memory, present, remembers
 
@@ -138,7 +139,7 @@ def own_or_default(
     )
     obs, action = rows(env.observation_space, _LEAD[0]), _floats(_LEAD[0], *env.action_space.shape)
     if isinstance(default, tuple):
-        inputs = {"actor": (obs,), "critic": (obs,) if discrete else (obs, action)}
+        inputs = {"actor": (without_mask(obs),), "critic": (obs,) if discrete else (obs, action)}
         require_parts(networks, *inputs)
         pairs = {
             f"networks.{name}": (getattr(networks, name), getattr(default, name), inputs[name])
@@ -246,8 +247,7 @@ def require_rollout(learner: Any, batch: Any, networks: Networks, config: Any) -
         raise ConfigError("batch.reward", _describe(batch.reward), allowed)
     _require_statistics(learner, batch)
     if remembered:
-        why = "what the networks remembered before the first step"
-        _require("batch.memory", batch.memory, remembered, why)
+        _require("batch.memory", batch.memory, remembered, "as before the networks' first step")
 
     def policy(params, obs):
         return networks.policy.apply(params["policy"], features(networks, params, obs))

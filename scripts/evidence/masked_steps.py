@@ -72,7 +72,7 @@ def prefilled(name: str, total_steps: int) -> tuple[int, int]:
     if "learning_starts" not in CONFIGS[name]:
         return 0, 0
     sizes = {"learning_starts": total_steps, "buffer_size": total_steps}
-    algorithm = made(name, total_steps, **sizes)
+    algorithm = made(name, 2 * total_steps, **sizes)
     state = jax.jit(algorithm.init)(jax.random.key(1))
     rewards = np.asarray(state.replay.rows.reward[: int(state.replay.size)])
     return rewards.size, int(np.sum(rewards < 0.0))
