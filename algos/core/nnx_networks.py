@@ -9,8 +9,8 @@ import chex
 class NnxNetwork:
     """A network of flax.nnx as a pair of pure functions, `init` and `apply`.
 
-    Its variables are its parameters, as nested dicts; so they go through `vmap`, checkpoints and
-    optimisers as those of flax.linen do.
+    Its variables are its parameters, as nested dicts under "params"; so they go through `vmap`,
+    checkpoints and optimisers as those of flax.linen do.
 
     Args:
       make: nnx.Rngs -> the module, which is called with what the algorithm's network sees:
@@ -39,12 +39,12 @@ class NnxNetwork:
         from flax import nnx
 
         del inputs
-        return nnx.to_pure_dict(nnx.state(self._make(nnx.Rngs(key)), nnx.Param))
+        return {"params": nnx.to_pure_dict(nnx.state(self._make(nnx.Rngs(key)), nnx.Param))}
 
     def apply(self, variables: Any, *inputs: Any) -> Any:
         """What the module puts out with these parameters."""
         from flax import nnx
 
         state = nnx.eval_shape(lambda: nnx.state(self._make(nnx.Rngs(0)), nnx.Param))
-        nnx.replace_by_pure_dict(state, variables)
+        nnx.replace_by_pure_dict(state, variables["params"])
         return nnx.merge(self._graph, state)(*inputs)

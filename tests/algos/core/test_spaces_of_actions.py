@@ -190,12 +190,16 @@ class Layers(nnx.Module):
     """Two layers of flax.nnx."""
 
     def __init__(self, inputs, outputs, rngs, scalar=False):
-        self.hidden = nnx.Linear(inputs, 8, rngs=rngs)
+        self.hidden = nnx.List([nnx.Linear(inputs, 8, rngs=rngs)])
+        self.params = nnx.Param(jnp.ones(()))  # as flax.linen calls all of them
         self.out = nnx.Linear(8, outputs, rngs=rngs)
         self.scalar = scalar
 
     def __call__(self, *inputs):
-        out = self.out(nnx.tanh(self.hidden(jnp.concatenate(inputs, axis=-1))))
+        x = jnp.concatenate(inputs, axis=-1)
+        for layer in self.hidden:
+            x = nnx.tanh(layer(x))
+        out = self.params[...] * self.out(x)
         return out[..., 0] if self.scalar else out
 
 
@@ -209,7 +213,8 @@ def test_networks_of_nnx_put_out_what_those_of_linen_do_and_learn(assert_resume_
     obs = jax.random.normal(jax.random.key(0), (3, 2))
     variables = default.policy.init(jax.random.key(1), obs[0])
     params = variables["params"]
-    mine = {"hidden": params["torso"]["Dense_0"], "out": params["Dense_0"]}
+    mine = {"hidden": {0: params["torso"]["Dense_0"]}, "out": params["Dense_0"]}
+    mine = {"params": mine | {"params": jnp.ones(())}}
     np.testing.assert_array_equal(policy.apply(mine, obs), default.policy.apply(variables, obs))
     algorithm = ppo.make(env, config, Networks(policy, value, default.head))
     init, step = jax.jit(algorithm.init), jax.jit(algorithm.step)
@@ -234,9 +239,12 @@ def test_critics_of_nnx_are_an_ensemble_as_others():
     before = jax.jit(algorithm.init)(jax.random.key(0))
     state, metrics = jax.jit(algorithm.step)(before)
     assert not metrics["charts/fault"]
-    kernels = [each.learner.params["critic"]["hidden"]["kernel"] for each in (before, state)]
+    params = [each.learner.params["critic"]["params"] for each in (before, state)]
+    kernels = [each["hidden"][0]["kernel"] for each in params]
     assert kernels[0].shape == (2, 3, 8) and not np.any(kernels[0][0] == kernels[0][1])
-    assert np.any(kernels[0] != kernels[1])
+    # All of them are trained.
+    for old, new in zip(*map(jax.tree.leaves, params), strict=True):
+        assert np.any(old != new)
 
 
 def test_nnx_variables_that_nobody_would_carry_are_refused():
