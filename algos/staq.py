@@ -30,10 +30,9 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from ..envs import Box, Discretized, Environment
-from .core import collect, fitting, guard, keys, optimisers
+from .core import collect, fitting, guard, keys
 from .core.algorithm import Algorithm, Metrics
 from .core.collect import Transition
 from .core.config import ConfigError, configclass, static, traced
@@ -53,7 +52,7 @@ from .off_policy.q_learner import (
     guarded,
     init_learner,
     memory_parts,
-    require_memory,
+    require_fit,
     sample,
 )
 from .off_policy.q_stack import Weights
@@ -209,7 +208,7 @@ def update(
     *,
     networks: nn.Module,
     config: Config,
-    optimiser: Optimiser = optax.adam,
+    optimiser: Optimiser = None,
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the Q-functions towards the soft value of the present policy.
 
@@ -244,7 +243,7 @@ def make(
     config: Config | None = None,
     networks: nn.Module | None = None,
     *,
-    optimiser: Optimiser = optax.adam,
+    optimiser: Optimiser = None,
 ) -> Algorithm:
     """StaQ on an environment.
 
@@ -256,8 +255,8 @@ def make(
       optimiser: an own optimiser, see `core.optimisers`; by default Adam.
 
     Raises:
-      ConfigError: the config is not valid for the environment, or what it describes cannot fit into
-        the device.
+      ConfigError: the config is not valid for the environment, what it describes cannot fit into
+        the device, or the networks or the optimiser do not fit.
     """
     config = Config.of(config)
     config.validate(env)
@@ -265,10 +264,8 @@ def make(
     networks = fitting.own_or_default(env, config, networks, make_networks, discrete=True)
     capacity = config.buffer_size // config.num_envs
     num_actions = env.action_space.n
-    optimisers.require(optimiser, [])
+    require_fit(env, config, networks, optimiser)
     fresh_learner = partial(init_learner, optimiser=optimiser)
-    shape = fitting.learner_shape(fresh_learner, env=env, networks=networks, config=config)
-    require_memory(env, config, networks, shape)
     default_config = config
     policy = q_stack.make_policy(networks, num_actions)
     collector = make_replay_collector(env, config)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 import chex
+import jax
+import jax.numpy as jnp
 import optax
 
 from .config import ConfigError
@@ -28,10 +30,22 @@ def transformation(optimiser: Optimiser, learning_rate: LearningRate) -> Any:
     return optimiser if _is_transformation(optimiser) else optimiser(learning_rate)
 
 
-def of_all(optimiser: Optimiser, learning_rate: LearningRate) -> optax.GradientTransformation:
-    """Likewise, one for a dict of parameters: each part by the transformation of its name."""
+def of_all(
+    optimiser: Optimiser, trained: dict[str, bool], learning_rate: LearningRate
+) -> optax.GradientTransformation:
+    """Likewise, one for a dict of parameters: each part by the transformation of its name.
+
+    Parts that are not trained stay as they are, also under weight decay.
+    """
     made = transformation(optimiser, learning_rate)
-    return optax.partition(made, {name: name for name in made}) if isinstance(made, dict) else made
+    still = optax.set_to_zero()
+    if isinstance(made, dict):
+        each = {name: made[name] if trained[name] else still for name in made}
+        return optax.partition(each, {name: name for name in made})
+    if all(trained.values()):
+        return made
+    labels = {name: "trained" if yes else "still" for name, yes in trained.items()}
+    return optax.partition({"trained": made, "still": still}, labels)
 
 
 def of_part(
@@ -43,20 +57,26 @@ def of_part(
     )
 
 
+def follows_learning_rate(optimiser: Optimiser) -> bool:
+    """Whether a part of it is a function of the config's learning rate, as the default is."""
+    each = optimiser.values() if isinstance(optimiser, dict) else [optimiser]
+    return not all(_is_transformation(x) for x in each)
+
+
 def require(optimiser: Optimiser, names: list[str]) -> None:
     """Checks what `make` was given.
 
     Args:
       optimiser: as it was given.
-      names: of the parts that are trained.
+      names: of the parts that are trained; [] if there is one alone.
 
     Raises:
       ConfigError: it is nothing of what the module's head says, or a dict lacks a part or has
         another one.
     """
-    if isinstance(optimiser, dict) and set(optimiser) != set(names):
-        allowed = f"must have one for each of {', '.join(map(repr, names))}"
-        raise ConfigError("optimiser", f"a dict with {sorted(optimiser)}", allowed)
+    if isinstance(optimiser, dict) and (not names or set(optimiser) != set(names)):
+        parts = f"have one for each of {', '.join(map(repr, names))}" if names else "be no dict"
+        raise ConfigError("optimiser", f"a dict with {sorted(optimiser)}", f"must {parts}")
     for each in optimiser.values() if isinstance(optimiser, dict) else [optimiser]:
         if not _is_transformation(each) and not _makes_one(each):
             allowed = (
@@ -64,6 +84,33 @@ def require(optimiser: Optimiser, names: list[str]) -> None:
                 " rate, such as optax.adamw, or a dict of these"
             )
             raise ConfigError("optimiser", repr(each), allowed)
+
+
+def require_step(
+    made: Callable[[LearningRate], optax.GradientTransformation], params: chex.ArrayTree
+) -> None:
+    """Checks that a transformation, made of a traced learning rate, can take a step.
+
+    Args:
+      made: learning rate -> the transformation.
+      params: what it is to change, by shape.
+
+    Raises:
+      ConfigError: it cannot, say because a function of the learning rate wants a Python float, or
+        because the transformation wants to evaluate the loss.
+    """
+
+    def step(learning_rate, params):
+        optimiser = made(learning_rate)
+        return optimiser.update(params, optimiser.init(params), params)[0]
+
+    try:
+        jax.eval_shape(step, jax.ShapeDtypeStruct((), jnp.float32), params)
+    except Exception as error:  # whatever an own function raises
+        reason = f"{type(error).__name__}: {str(error).split(chr(10))[0]}"
+        raise ConfigError(
+            "optimiser", "as given", f"must take a step on the parameters by gradients: {reason}"
+        ) from error
 
 
 def _is_transformation(x):

@@ -313,6 +313,7 @@ def update(
     }
     fault = guard.first(learner.fault, guard.in_update(written, learner.iteration))
     learner = guard.keep(guard.ok(fault), new, learner)
-    metrics["charts/learning_rate"] = jnp.asarray(config.learning_rate)
+    if optimisers.follows_learning_rate(networks.optimiser):
+        metrics["charts/learning_rate"] = jnp.asarray(config.learning_rate)
     metrics[TD_ERROR] = td_error.reshape(batch.reward.shape)
     return learner._replace(iteration=learner.iteration + 1, fault=fault), metrics

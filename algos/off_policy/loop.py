@@ -32,7 +32,7 @@ from . import replay, sequences
 from .actor_critic import TD_ERROR, Batch, Learner
 from .collection import Store, make_replay_collector
 from .config import OffPolicyConfig
-from .networks import Networks
+from .networks import Networks, trained
 from .replay import Sampler
 
 
@@ -147,21 +147,27 @@ def maker(
             a critic of obs. Their modules may have other collections than "params", and take an
             argument `train`, with which they may use the rng "dropout".
           sampler: how minibatches are drawn from the replay.
-          optimiser: an own optimiser, see `core.optimisers`; by default the one of the config.
+          optimiser: an own optimiser, see `core.optimisers`; by default that of the networks, and
+            else the one of the config.
 
         Raises:
           ConfigError: the config is not valid for the environment, what it describes cannot fit
-            into the device, or the networks do not fit.
+            into the device, or the networks or the optimiser do not fit.
         """
         config = Config.of(config)
         config.validate(env)
         discrete = _is_discrete(env)
         networks = fitting.own_or_default(env, config, networks, make_networks, discrete)
+        optimiser = getattr(networks, "optimiser", None) if optimiser is None else optimiser
         networks = Networks(masks.masked(networks.actor, env.observation_space), networks.critic)
         shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
         if optimiser is not None:
             optimisers.require(optimiser, list(shape.params))
+            for name, params in shape.params.items():
+                made = partial(optimisers.of_part, optimiser, name)
+                optimisers.require_step(made, trained(params))
             networks = networks._replace(optimiser=optimiser)
+            shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
         sequences.require_declared(networks, config)
         _require_memory(env, config, networks, shape)
         policy = make_policy(env, networks)

@@ -1,5 +1,6 @@
 """What StaQ updates, and how: an ensemble of Q-functions of all actions, towards a soft value."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -10,12 +11,12 @@ import optax
 
 from ... import losses
 from ...envs import Environment
-from ..core import device_memory, guard
+from ..core import device_memory, fitting, guard, optimisers
 from ..core.algorithm import Metrics, single
 from ..core.device_memory import Part
 from ..core.masks import mask_logits
 from ..core.networks import rows, sample_obs
-from ..core.optimisers import Optimiser, transformation
+from ..core.optimisers import Optimiser
 from . import q_stack, replay
 from .actor_critic import q_of_action
 from .config import ReplayConfig
@@ -72,19 +73,24 @@ def init_learner(
     env: Environment,
     networks: nn.Module,
     config: ReplayConfig,
-    optimiser: Optimiser = optax.adam,
+    optimiser: Optimiser = None,
 ) -> Learner:
     """Fresh parameters and optimiser, and an empty stack."""
     params = single(init_ensemble(networks, key, config.num_critics, sample_obs(env)))
     return Learner(
         params=params,
         targets=jax.tree.map(jnp.copy, params),
-        opt_state=single(transformation(optimiser, config.learning_rate).init(params)),
+        opt_state=single(_optimiser(optimiser, config.learning_rate).init(params)),
         stack=q_stack.init(params, config.memory),
         updates=jnp.int32(0),
         iteration=jnp.int32(0),
         fault=guard.init(),
     )
+
+
+def _optimiser(optimiser, learning_rate):
+    made = optax.adam if optimiser is None else optimiser
+    return optimisers.transformation(made, learning_rate)
 
 
 def sample(
@@ -110,7 +116,7 @@ def gradient_step(
     *,
     networks: nn.Module,
     config: ReplayConfig,
-    optimiser: Optimiser = optax.adam,
+    optimiser: Optimiser = None,
 ) -> tuple[Learner, Metrics]:
     """One gradient step towards the soft value of the policy whose logits are in the batch."""
     config = config.annealed(learner.iteration)
@@ -128,7 +134,9 @@ def gradient_step(
         return critic_loss, {"losses/critic_loss": critic_loss, "losses/q": jnp.mean(q)}
 
     grads, metrics = jax.grad(loss, has_aux=True)(learner.params)
-    step = transformation(optimiser, config.learning_rate)
+    if optimisers.follows_learning_rate(optimiser):
+        metrics["charts/learning_rate"] = jnp.asarray(config.learning_rate)
+    step = _optimiser(optimiser, config.learning_rate)
     changes, opt_state = step.update(grads, learner.opt_state, learner.params)
     params = optax.apply_updates(learner.params, changes)
     updates = learner.updates + 1
@@ -178,12 +186,21 @@ def memory_parts(env: Environment, config: ReplayConfig) -> list[Part]:
     ]
 
 
-def require_memory(
-    env: Environment, config: ReplayConfig, networks: nn.Module, learner: Learner
+def require_fit(
+    env: Environment, config: ReplayConfig, networks: nn.Module, optimiser: Optimiser
 ) -> None:
-    """Refuses what cannot fit into the device: the config's own parts, the stack, and what the
-    passes keep.
+    """Refuses an optimiser that does not fit the networks, and what cannot fit into the device:
+    the config's own parts, the stack, and what the passes keep.
+
+    Raises:
+      ConfigError: names what does not fit.
     """
+    learner = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+    if optimiser is not None:
+        optimisers.require(optimiser, [])
+        optimisers.require_step(partial(_optimiser, optimiser), learner.params)
+        init = partial(init_learner, optimiser=optimiser)
+        learner = fitting.learner_shape(init, env=env, networks=networks, config=config)
     obs = rows(env.observation_space, config.batch_size)
     params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), learner.params)
     kept = config.num_critics * device_memory.backward_bytes(networks, params, obs)

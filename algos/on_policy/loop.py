@@ -23,11 +23,12 @@ from ..core import (
     recurrent,
 )
 from ..core.algorithm import Algorithm, Metrics
+from ..core.config import ConfigError
 from ..core.device_memory import Part
 from ..core.networks import Networks, features, make_actor_critic, remember, rows
 from ..core.optimisers import Optimiser
 from .config import OnPolicyConfig
-from .policy_gradient import Learner, init_learner
+from .policy_gradient import Learner, init_learner, trained_parts
 
 
 class State(NamedTuple):
@@ -47,18 +48,18 @@ def _require_memory(
     """
     size = config.num_envs * config.num_steps
     sizes = ("num_envs", "num_steps")
-    # One series of passes is over both networks, two are over one each.
-    trained = [("policy", "value")] if len(config.passes) == 1 else [("policy",), ("value",)]
     params = learner.params
     activations = []
-    for names, (_, num_minibatches) in zip(trained, config.passes, strict=True):
+    each = zip(trained_parts(networks, config), config.passes, strict=True)
+    for parts, (_, num_minibatches) in each:
         obs = _minibatch_obs(env, config, networks, num_minibatches)
-        inputs = dict.fromkeys(names, jax.eval_shape(partial(features, networks), params, obs))
-        if networks.torso is not None:
-            inputs["torso"] = obs
+        seen = jax.eval_shape(partial(features, networks), params, obs)
         kept = sum(
-            device_memory.backward_bytes(getattr(networks, name), params[name], seen)
-            for name, seen in inputs.items()
+            device_memory.backward_bytes(
+                getattr(networks, name), params[name], obs if name == "torso" else seen
+            )
+            for name, is_trained in parts.items()
+            if is_trained
         )
         what = f"the activations on a minibatch of {size // num_minibatches:,}"
         activations.append(Part(sizes, kept, what))
@@ -70,6 +71,15 @@ def _require_memory(
         ),
         max(activations, key=lambda part: part.bytes),
     )
+
+
+def _require_optimiser(optimiser, networks, config, params):
+    optimisers.require(optimiser, list(params))
+    for parts in trained_parts(networks, config):
+        optimisers.require_step(partial(optimisers.of_all, optimiser, parts), params)
+    if config.adaptive_lr and not optimisers.follows_learning_rate(optimiser):
+        allowed = "must be False: the optimiser is no function of the learning rate"
+        raise ConfigError("adaptive_lr", config.adaptive_lr, allowed)
 
 
 def _minibatch_obs(env, config, networks, num_minibatches):
@@ -148,11 +158,12 @@ def maker(
             State.
           networks: own networks: policy, value and head, and a torso of both; by default those of
             `make_networks`.
-          optimiser: an own optimiser, see `core.optimisers`; by default Adam as the config says.
+          optimiser: an own optimiser, see `core.optimisers`; by default that of the networks, and
+            else Adam as the config says.
 
         Raises:
           ConfigError: the config is not valid for the environment, what it describes cannot fit
-            into the device, or the networks do not fit.
+            into the device, or the networks or the optimiser do not fit.
         """
         config = Config.of(config)
         config.validate(env)
@@ -160,17 +171,19 @@ def maker(
         if own:
             fitting.require_parts(networks, *Networks._fields)
         networks = networks if own else make_actor_critic(env, config)
-        networks = networks._replace(policy=masks.masked(networks.policy, env.observation_space))
-        if optimiser is not None:
-            torso = [] if networks.torso is None else ["torso"]
-            optimisers.require(optimiser, ["policy", "value", *torso])
-            networks = networks._replace(optimiser=optimiser)
+        optimiser = networks.optimiser if optimiser is None else optimiser
+        policy = masks.masked(networks.policy, env.observation_space)
+        networks = networks._replace(policy=policy, optimiser=None)
         recurrent.require_names(networks)
         if remember(networks):
             config.require_whole_environments()
         shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
         if own:
             fitting.require_actor_critic(env, networks, shape.params)
+        if optimiser is not None:
+            _require_optimiser(optimiser, networks, config, shape.params)
+            networks = networks._replace(optimiser=optimiser)
+            shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
         _require_memory(env, config, networks, shape)
         return _algorithm(env, config, networks, make_policy(env, networks), update)
 

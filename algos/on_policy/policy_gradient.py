@@ -1,6 +1,7 @@
 """What the on-policy algorithms update, and how: passes of minibatch steps over a rollout."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -69,25 +70,38 @@ def init_learner(
     params["policy"] = networks.policy.init(policy_key, obs)
     params["value"] = networks.value.init(value_key, obs)
     params = single(params)
-    optimiser = _optimiser(networks, config, config.learning_rate)
     flat, _ = _as_trained(params, networks)
     return Learner(
         params=params,
-        opt_state=tuple(single(optimiser.init(flat)) for _ in config.passes),
+        opt_state=tuple(
+            single(_optimiser(networks, config, parts, config.learning_rate).init(flat))
+            for parts in trained_parts(networks, config)
+        ),
         obs_statistics=normalize.of_space(env.observation_space) if config.normalize_obs else (),
         return_statistics=normalize.init(jnp.float32(0.0)) if config.normalize_reward else (),
         discounted_return=(
             jnp.zeros(config.num_envs, jnp.float32) if config.normalize_reward else ()
         ),
-        learning_rate=jnp.float32(config.learning_rate) if config.adaptive_lr else (),
+        learning_rate=jnp.array(config.learning_rate, jnp.float32) if config.adaptive_lr else (),
         iteration=jnp.int32(0),
         fault=guard.init(),
     )
 
 
-def _optimiser(networks, config, learning_rate):
+def trained_parts(networks: Networks, config: OnPolicyConfig) -> list[dict[str, bool]]:
+    """For each series of config.passes: which parts of the parameters it trains, by name.
+
+    One series trains all, of two the first trains the policy and the second the value network; a
+    torso is trained by each.
+    """
+    names = ["policy", "value"] if networks.torso is None else ["policy", "value", "torso"]
+    still = [None] if len(config.passes) == 1 else ["value", "policy"]
+    return [{name: name != other for name in names} for other in still]
+
+
+def _optimiser(networks, config, parts, learning_rate):
     if networks.optimiser is not None:
-        return optimisers.of_all(networks.optimiser, learning_rate)
+        return optimisers.of_all(networks.optimiser, parts, learning_rate)
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         optax.adam(learning_rate, eps=config.adam_eps),
@@ -157,8 +171,9 @@ def update(
     opt_states = []
     metrics = {}
     pass_keys = [key] if len(objectives) == 1 else jax.random.split(key, len(objectives))
-    for (norm_name, objective), counts, opt_state, pass_key in zip(
-        objectives.items(), config.passes, learner.opt_state, pass_keys, strict=True
+    parts_of_each = trained_parts(networks, config)
+    for (norm_name, objective), counts, parts, opt_state, pass_key in zip(
+        objectives.items(), config.passes, parts_of_each, learner.opt_state, pass_keys, strict=True
     ):
 
         def loss(params, minibatch, key, objective=objective):
@@ -166,9 +181,10 @@ def update(
             minibatch = minibatch._replace(obs=features(networks, params, minibatch.obs))
             return objective(params, minibatch, key, networks=networks, config=config)
 
+        optimiser = partial(_optimiser, networks, config, parts)
         trained = Trained(params, opt_state, learning_rate, jnp.bool_(True))
         trained, new, norms = _gradient_steps(
-            trained, loss, data, pass_key, *counts, networks=networks, config=config
+            trained, loss, data, pass_key, *counts, optimiser=optimiser, config=config
         )
         params, opt_state, learning_rate, _ = trained
         opt_states.append(opt_state)
@@ -194,7 +210,8 @@ def update(
     params, *kept = guard.keep(guard.ok(fault), new, (old_params, *learner[1 : len(new)]))
     learner = Learner(unravel(params), *kept, iteration=learner.iteration + 1, fault=fault)
     metrics = jax.tree.map(jnp.mean, metrics)
-    metrics["charts/learning_rate"] = learning_rate
+    if optimisers.follows_learning_rate(networks.optimiser):
+        metrics["charts/learning_rate"] = learning_rate
     return learner, metrics
 
 
@@ -214,13 +231,13 @@ class Trained(NamedTuple):
     going: chex.Array
 
 
-def _gradient_steps(trained, loss, data, key, num_epochs, num_minibatches, *, networks, config):
+def _gradient_steps(trained, loss, data, key, num_epochs, num_minibatches, *, optimiser, config):
     """num_epochs·num_minibatches gradient steps; the metrics and the norms of the gradients are
     `[steps]`.
 
     A series whose metrics have the divergence from the old policy stops where it exceeds
     config.target_kl, as SB3 does, before the step that would have followed; and adapts the learning
-    rate to it, see `adapted`.
+    rate to it until then, see `adapted`. `optimiser` makes one of a learning rate.
     """
     names = []  # of the metrics, which travel as one vector for the same reason as the parameters
 
@@ -232,13 +249,16 @@ def _gradient_steps(trained, loss, data, key, num_epochs, num_minibatches, *, ne
         means = {name: jnp.mean(x) for name, x in metrics.items()}
         learning_rate, going = carry.learning_rate, carry.going
         if "losses/approx_kl" in means:
-            going = going & (means["losses/approx_kl"] <= config.target_kl)
+            kl = means["losses/approx_kl"]
             if config.adaptive_lr:
-                kl = means["losses/approx_kl"]
-                learning_rate = adapted(learning_rate, kl, desired_kl=config.desired_kl)
+                # The one that stops the steps is the last to be looked at: a policy that no longer
+                # moves says nothing new.
+                new = adapted(learning_rate, kl, desired_kl=config.desired_kl)
+                learning_rate = jnp.where(going, new, learning_rate)
+            going = going & (kl <= config.target_kl)
             means["losses/steps_taken"] = going.astype(jnp.float32)
-        optimiser = _optimiser(networks, config, learning_rate)
-        updates, opt_state = optimiser.update(grads, carry.opt_state, carry.params)
+        step = optimiser(learning_rate)
+        updates, opt_state = step.update(grads, carry.opt_state, carry.params)
         params = optax.apply_updates(carry.params, updates)
         params, opt_state = guard.keep(going, (params, opt_state), carry[:2])
         names[:] = means
