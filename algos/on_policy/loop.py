@@ -171,9 +171,9 @@ def maker(
         if own:
             fitting.require_parts(networks, *Networks._fields)
         networks = networks if own else make_actor_critic(env, config)
-        networks = networks._replace(policy=masks.masked(networks.policy, env.observation_space))
         optimiser = networks.optimiser if optimiser is None else optimiser
-        networks = networks._replace(optimiser=None)
+        policy = masks.masked(networks.policy, env.observation_space)
+        networks = networks._replace(policy=policy, optimiser=None)
         recurrent.require_names(networks)
         if remember(networks):
             config.require_whole_environments()
