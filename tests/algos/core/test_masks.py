@@ -31,7 +31,7 @@ CASES = {
     "sac gru": (sac, REPLAY | SIZES | {"memory": "gru", "memory_size": 4, "sequence_length": 4}),
     "staq": (staq, REPLAY | {"num_steps": 4, "memory": 2, "hidden_sizes": (4,), "epsilon": 0.5}),
 }
-SHORT = ("ppo", "sac")
+SHORT = ("ppo",)
 
 
 def test_a_masked_action_has_no_probability_no_entropy_and_no_gradient():
