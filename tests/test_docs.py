@@ -128,7 +128,7 @@ def test_the_page_of_policies():
     exec(whole, names)
     assert names["memory"]["policy"].shape == (5, 4)
     assert names["metrics"]["losses/steps_taken"].shape == (3,)
-    assert "hidden" in names["state"].learner.params["policy"]
+    assert "hidden" in names["state"].learner.params["policy"]["params"]
 
 
 def links(page):

@@ -46,7 +46,9 @@ def solved(rewards, below, above):
         method="SLSQP",
         options={"maxiter": 1000, "ftol": 1e-14},
     )
-    assert result.success
+    # 8: the line search finds no descent any more, as where rounding ends the way down on some
+    # processors; whether it is the solution is what the test compares.
+    assert result.status in (0, 8), result.message
     return result.x
 
 
