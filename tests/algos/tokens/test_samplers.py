@@ -182,6 +182,7 @@ def programs(name):
     return algorithm, jax.jit(algorithm.init), jax.jit(algorithm.step)
 
 
+@pytest.mark.slow
 def test_resume_is_exact_and_a_fault_leaves_what_a_sampler_knows(
     assert_resume_is_exact, assert_bitwise_equal
 ):
