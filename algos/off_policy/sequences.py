@@ -118,32 +118,32 @@ def batch_at(
 
     Args:
       ring: the replay of `Transition`s.
-      row: int32 `[config.window, K, B]`, the rows of each sequence, oldest first.
+      row: int32 `[config.window, K, B]`, the rows of each sequence, oldest first, the burn-in's
+        before those that are learned from.
       env: int32 `[K, B]`, its environment.
       config: the hyperparameters.
     """
     stored = ring.rows
-    steps = stored._replace(memory=())
-    steps = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), replay.take(steps, row, env[None]))
-    done = steps.terminated | steps.truncated
-    start = jnp.concatenate([jnp.zeros_like(done[:, :1]), done[:, :-1]], axis=1)
 
-    def past_of(tree):
-        return jax.tree.map(lambda x: x[:, : config.burn_in], tree)
+    def steps(tree, row):
+        """`[K, T, B, ...]`"""
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), replay.take(tree, row, env[None]))
 
-    def learned_of(tree):
-        return jax.tree.map(lambda x: x[:, config.burn_in :], tree)
+    learned = row[config.burn_in :]
+    obs, terminated, truncated = steps((stored.obs, stored.terminated, stored.truncated), row)
+    start = jax.vmap(recurrent.begins)(terminated | truncated)
 
-    obs = Sequence(
-        obs=learned_of(steps.obs),
-        start=learned_of(start),
-        memory=replay.take(stored.memory, row[0], env),
-        past=past_of((steps.obs, start)) if config.burn_in else None,
-    )
+    def cut(*part):
+        return jax.tree.map(lambda x: x[:, slice(*part)], (obs, start))
+
+    past = cut(config.burn_in) if config.burn_in else None
+    memory = replay.take(stored.memory, row[0], env)
+    sequence = Sequence(*cut(config.burn_in, None), memory, past)
+    action, reward, next_obs = steps((stored.action, stored.reward, stored.next_obs), learned)
     return Batch(
-        obs=obs,
-        action=learned_of(steps.action),
-        reward=learned_of(steps.reward) * config.reward_scale,
-        discount=config.gamma * (1.0 - learned_of(steps.terminated)),
-        next_obs=obs._replace(next_obs=learned_of(steps.next_obs)),
+        obs=sequence,
+        action=action,
+        reward=reward * config.reward_scale,
+        discount=config.gamma * (1.0 - terminated[:, config.burn_in :]),
+        next_obs=sequence._replace(next_obs=next_obs),
     )

@@ -17,6 +17,7 @@ from onejit.algos.core.config import ConfigError
 from onejit.algos.core.networks import VECTOR, Networks, Policy, Value, make_torso
 from onejit.algos.core.recurrent import Recurrent, Sequence
 from onejit.algos.off_policy import sequences
+from onejit.algos.off_policy.networks import apply_ensemble
 
 
 class Weather:
@@ -221,6 +222,28 @@ def test_what_the_replay_remembers_is_what_the_burn_in_arrives_at(module):
         "actor": (30, 3, 3),
         "critic": (30, 3, 2, 3),
     }
+    # Each successor is seen with the memory of the step that led to it, by each critic's own.
+    rows = jax.tree.map(lambda x: x[row[3:, 0], at_env[0]], ring.rows)
+    critics = state.learner.params["critic"]
+
+    def second(tree, axis=0):
+        return jax.tree.map(lambda x: jnp.take(x, 1, axis), tree)
+
+    def critic(obs):
+        return second(apply_ensemble(networks.critic, critics, obs, rows.action))
+
+    whole = partial(networks.actor.apply, actor)
+    cases = {
+        "actor": (actor, (), rows.memory["actor"], whole),
+        "critic": (second(critics), (rows.action,), second(rows.memory["critic"], 2), critic),
+    }
+    for name, (params, inputs, memory, unrolled) in cases.items():
+        step = jax.jit(partial(getattr(networks, name).apply, method="step"))
+        _, after = step(params, rows.obs, memory, *inputs)
+        expected, _ = step(params, rows.next_obs, after, *inputs)
+        found = jax.jit(unrolled)(batch.next_obs)
+        for x, y in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
 
 FAMILIES = {
