@@ -32,31 +32,21 @@ REPLAY = {
     "buffer_size": 20_480,
     "batch_size": 64,
 }
+SAC = REPLAY | {
+    "actor_hidden_sizes": (16, 16),
+    "critic_hidden_sizes": (16, 16),
+    "initial_alpha": 0.1,
+    "target_entropy": 0.05,
+}
+GRU = {"memory": "gru", "memory_size": 16}
 CONFIGS = {
     "ppo": ON_POLICY,
     "spo": ON_POLICY,
     "mdpo": ON_POLICY,
-    "sac": REPLAY
-    | {
-        "actor_hidden_sizes": (16, 16),
-        "critic_hidden_sizes": (16, 16),
-        "initial_alpha": 0.1,
-        "target_entropy": 0.05,
-    },
-    "staq": REPLAY
-    | {"hidden_sizes": (16, 16), "memory": 20, "updates_per_step": 1, "reward_scale": 1.0},
-    "ppo_gru": ON_POLICY | {"memory": "gru", "memory_size": 16},
-    "sac_gru": REPLAY
-    | {
-        "actor_hidden_sizes": (16, 16),
-        "critic_hidden_sizes": (16, 16),
-        "initial_alpha": 0.1,
-        "target_entropy": 0.05,
-        "memory": "gru",
-        "memory_size": 16,
-        "sequence_length": 8,
-        "burn_in": 4,
-    },
+    "sac": SAC,
+    "staq": REPLAY | {"hidden_sizes": (16, 16), "memory": 20, "reward_scale": 1.0},
+    "ppo_gru": ON_POLICY | GRU,
+    "sac_gru": SAC | GRU | {"sequence_length": 8, "burn_in": 4},
 }
 
 
