@@ -19,6 +19,7 @@ import numpy as np
 from ...envs import Box, Discrete, Environment
 from ...envs.contract import require_environment
 from .fields import ConfigError, check_field, field_docs, plain, static, traced
+from .heads import BOX_OR_DISCRETE, require_unit_box
 from .masks import ACTION_MASK, has_mask
 
 __all__ = [
@@ -199,21 +200,10 @@ def require_at_most(config: BaseConfig, field: str, other: str) -> None:
 
 def _check_spaces(env: Environment, allowed_spaces: tuple[type, ...]) -> None:
     space = env.action_space
-    if isinstance(space, Box):
-        if not space.bounded or len(space.shape) != 1 or 0 in space.shape:
-            raise ConfigError(
-                "env.action_space",
-                space,
-                "must be a Box with one axis and finite bounds, or Discrete",
-            )
-        if not np.issubdtype(space.dtype, np.floating):
-            raise ConfigError(
-                "env.action_space", space, "must be a Box of floats; for whole numbers use Discrete"
-            )
-    elif allowed_spaces and not isinstance(space, allowed_spaces):
-        raise ConfigError(
-            "env.action_space", space, "must be a Box with one axis and finite bounds, or Discrete"
-        )
+    if allowed_spaces:  # else it is for the head to say
+        require_unit_box(space)
+        if not isinstance(space, allowed_spaces):
+            raise ConfigError("env.action_space", space, BOX_OR_DISCRETE)
     spaces = env.observation_space
     named = spaces if isinstance(spaces, dict) else {"state": spaces}
     if "state" not in named or not all(isinstance(each, Box) for each in named.values()):

@@ -139,6 +139,7 @@ def _gaussian_kl(p, q):
     return jnp.sum(losses.gaussian_kl(p.mean, p.log_std, q.mean, q.log_std), axis=-1)
 
 
+BOX_OR_DISCRETE = "must be a Box with one axis and finite bounds, or Discrete"
 CONTINUOUS_HEADS = {"gaussian": gaussian_head, "tanh_gaussian": tanh_gaussian_head}
 
 
@@ -154,6 +155,22 @@ def make_head(space: Space, policy: str) -> ActionHead:
     if isinstance(space, MultiDiscrete):
         return multi_categorical_head(space)
     if isinstance(space, Box):
+        require_unit_box(space)
         return CONTINUOUS_HEADS[policy](space)
     allowed = "must be a Box, Discrete or MultiDiscrete; own networks can have a head for it"
     raise ConfigError("env.action_space", space, allowed)
+
+
+def require_unit_box(space: Space) -> None:
+    """Checks that a Box of actions can be mapped to from [−1, 1]^d; says nothing of other spaces.
+
+    Raises:
+      ConfigError: it is not bounded, has not one axis, or is of integers.
+    """
+    if not isinstance(space, Box):
+        return
+    if not space.bounded or len(space.shape) != 1 or 0 in space.shape:
+        raise ConfigError("env.action_space", space, BOX_OR_DISCRETE)
+    if not jnp.issubdtype(space.dtype, jnp.floating):
+        allowed = "must be a Box of floats; for whole numbers use Discrete"
+        raise ConfigError("env.action_space", space, allowed)

@@ -186,6 +186,28 @@ def test_an_own_head_acts_in_a_space_of_ones_own(jit_to_learn):
     assert evaluated["eval/episodic_return"] > 0.85  # never shooting has 0, always the middle 0.5
 
 
+class Plain(Range):
+    """Takes any number."""
+
+    action_space = envs.Box(-np.inf, np.inf, (1,))
+
+    def step(self, key, state, action):
+        return super().step(key, state, jnp.append(jnp.ones(1), action))
+
+
+def test_an_own_head_may_take_a_box_that_the_default_ones_cannot():
+    env = Plain()
+    with pytest.raises(ConfigError, match="must be a Box with one axis and finite bounds"):
+        ppo.make(env)
+    bounded = heads.gaussian_head(envs.Box(-1.0, 1.0, (1,)))
+    head = bounded._replace(to_env=lambda action: 10.0 * action, space=env.action_space)
+    torso = make_torso(VECTOR, (4,), "tanh", "orthogonal")
+    networks = Networks(Policy(torso, 1, gaussian=True), Value(torso), head)
+    algorithm = ppo.make(env, ppo.Config(**SMALL), networks)
+    state = jax.eval_shape(algorithm.init, jax.random.key(0))
+    assert jax.tree.structure(jax.eval_shape(algorithm.step, state)[0]) == jax.tree.structure(state)
+
+
 class Layers(nnx.Module):
     """Two layers of flax.nnx."""
 
