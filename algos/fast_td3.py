@@ -49,6 +49,7 @@ from .off_policy.networks import (
     Networks,
     action_critic,
     apply_ensemble,
+    smallest,
     torso,
 )
 from .off_policy.sequences import remembering
@@ -139,12 +140,12 @@ def actor_update(
     learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the actor up the lowest of the critics' means (or up their mean)."""
-    reduce = jnp.min if config.clipped_double_q else jnp.mean
+    reduce = smallest if config.clipped_double_q else partial(jnp.mean, axis=0)
 
     def loss(actor):
         action = actor(batch.obs)
         logits = apply_ensemble(networks.critic, learner.params["critic"], batch.obs, action)
-        q = reduce(categorical.mean_q(logits, config), axis=0)
+        q = reduce(categorical.mean_q(logits, config))
         actor_loss = jnp.mean(losses.td3_actor_loss(q))
         return actor_loss, {"losses/actor_loss": actor_loss}
 

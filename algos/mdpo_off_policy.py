@@ -31,7 +31,7 @@ from .off_policy import actor_critic, loop, soft
 from .off_policy.actor_critic import Batch, Learner
 from .off_policy.config import OffPolicyConfig
 from .off_policy.deterministic import require_continuous
-from .off_policy.networks import Networks, apply_ensemble, apply_first
+from .off_policy.networks import Networks, apply_ensemble, apply_first, smallest
 from .off_policy.sequences import remembering
 from .off_policy.soft import make_policy
 
@@ -120,7 +120,7 @@ def critic_update(
     log_q = log_densities(pre_tanh, distribution, config)
     log_q = total(losses.tsallis_log_prob(log_q, q=config.tsallis_q), config)
     target = losses.sac_target(
-        batch.reward, batch.discount, jnp.min(next_q, axis=0), log_q, alpha=config.lam
+        batch.reward, batch.discount, smallest(next_q), log_q, alpha=config.lam
     )
     learner, metrics = soft.update_soft_critics(
         learner, batch, target, key, networks=networks, config=config

@@ -30,6 +30,7 @@ from .off_policy.networks import (
     DiscreteCritic,
     Networks,
     apply_ensemble,
+    smallest,
     torso,
 )
 from .off_policy.sequences import remembering
@@ -79,8 +80,8 @@ def evaluate_policy(
     if isinstance(distribution, Gaussian):
         action, log_prob = soft.sample_action(distribution, key)
         q = apply_ensemble(networks.critic, critic_params, obs, action)
-        return log_prob, jnp.min(q, axis=0)
-    q = jnp.min(apply_ensemble(networks.critic, critic_params, obs), axis=0)
+        return log_prob, smallest(q)
+    q = smallest(apply_ensemble(networks.critic, critic_params, obs))
     probs = jax.nn.softmax(distribution)
     return -losses.categorical_entropy(distribution), jnp.sum(probs * q, axis=-1)
 

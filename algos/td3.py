@@ -27,6 +27,7 @@ from .off_policy.networks import (
     action_critic,
     apply_ensemble,
     apply_first,
+    smallest,
     torso,
 )
 from .off_policy.sequences import remembering
@@ -83,7 +84,7 @@ def critic_update(
     actor, critic = learner.targets["actor"], learner.targets["critic"]
     next_action = deterministic.smoothed_action(networks.actor, actor, batch.next_obs, key, config)
     next_q = apply_ensemble(networks.critic, critic, batch.next_obs, next_action)
-    target = losses.bootstrapped_target(batch.reward, batch.discount, jnp.min(next_q, axis=0))
+    target = losses.bootstrapped_target(batch.reward, batch.discount, smallest(next_q))
     return actor_critic.update_critics(
         learner, batch, target, key, networks=networks, config=config
     )

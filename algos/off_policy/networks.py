@@ -3,7 +3,7 @@ see actions too.
 """
 
 import inspect
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import chex
@@ -143,6 +143,15 @@ def init_ensemble(critic: nn.Module, key: chex.PRNGKey, size: int, *inputs: Any)
 def apply_ensemble(critic: nn.Module, params: Any, *inputs: Any) -> chex.Array:
     """The critics' outputs, `[size, ...]`."""
     return jax.vmap(critic.apply, in_axes=(0, *recurrent.member_axes(inputs)))(params, *inputs)
+
+
+def smallest(q: chex.Array) -> chex.Array:
+    """The smallest of the critics' values `q[size, ...]`, `[...]`.
+
+    Two by two, and not by `jnp.min`, whose gradient asks which entries equal the minimum: where XLA
+    computes `q` once more, rounded otherwise, none does, and the gradient is 0 / 0.
+    """
+    return reduce(jnp.minimum, q)
 
 
 def apply_first(critic: nn.Module, params: Any, *inputs: Any) -> chex.Array:
