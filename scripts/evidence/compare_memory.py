@@ -53,7 +53,8 @@ _SAC = {
     "actor_hidden_sizes": (64, 64),
     "critic_hidden_sizes": (64, 64),
     "batch_size": 512,
-    "total_steps": 80_000,
+    "total_steps": 100_000,
+    "anneal_lr": True,
 }
 _CELL = {"memory_size": 64}
 
@@ -92,6 +93,9 @@ CASES = {
             "sac": Variant("sac", _SAC),
             "sac_gru": Variant("sac", _SAC | _WINDOWS),
             "sac_seen": Variant("sac", _SAC, seen=True),
+            "td3": Variant("td3", _SAC),
+            "td3_gru": Variant("td3", _SAC | _WINDOWS),
+            "td3_seen": Variant("td3", _SAC, seen=True),
         },
     ),
 }
