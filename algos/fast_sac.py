@@ -110,7 +110,8 @@ def actor_update(
         logits = apply_ensemble(networks.critic, learner.params["critic"], batch.obs, action)
         q = jnp.mean(categorical.mean_q(logits, config), axis=0)
         actor_loss = jnp.mean(losses.sac_actor_loss(log_prob, q, alpha=alpha))
-        return actor_loss, {"losses/actor_loss": actor_loss, "losses/entropy": -jnp.mean(log_prob)}
+        metrics = {"losses/actor_loss": actor_loss, "losses/entropy": -jnp.mean(log_prob)}
+        return actor_loss, metrics
 
     return actor_critic.gradient_step(learner, "actor", loss, key, networks=networks, config=config)
 

@@ -48,12 +48,6 @@ __all__ = [
 ]
 
 
-_ACTOR_LOSSES = {
-    "per_dimension": losses.mdpo_off_policy_tsallis_per_dimension_actor_loss,
-    "joint": losses.mdpo_off_policy_tsallis_joint_actor_loss,
-}
-
-
 @configclass
 class Config(OffPolicyConfig):
     """Hyperparameters of off-policy MDPO."""
@@ -66,7 +60,7 @@ class Config(OffPolicyConfig):
         1.0, "Entropic index, 1 is Shannon's; 2 minus that of the released code.", low=0, high=1
     )
     tsallis: str = static(
-        "per_dimension", "What densities the index is applied to.", choices=tuple(_ACTOR_LOSSES)
+        "per_dimension", "Which densities it is applied to.", choices=("per_dimension", "joint")
     )
     old_actor_interval: int = traced(
         1_000, "Environment steps after which the old actor is copied anew.", low=1
@@ -81,14 +75,10 @@ class Config(OffPolicyConfig):
         super().validate(env)
         require_continuous(env)
         require_at_most(self, "lam", "kappa")
-        interval = self.old_actor_interval
+        value = self.old_actor_interval
         steps = self.rows_per_step * self.num_envs
-        if not isinstance(interval, jax.core.Tracer) and np.min(interval) <= steps:
-            raise ConfigError(
-                "old_actor_interval",
-                interval,
-                f"must be above the {steps} environment steps of a step",
-            )
+        if not isinstance(value, jax.core.Tracer) and np.min(value) <= steps:
+            raise ConfigError("old_actor_interval", value, f"must be above the {steps} of a step")
 
 
 make_networks = remembering(soft.make_networks)
@@ -96,16 +86,11 @@ init_learner = partial(actor_critic.init_learner, targets=("actor", "critic"))
 
 
 def log_densities(pre_tanh: chex.Array, distribution: Gaussian, config: Config) -> chex.Array:
-    """What the Tsallis logarithm is taken of, in nats: each dimension, `[B, d]`, or the joint
-    density, `[B]`.
+    """What the Tsallis logarithm is taken of, in nats: each dimension's density, `[B, d]`, or the
+    joint one, `[B, 1]`.
     """
     log_probs = losses.tanh_gaussian_log_prob(pre_tanh, *distribution)
-    return log_probs if config.tsallis == "per_dimension" else jnp.sum(log_probs, axis=-1)
-
-
-def total(log_densities: chex.Array, config: Config) -> chex.Array:
-    """The sum over dimensions where there are any, `[B]`."""
-    return jnp.sum(log_densities, axis=-1) if config.tsallis == "per_dimension" else log_densities
+    return log_probs if config.tsallis == "per_dimension" else jnp.sum(log_probs, -1, keepdims=True)
 
 
 def critic_update(
@@ -117,11 +102,10 @@ def critic_update(
     next_q = apply_ensemble(
         networks.critic, learner.targets["critic"], batch.next_obs, jnp.tanh(pre_tanh)
     )
-    log_q = log_densities(pre_tanh, distribution, config)
-    log_q = total(losses.tsallis_log_prob(log_q, q=config.tsallis_q), config)
-    target = losses.sac_target(
-        batch.reward, batch.discount, smallest(next_q), log_q, alpha=config.lam
-    )
+    next_log_probs = log_densities(pre_tanh, distribution, config)
+    log_q = jnp.sum(losses.tsallis_log_prob(next_log_probs, q=config.tsallis_q), axis=-1)
+    next_q = smallest(next_q)
+    target = losses.sac_target(batch.reward, batch.discount, next_q, log_q, alpha=config.lam)
     learner, metrics = soft.update_soft_critics(
         learner, batch, target, key, networks=networks, config=config
     )
@@ -142,22 +126,14 @@ def actor_update(
         log_probs = log_densities(pre_tanh, distribution, config)
         old_log_probs = log_densities(pre_tanh, old_distribution, config)
         action = jnp.tanh(pre_tanh)
-        actor_loss = _ACTOR_LOSSES[config.tsallis](
-            log_probs,
-            old_log_probs,
-            apply_first(networks.critic, learner.params["critic"], batch.obs, action),
-            kappa=config.kappa,
-            lam=config.lam,
-            q=config.tsallis_q,
+        q = apply_first(networks.critic, learner.params["critic"], batch.obs, action)
+        actor_loss = losses.mdpo_off_policy_tsallis_per_dimension_actor_loss(
+            log_probs, old_log_probs, q, kappa=config.kappa, lam=config.lam, q=config.tsallis_q
         )
         actor_loss = jnp.mean(actor_loss)
-        log_prob, old_log_prob = total(log_probs, config), total(old_log_probs, config)
-        metrics = {
-            "losses/actor_loss": actor_loss,
-            "losses/entropy": -jnp.mean(log_prob),
-            "losses/kl": jnp.mean(log_prob - old_log_prob),
-        }
-        return actor_loss, metrics
+        log_prob, kl = log_probs.sum(axis=-1), (log_probs - old_log_probs).sum(axis=-1)
+        metrics = {"losses/actor_loss": actor_loss, "losses/entropy": -jnp.mean(log_prob)}
+        return actor_loss, metrics | {"losses/kl": jnp.mean(kl)}
 
     return actor_critic.gradient_step(learner, "actor", loss, key, networks=networks, config=config)
 
@@ -169,11 +145,8 @@ def copy_old_actor(learner: Learner, config: Config) -> Learner:
     steps = config.rows_per_step * config.num_envs
     done = learner.iteration * steps
     begun = done // config.old_actor_interval != (done - steps) // config.old_actor_interval
-    old = jax.tree.map(
-        lambda new, old: jnp.where(begun, new, old),
-        learner.params["actor"],
-        learner.targets["actor"],
-    )
+    new, old = learner.params["actor"], learner.targets["actor"]
+    old = jax.tree.map(partial(jnp.where, begun), new, old)
     return learner._replace(targets=learner.targets | {"actor": old})
 
 

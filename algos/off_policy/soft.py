@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -13,11 +14,20 @@ from ..core.algorithm import Metrics
 from ..core.collect import Policy
 from ..core.config import BaseConfig, configclass, traced
 from ..core.heads import Gaussian, make_head, sample_gaussian
-from ..core.networks import actor_space
+from ..core.networks import actor_space, critic_space
 from . import actor_critic, sequences
 from .actor_critic import Batch, Learner, gradient_step
 from .config import OffPolicyConfig
-from .networks import Networks, SquashedGaussianActor, action_critic, torso
+from .networks import (
+    CategoricalActor,
+    DiscreteCritic,
+    Networks,
+    SquashedGaussianActor,
+    action_critic,
+    apply_ensemble,
+    smallest,
+    torso,
+)
 
 
 @configclass
@@ -46,8 +56,16 @@ def make_actor(
 
 
 def make_networks(env: Environment, config: OffPolicyConfig) -> Networks:
-    """An actor and a critic, as the config says."""
-    return Networks(make_actor(env, config), action_critic(config))
+    """An actor and a critic, as the config says; discrete actions are taken under an action mask,
+    if there is one.
+    """
+    space = env.action_space
+    if not isinstance(space, Discrete):
+        return Networks(make_actor(env, config), action_critic(config))
+    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
+    critic_layers = torso(critic_space(env), config.critic_hidden_sizes, config)
+    critic = DiscreteCritic(critic_layers, space.n, config.initialiser)
+    return Networks(CategoricalActor(layers, space.n, config.initialiser), critic)
 
 
 def init_learner(
@@ -69,6 +87,24 @@ def sample_action(distribution: Gaussian, key: chex.PRNGKey) -> tuple[chex.Array
     pre_tanh = sample_gaussian(key, distribution)
     log_prob = losses.tanh_gaussian_log_prob(pre_tanh, *distribution)
     return jnp.tanh(pre_tanh), jnp.sum(log_prob, axis=-1)
+
+
+def evaluate_policy(
+    networks: Networks, distribution: Any, critic_params: Any, obs: Any, key: chex.PRNGKey
+) -> tuple[chex.Array, chex.Array]:
+    """log π and the smallest of the critics' Q at the policy's actions, both `[B]`.
+
+    Of one sampled action each if the policy is a `Gaussian`; expectations over all actions if it is
+    logits: of each action's smallest Q, as Christodoulou (2019, arXiv 1910.07207) and the code
+    released with that paper take them.
+    """
+    if isinstance(distribution, Gaussian):
+        action, log_prob = sample_action(distribution, key)
+        q = apply_ensemble(networks.critic, critic_params, obs, action)
+        return log_prob, smallest(q)
+    q = smallest(apply_ensemble(networks.critic, critic_params, obs))
+    probs = jax.nn.softmax(distribution)
+    return -losses.categorical_entropy(distribution), jnp.sum(probs * q, axis=-1)
 
 
 def target_entropy(
