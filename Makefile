@@ -20,10 +20,11 @@ test-all: test test-slow
 train: .venv/.installed
 	$(BIN)/python scripts/ppo.py --env=brax/halfcheetah --out=runs
 
+# Python compiles the modules that are imported, when they are: a fraction of what is installed.
 .venv/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onejit needs Python 3.11 or newer; choose it with make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[test]'
 	touch $@
 
 clean:

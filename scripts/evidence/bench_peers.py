@@ -1,11 +1,12 @@
 """Training speed beside peers: `python scripts/evidence/bench_peers.py --cases=ppo_cartpole`, one
 JSON line per run.
 
-Builds rejax 0.1.3 a virtual environment of its own (.venv-rejax; it needs gymnax 0.0.9, current
-gymnax breaks it), then alternates cases and sides, each run a process of its own, so that all meet
-the same machine. Run it with nothing else running. purejaxrl runs in that same environment from a
-git checkout, which is cloned unless --purejaxrl names one. Lines also go to results/peers.jsonl; a
-table of medians is printed at the end.
+Builds each peer a virtual environment of its own (.venv-rejax: rejax 0.1.3 needs gymnax 0.0.9,
+current gymnax breaks it; .venv-ajax: ajax-rl 0.4.0, which asks for Python 3.12 and runs on 3.11
+too), then alternates cases and sides, each run a process of its own, so that all meet the same
+machine. Run it with nothing else running. purejaxrl runs in rejax's environment from a git
+checkout, which is cloned unless --purejaxrl names one. Lines also go to results/peers.jsonl; a
+table of medians is printed at the end. A peer is left out of the cases that it does not have.
 """
 
 import json
@@ -19,9 +20,11 @@ from statistics import median
 from absl import app, flags
 
 ROOT = Path(__file__).parents[2]
-REJAX = ("rejax==0.1.3", "gymnax==0.0.9", "six", "brax==0.14.2", "jax==0.10.2")
+PACKAGES = {
+    "rejax": ("rejax==0.1.3", "gymnax==0.0.9", "six", "brax==0.14.2", "jax==0.10.2"),
+    "ajax": ("ajax-rl==0.4.0", "gymnax==1.0.1", "six", "jax==0.10.2"),
+}
 PUREJAXRL = ("https://github.com/luchris429/purejaxrl", "31756b197773a52db763fdbe6d635e4b46522a73")
-PUREJAXRL_CASES = ("ppo_cartpole", "ppo_halfcheetah")
 CASES = (
     "ppo_cartpole",
     "ppo_pendulum",
@@ -34,15 +37,24 @@ CASES = (
     "td3_pendulum_buffer_1e6",
     "td3_pendulum_128_envs",
 )
+MEMORY_CASES = tuple(
+    f"ppo_{size}_envs_{memory}" for size in (64, 1024) for memory in ("none", "gru", "lstm")
+)
+KNOWN_CASES = {
+    "onejit": CASES + MEMORY_CASES,
+    "purejaxrl": ("ppo_cartpole", "ppo_halfcheetah"),
+    "ajax": ("ppo_cartpole", "ppo_pendulum", "ppo_cartpole_16_seeds", *MEMORY_CASES),
+}
 
 
-def rejax_python() -> Path:
-    """The Python of rejax's environment, which is made if need be."""
-    folder = ROOT / ".venv-rejax"
+def peer_python(peer: str) -> Path:
+    """The Python of a peer's environment, which is made if need be."""
+    folder = ROOT / f".venv-{peer}"
     python = folder / "bin" / "python"
     if not (folder / ".installed").exists():
         venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *REJAX], check=True)
+        install = [python, "-m", "pip", "install", "--quiet", "--ignore-requires-python"]
+        subprocess.run([*install, *PACKAGES[peer]], check=True)
         (folder / ".installed").touch()
     return python
 
@@ -61,6 +73,7 @@ def purejaxrl_checkout() -> Path:
 def timed(command: list) -> dict:
     """Runs a benchmark without a compilation cache and returns its line."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    environment["AJAX_NO_COMPILE_CACHE"] = "1"
     output = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, env=environment
     ).stdout
@@ -73,25 +86,24 @@ def main(argv: list[str]) -> None:
     out = Path(flags.FLAGS.out)
     lines = []
     peers = flags.FLAGS.peers
-    scripts = ROOT / "scripts"
-    python = rejax_python() if set(peers) != {"onejit"} else None
-    checkout = purejaxrl_checkout() if "purejaxrl" in peers else None
+    scripts = Path(__file__).parent
+    pythons = {peer: peer_python(peer) for peer in PACKAGES if peer in peers}
+    if "purejaxrl" in peers:
+        pythons["purejaxrl"] = peer_python("rejax")
+        checkout = purejaxrl_checkout()
     for seed in range(flags.FLAGS.repeats):
         for case in flags.FLAGS.cases:
-            commands = {
-                "onejit": [
-                    sys.executable,
-                    scripts / "bench_train.py",
-                    f"--cases={case}",
-                    f"--seed={seed}",
-                ],
-                "rejax": [python, scripts / "bench_rejax.py", case, str(seed)],
-                "purejaxrl": [python, scripts / "bench_purejaxrl.py", case, str(seed), checkout],
-            }
             for peer in peers:
-                if peer == "purejaxrl" and case not in PUREJAXRL_CASES:
+                if case not in KNOWN_CASES.get(peer, CASES):
                     continue
-                lines.append(timed(commands[peer]))
+                if peer == "onejit":
+                    script = scripts / "bench_train.py"
+                    command = [sys.executable, script, f"--cases={case}", f"--seed={seed}"]
+                else:
+                    command = [pythons[peer], scripts / f"bench_{peer}.py", case, str(seed)]
+                if peer == "purejaxrl":
+                    command.append(checkout)
+                lines.append(timed(command))
                 print(json.dumps(lines[-1]), flush=True)
                 with out.open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
@@ -116,7 +128,7 @@ if __name__ == "__main__":
     flags.DEFINE_multi_enum(
         "peers",
         ["onejit", "rejax"],
-        ["onejit", "rejax", "purejaxrl"],
+        ["onejit", "rejax", "purejaxrl", "ajax"],
         "Which sides to run, in this order.",
     )
     flags.DEFINE_string("purejaxrl", None, "Folder of a checkout of purejaxrl.")

@@ -38,25 +38,23 @@ def test_a_run_gives_a_line_with_every_key():
     assert lines[0]["versions"]["jax"]
 
 
-def test_both_sides_of_the_comparison_know_the_same_cases_and_steps(monkeypatch):
-    for name in ("rejax", "rejax.compat", "rejax.networks"):  # lives in an environment of its own
-        monkeypatch.setitem(sys.modules, name, mock.MagicMock())
-    ours, theirs = (
-        {
-            name: (case.steps, case.seeds, case.eval_episodes)
-            for name, case in load(script).CASES.items()
-        }
-        for script in ("bench_train", "bench_rejax")
+def test_all_sides_of_the_comparison_know_the_same_cases_and_steps(monkeypatch):
+    for name in ("rejax", "rejax.compat", "rejax.networks", "ajax", "ajax.evaluate"):
+        monkeypatch.setitem(sys.modules, name, mock.MagicMock())  # each lives by itself
+    ours, rejax, ajax = (
+        {name: (case.steps, max(case.seeds, 1)) for name, case in load(script).CASES.items()}
+        for script in ("bench_train", "bench_rejax", "bench_ajax")
     )
-    assert theirs.items() <= ours.items()
-    assert all(name.endswith(("_none", "_gru", "_lstm")) for name in set(ours) - set(theirs))
+    assert (rejax | ajax).items() <= ours.items()
     peers = load("bench_peers")
-    assert set(peers.CASES) == set(theirs)
+    assert set(peers.KNOWN_CASES["onejit"]) == set(ours)
+    assert set(peers.CASES) == set(rejax)
+    assert set(peers.KNOWN_CASES["ajax"]) == set(ajax)
     purejaxrl = {
         name: config["TOTAL_TIMESTEPS"]
         for name, (_, config) in load("bench_purejaxrl").CASES.items()
     }
-    assert purejaxrl == {name: ours[name][0] for name in peers.PUREJAXRL_CASES}
+    assert purejaxrl == {name: ours[name][0] for name in peers.KNOWN_CASES["purejaxrl"]}
 
 
 def test_an_unknown_case_is_refused():
