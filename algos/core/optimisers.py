@@ -16,6 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
+from jax.extend.core import Var
 
 from .config import ConfigError
 
@@ -97,20 +98,31 @@ def require_step(
 
     Raises:
       ConfigError: it cannot, say because a function of the learning rate wants a Python float, or
-        because the transformation wants to evaluate the loss.
+        because the transformation wants to evaluate the loss; or its state keeps the learning rate
+        of the start, as that of optax.inject_hyperparams does, where no other reaches it.
     """
 
     def step(learning_rate, params):
         optimiser = made(learning_rate)
         return optimiser.update(params, optimiser.init(params), params)[0]
 
+    learning_rate = jax.ShapeDtypeStruct((), jnp.float32)
     try:
-        jax.eval_shape(step, jax.ShapeDtypeStruct((), jnp.float32), params)
+        jax.eval_shape(step, learning_rate, params)
     except Exception as error:  # whatever an own function raises
         reason = f"{type(error).__name__}: {str(error).split(chr(10))[0]}"
         raise ConfigError(
             "optimiser", "as given", f"must take a step on the parameters by gradients: {reason}"
         ) from error
+    program = jax.make_jaxpr(lambda learning_rate, params: made(learning_rate).init(params))
+    program = program(learning_rate, params).jaxpr
+    follows = set(program.invars[:1])
+    for equation in program.eqns:
+        if any(isinstance(x, Var) and x in follows for x in equation.invars):
+            follows.update(equation.outvars)
+    if any(isinstance(x, Var) and x in follows for x in program.outvars):
+        allowed = "must not keep a learning rate in its state, as optax.inject_hyperparams does"
+        raise ConfigError("optimiser", "as given", allowed)
 
 
 def _is_transformation(x):

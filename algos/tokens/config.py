@@ -44,6 +44,9 @@ class Config(BaseConfig):
         low=1,
         high=2**31 - 1,
     )
+    anneal_lr: bool = static(
+        False, "Whether the learning rate falls linearly to 0 over total_steps."
+    )
     objective: str = static("grpo", "What is minimised, by name.", choices=tuple(OBJECTIVES))
     sampler: str = static(
         "uniform",

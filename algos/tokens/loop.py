@@ -2,6 +2,7 @@
 update.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -12,10 +13,11 @@ import jax.numpy as jnp
 from ... import losses
 from ...envs import TokenEnvironment
 from ...losses.sequences import rewards
-from ..core import collect, device_memory, guard
+from ..core import collect, device_memory, guard, optimisers
 from ..core.algorithm import Algorithm, Metrics
 from ..core.config import ConfigError
 from ..core.device_memory import Part
+from ..core.optimisers import Optimiser
 from . import policy
 from .batch import Answered, batch_of
 from .config import Config
@@ -78,6 +80,7 @@ def make(
     objective: Objective | None = None,
     network: nn.Module | None = None,
     sampler: Sampler | None = None,
+    optimiser: Optimiser = None,
 ) -> Algorithm:
     """The algorithm on a task.
 
@@ -88,17 +91,18 @@ def make(
         log); by default the one that config.objective names.
       network: own policy, see `policy.Recurrent`; by default that of `make_network`.
       sampler: which prompts an iteration takes up; by default the one that config.sampler names.
+      optimiser: an own optimiser, see `core.optimisers`; by default Adam.
 
     Raises:
       ConfigError: the config is not valid for the environment, what it describes cannot fit into
-        the device, or the network, the objective or the sampler does not fit.
+        the device, or the network, the objective, the sampler or the optimiser does not fit.
     """
     config = Config.of(config)
     config.validate(env)
     network = make_network(env, config) if network is None else network
     objective = OBJECTIVES[config.objective] if objective is None else objective
     sampler = SAMPLERS[config.sampler](env, config) if sampler is None else sampler
-    _require_fitting(env, config, objective, network)
+    _require_fitting(env, config, objective, network, optimiser)
     _require_fitting_sampler(env, config, sampler)
     default_config = config
     group_size = config.group_size
@@ -107,7 +111,7 @@ def make(
         config = default_config.for_state(config, env)
         learner_key, key = jax.random.split(key)
         known = sampler.init(jax.random.fold_in(learner_key, 1))
-        learner = init_learner(learner_key, network=network, config=config)
+        learner = init_learner(learner_key, network=network, config=config, optimiser=optimiser)
         return State(config, learner, key, known)
 
     def step(state: State) -> tuple[State, Metrics]:
@@ -127,6 +131,7 @@ def make(
             network=network,
             objective=objective,
             config=config,
+            optimiser=optimiser,
         )
         metrics = _group_metrics(answered) | metrics | guard.metrics(learner.fault)
         known = sampler.update(state.sampler, places, answered.rewards)
@@ -206,11 +211,11 @@ def pass_metrics(answered: Answered, k: int) -> Metrics:
     }
 
 
-def _require_fitting(env, config, objective, network):
-    """Refuses a network or an objective that does not fit, by shape, before anything compiles."""
-
-    def init(key):
-        return init_learner(key, network=network, config=config)
+def _require_fitting(env, config, objective, network, optimiser):
+    """Refuses a network, an optimiser or an objective that does not fit, by shape, before anything
+    compiles.
+    """
+    init = partial(init_learner, network=network, config=config)
 
     def think(params, token):
         return network.apply(params, network.start(*token.shape), token)[1]
@@ -222,6 +227,10 @@ def _require_fitting(env, config, objective, network):
 
     key = jax.random.key(0)
     learner = _traced("network", network, init, key)
+    if optimiser is not None:
+        optimisers.require(optimiser, [])
+        optimisers.require_step(partial(optimisers.transformation, optimiser), learner.params)
+        learner = jax.eval_shape(partial(init, optimiser=optimiser), key)
     token = jax.ShapeDtypeStruct((3, 2), jnp.int32)
     logits = _traced("network", network, think, learner.params, token)
     if logits.shape != (3, 2, env.num_tokens):

@@ -11,14 +11,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from ... import losses
 from ...envs import TokenEnvironment
 from ...losses.sequences import reductions
 from .. import parameter_steps
-from ..core import guard, keys
+from ..core import guard, keys, optimisers
 from ..core.algorithm import Metrics, single
+from ..core.optimisers import Optimiser
 from . import policy
 from .batch import Answered, Batch, Result, batch_of
 from .config import Config
@@ -34,7 +34,7 @@ class Learner(NamedTuple):
 
     Attributes:
       params: the policy's.
-      opt_state: of the optimiser, for the parameters as one flat vector.
+      opt_state: of the optimiser.
       writer: parameters of the policy that writes, see Config.sample_every.
       reference: parameters of the reference policy, see Config.ref_every.
       entropy_history: mean entropy per token over the iterations so far, nats.
@@ -52,12 +52,16 @@ class Learner(NamedTuple):
     fault: chex.Array
 
 
-def init_learner(key: chex.PRNGKey, *, network: nn.Module, config: Config) -> Learner:
-    """A fresh policy, which writes and is the reference too, and its optimiser."""
+def init_learner(
+    key: chex.PRNGKey, *, network: nn.Module, config: Config, optimiser: Optimiser = None
+) -> Learner:
+    """A fresh policy, which writes and is the reference too, and its optimiser; see
+    `core.optimisers` for own ones.
+    """
     params = single(network.init(key, network.start(1), jnp.zeros(1, jnp.int32)))
     return Learner(
         params=params,
-        opt_state=_optimiser(config).init(ravel_pytree(params)[0]),
+        opt_state=transformation(optimiser, config.learning_rate, config).init(params),
         writer=jax.tree.map(jnp.copy, params),
         reference=jax.tree.map(jnp.copy, params),
         entropy_history=jnp.float32(0.0),
@@ -66,11 +70,14 @@ def init_learner(key: chex.PRNGKey, *, network: nn.Module, config: Config) -> Le
     )
 
 
-def _optimiser(config: Config) -> optax.GradientTransformation:
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adam(config.learning_rate, eps=config.adam_eps),
-    )
+def transformation(
+    optimiser: Optimiser, learning_rate: chex.Array, config: Config
+) -> optax.GradientTransformation:
+    """An own optimiser at a learning rate; by default Adam, of all parameters as one vector."""
+    if optimiser is not None:
+        return optimisers.transformation(optimiser, learning_rate)
+    adam = optax.adam(learning_rate, eps=config.adam_eps)
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(config.max_grad_norm), adam))
 
 
 def moved(learner: Learner, config: Config) -> Learner:
@@ -94,6 +101,7 @@ def update(
     network: nn.Module,
     objective: Objective,
     config: Config,
+    optimiser: Optimiser = None,
 ) -> tuple[Learner, Metrics]:
     """Takes config.passes gradient steps on answers, all of them in each.
 
@@ -108,6 +116,7 @@ def update(
       network: the network that belongs to learner.params.
       objective: what is minimised, beside the entropy bonus.
       config: the hyperparameters.
+      optimiser: the one that `init_learner` was given, see `core.optimisers`.
 
     Returns:
       (learner, metrics). Metrics are averaged over the gradient steps; those in `DRIFT`, which
@@ -121,11 +130,13 @@ def update(
         "progress": config.progress(learner.iteration, env),
         "entropy_history": jnp.where(learner.iteration == 0, entropy_now, learner.entropy_history),
     }
-    old_params, unravel = ravel_pytree(learner.params)
-    optimiser = _optimiser(config)
+    learning_rate = config.learning_rate
+    if config.anneal_lr:
+        learning_rate = learning_rate * (1.0 - known["progress"])
+    of_moment = transformation(optimiser, learning_rate, config)
 
     def loss(params, key):
-        log_prob, entropy = policy.score(network, unravel(params), prompts, tokens)
+        log_prob, entropy = policy.score(network, params, prompts, tokens)
         result = objective(batch_of(answered, log_prob, entropy, key=key, **known))
         policy_loss, own = result if isinstance(result, tuple) else (result, {})
         bonus = reductions.masked_mean(entropy, mask)
@@ -144,13 +155,13 @@ def update(
         params, opt_state = carry
         (pass_key,) = keys.unpack_keys(key_data, key)
         grads, metrics = jax.grad(loss, has_aux=True)(params, pass_key)
-        changes, opt_state = optimiser.update(grads, opt_state, params)
-        norm = {"losses/grad_norm": jnp.linalg.norm(grads)}
-        return (params + changes, opt_state), metrics | norm
+        changes, opt_state = of_moment.update(grads, opt_state, params)
+        norm = {"losses/grad_norm": optax.tree.norm(grads)}
+        return (optax.apply_updates(params, changes), opt_state), metrics | norm
 
     (params, opt_state), metrics = jax.lax.scan(
         gradient_step,
-        (old_params, learner.opt_state),
+        (learner.params, learner.opt_state),
         keys.split_for_scan(key, config.passes, 1),
     )
     share = 1.0 / (learner.iteration + 1.0)
@@ -164,10 +175,10 @@ def update(
     }
     fault = guard.first(learner.fault, guard.in_update(written, learner.iteration))
     new = (params, opt_state, history)
-    old = (old_params, learner.opt_state, learner.entropy_history)
+    old = (learner.params, learner.opt_state, learner.entropy_history)
     params, opt_state, history = guard.keep(guard.ok(fault), new, old)
     learner = learner._replace(
-        params=unravel(params),
+        params=params,
         opt_state=opt_state,
         entropy_history=history,
         iteration=learner.iteration + 1,

@@ -323,6 +323,11 @@ def test_a_rate_that_is_adapted_falls_once_for_the_step_that_target_kl_stops_at(
         (sac, {"actor": optax.adam, "critic": optax.adam}, "'actor', 'critic', 'log_alpha'"),
         (staq, {}, "must be no dict"),
         (ppo, lambda rate: optax.adam(float(rate)), "by gradients: ConcretizationTypeError"),
+        (
+            ppo,
+            lambda rate: optax.inject_hyperparams(optax.adam)(learning_rate=rate),
+            "must not keep a learning rate in its state",
+        ),
         (sac, optax.lbfgs(), "must take a step on the parameters by gradients: TypeError"),
         (staq, optax.lbfgs(), "must take a step on the parameters by gradients: TypeError"),
     ],

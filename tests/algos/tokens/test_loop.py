@@ -14,6 +14,7 @@ from rich.console import Console
 from onejit import algos, envs
 from onejit.algos import tokens
 from onejit.algos.core import guard
+from onejit.algos.core.config import ConfigError
 from onejit.algos.host import runner
 from onejit.algos.host.programs import Settings
 from onejit.algos.tokens import objectives
@@ -127,6 +128,24 @@ def test_an_update_on_answers_of_ones_own_is_a_policy_gradient():
     for a, b, g in zip(*map(jax.tree.leaves, (new.params, params, gradient)), strict=True):
         moved_by = np.where(np.abs(g) > 1e-4, (a - b) + 2e-3 * np.sign(g), 0.0)
         np.testing.assert_allclose(moved_by, 0.0, atol=1e-5)
+
+
+def test_an_own_optimiser_follows_the_annealed_learning_rate():
+    # total_steps are four iterations, and the rate is that of an iteration's start: 1, 3/4, 1/2.
+    sizes = {"num_prompts": 2, "group_size": 4, "hidden_size": 8, "update_passes": 1}
+    steps = tokens.Config(**sizes).steps(ENV)
+    config = tokens.Config(**sizes, anneal_lr=True, learning_rate=1e-2, total_steps=4 * steps)
+    algorithm = tokens.make(ENV, config, optimiser=optax.sign_sgd)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    step = jax.jit(algorithm.step)
+    for rate in (1e-2, 7.5e-3, 5e-3):
+        before = state.learner.params
+        state, _ = step(state)
+        moved = jax.tree.map(lambda a, b: jnp.abs(a - b), state.learner.params, before)
+        largest = max(float(jnp.max(x)) for x in jax.tree.leaves(moved))
+        np.testing.assert_allclose(largest, rate, rtol=1e-4)
+    with pytest.raises(ConfigError, match="must be no dict"):
+        tokens.make(ENV, config, optimiser={"policy": optax.adam})
 
 
 def test_grpo_learns_brackets_of_depth_two(jit_to_learn):
