@@ -18,7 +18,9 @@ from .observations import (
     PartialObservations,
 )
 from .registry import env_ids, from_gymnax, make, register
+from .risk import RiskAverse
 from .spaces import Box, Discrete, MultiDiscrete, Space
+from .stateful import Stateful
 from .tokens import TokenEnvironment
 from .vector import VectorEnv, VectorState, VectorStep
 from .wrapper import Wrapper
@@ -36,7 +38,9 @@ __all__ = [
     "MultiDiscrete",
     "NoisyObservations",
     "PartialObservations",
+    "RiskAverse",
     "Space",
+    "Stateful",
     "Step",
     "TokenEnvironment",
     "VectorEnv",

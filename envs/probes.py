@@ -17,11 +17,14 @@ When an algorithm does not learn, the first probe that it fails tells what is br
 * `probe/recall`: the right action was told `steps` steps ago, see `recall.Recall`. Fails: what a
   policy remembers is lost, or is not begun anew.
 * `probe/mask`: some actions are not allowed, see `masks.Masks`. Fails: a masked action is taken.
+* `probe/gamble`: a small cost that is sure, or a gamble that is better on average, see
+  `gamble.Gamble`. Fails: what `RiskAverse` makes of costs.
 * `probe/all`: each episode is one of the tables, with states of their own, so that one run tries
   all; `first_state["delay"]` is the state in which that one begins.
 
-All but `probe/recall` and `probe/mask` are tables of states. All but `probe/mask` have two actions,
-as discrete ones or (continuous=True) as a Box in which the sign of the action chooses.
+All but `probe/recall`, `probe/mask` and `probe/gamble` are tables of states. All but `probe/mask`
+have two actions, and all but that and `probe/gamble` have them as discrete ones or
+(continuous=True) as a Box in which the sign of the action chooses.
 `Probe.solve(gamma)` gives the exact values, and the best action of each state. The idea: Andy
 Jones, "Debugging reinforcement learning systems", 2021.
 """
@@ -35,6 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .base import Step
+from .gamble import Gamble
 from .masks import Masks
 from .options import checked
 from .recall import Recall
@@ -123,27 +127,34 @@ def _united(tables: dict[str, Table]) -> tuple[Table, dict[str, int]]:
     return Table(reward, next_state, terminated, start, time_limit=2), first_state
 
 
+_OTHERS = {
+    "recall": (Recall, {"continuous": False, "steps": 4}),
+    "mask": (Masks, {}),
+    "gamble": (Gamble, {}),
+}
+
+
 def names() -> list[str]:
     """The names of the probes."""
-    return [*_TABLES, "all", "recall", "mask"]
+    return [*_TABLES, "all", *_OTHERS]
 
 
-def make(name: str, **options) -> "Probe | Recall | Masks":
+def make(name: str, **options) -> "Probe | Recall | Masks | Gamble":
     """Makes a probe.
 
     Args:
       name: one of `names()`.
-      **options: `continuous`, of all but mask: actions are a Box([−1], [1]) of which the sign
-        chooses, instead of Discrete(2); `steps`, of recall. Whatever else is given is refused by
-        name.
+      **options: `continuous`, of all but mask and gamble: actions are a Box([−1], [1]) of which the
+        sign chooses, instead of Discrete(2); `steps`, of recall. Whatever else is given is refused
+        by name.
 
     Raises:
       ValueError: an option that the probe does not have, or a value that is none of it.
     """
-    defaults = {"mask": {}, "recall": {"continuous": False, "steps": 4}}
-    options = checked(f"probe/{name}", options, defaults.get(name, {"continuous": False}))
-    if name in defaults:
-        return {"mask": Masks, "recall": Recall}[name](**options)
+    cls, defaults = _OTHERS.get(name, (None, {"continuous": False}))
+    options = checked(f"probe/{name}", options, defaults)
+    if cls is not None:
+        return cls(**options)
     continuous = options.get("continuous", False)
     table, first_state = _united(_TABLES) if name == "all" else (_TABLES[name], {name: 0})
     return Probe(table, continuous, first_state)
