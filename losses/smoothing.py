@@ -12,7 +12,6 @@ and Φ⁻¹ near 1, where a good policy's probabilities are, has no digits left 
 """
 
 import numpy as np
-from scipy import special
 
 BOUNDS = ("clopper_pearson", "dkw")
 
@@ -38,6 +37,8 @@ def clopper_pearson_lower(successes: np.ndarray, trials: int, *, alpha: float) -
     _require_alpha(alpha)
     if np.any(successes < 0) or np.any(successes > trials):
         raise ValueError(f"successes={successes}: must be between 0 and trials={trials}")
+    from scipy import special  # a fifth of a second, which whoever imports the losses would wait
+
     quantile = special.betaincinv(np.maximum(successes, 1), trials - successes + 1, alpha)
     return np.where(successes == 0, 0.0, quantile)
 
@@ -91,6 +92,8 @@ def certified_probability(p_lower: np.ndarray, *, sigma: float, budget: np.ndarr
     if not np.all((budget >= 0.0) & (budget < np.inf)):
         raise ValueError(f"budget={budget}: must be at least 0 and finite")
     p_lower = _require_probability("p_lower", p_lower)
+    from scipy import special  # see above
+
     return special.ndtr(special.ndtri(p_lower) - budget / sigma)
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from ... import envs
 from ..core.config import BaseConfig, ConfigError
-from . import checkpoint, presets, run_folder, runner
+from . import checkpoint, compilation_cache, presets, run_folder, runner
 from .console import make_console
 from .run_folder import RunFolderError
 from .script_flags import UsageError, define_flags, help_text, named_values
@@ -32,6 +32,8 @@ _LIMITS = {
     "num_evals": (1, 2**31 - 1),
     "eval_episodes": (1, 2**31 - 1),
 }
+# These say nothing of the run.
+_OF_THE_PROCESS = {"resume", "help", "h", "compilation_cache"}
 # Of these a resumed run may have others.
 _OF_THE_HOST = ("num_logs", "num_evals", "eval_episodes", "record")
 
@@ -103,7 +105,8 @@ def run_script(main: Callable[[list[str]], None]) -> None:
     def run(argv):
         logging.set_verbosity(logging.WARNING)  # absl would show what the libraries log
         try:
-            main(argv)
+            with compilation_cache.enabled():
+                main(argv)
         except (UsageError, RunFolderError) as error:
             refuse(error)
 
@@ -122,6 +125,15 @@ def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> in
     if values.help:
         console.print(help_text(module, name, values), markup=False)
         return 0
+    with compilation_cache.enabled(values.compilation_cache) as kept:
+        if kept is None and values.compilation_cache not in (None, compilation_cache.OFF):
+            raise UsageError(f"compilation_cache={values.compilation_cache}: cannot be written")
+        return _start(module, name, argv, values, console)
+
+
+def _start(
+    module: ModuleType, name: str, argv: list[str], values: flags.FlagValues, console: Console
+) -> int:
     given = {each for each in values if values[each].present}
     resumed = None
     done = 0
@@ -129,7 +141,7 @@ def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> in
         if not values.resume:
             raise UsageError("resume=: must name a run folder")
         resumed = Path(values.resume)
-        run, before, done = _load(module, values, given - {"resume", "help", "h"}, name)
+        run, before, done = _load(module, values, given - _OF_THE_PROCESS, name)
     else:
         run = _new(module, values, name)
         run_folder.require_writable(values.out)

@@ -10,7 +10,7 @@ from typing import Any
 from absl import flags
 
 from ..core.config import BaseConfig, field_docs
-from . import presets, runner
+from . import compilation_cache, presets, runner
 
 
 class UsageError(ValueError):
@@ -85,6 +85,14 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
         settings["save_replay"],
         "Whether checkpoints hold the replay. Without it they are small, and a resumed run begins"
         " with a replay of random actions: it is not the run that never stopped.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "compilation_cache",
+        None,
+        "The folder that compiled programs are kept in, or off; by default the one that the"
+        f" variable {compilation_cache.VARIABLE} names, JAX's own if it has one, or one in the"
+        " user's cache folder.",
         flag_values=values,
     )
     docs = field_docs(config_class)

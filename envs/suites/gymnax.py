@@ -5,18 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import chex
-import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments.environment import Environment
 
 from .. import classic_pictures
 from ..base import Step, strong
 from ..contract import ContractError
+from ..lazy import imported_when_used
 from ..mujoco.renderer import RenderError
 from ..options import checked, unfit
 from ..spaces import Box, Discrete
+
+# Its drawings import them, and with them pandas and scipy.stats: a second and a half.
+with imported_when_used("seaborn", "matplotlib.pyplot"):
+    import gymnax
+    from gymnax.environments.environment import Environment
 
 # Does not work upstream: it downloads its data set when it is made.
 _REFUSED = {

@@ -22,8 +22,13 @@ from absl import app, flags
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "rejax": ("rejax==0.1.3", "gymnax==0.0.9", "six", "brax==0.14.2", "jax==0.10.2"),
-    "ajax": ("ajax-rl==0.4.0", "gymnax==1.0.1", "six", "jax==0.10.2"),
+    "ajax": (
+        *("jax==0.10.2", "flax==0.12.8", "optax==0.2.8", "chex<0.2", "distrax", "gymnax==1.0.1"),
+        *("six", "flashbax==0.1.3", "tensorboardx", "tqdm"),
+    ),
 }
+# By itself: its wheel asks for Python 3.12, as the newest versions of what it needs do.
+ALONE = {"ajax": "ajax-rl==0.4.0"}
 PUREJAXRL = ("https://github.com/luchris429/purejaxrl", "31756b197773a52db763fdbe6d635e4b46522a73")
 CASES = (
     "ppo_cartpole",
@@ -53,8 +58,11 @@ def peer_python(peer: str) -> Path:
     python = folder / "bin" / "python"
     if not (folder / ".installed").exists():
         venv.create(folder, with_pip=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--ignore-requires-python"]
+        install = [python, "-m", "pip", "install", "--quiet"]
         subprocess.run([*install, *PACKAGES[peer]], check=True)
+        if peer in ALONE:
+            alone = ["--no-deps", "--ignore-requires-python", ALONE[peer]]
+            subprocess.run([*install, *alone], check=True)
         (folder / ".installed").touch()
     return python
 

@@ -43,6 +43,7 @@ class Variant(NamedTuple):
     algorithm: str
     changes: dict[str, Any]
     seen: bool = False  # whether all is shown
+    written: int = 0  # numbers that are remembered by being an action, see `envs.Stateful`
 
 
 _PPO = {"learning_rate": 1e-3, "num_envs": 32, "num_steps": 64, "ent_coef": 0.01}
@@ -65,6 +66,7 @@ def _chance(steps: int) -> dict[str, Variant]:
         "ppo": Variant("ppo", changes),
         "ppo_gru": Variant("ppo", changes | _CELL | {"memory": "gru"}),
         "ppo_lstm": Variant("ppo", changes | _CELL | {"memory": "lstm"}),
+        "ppo_written": Variant("ppo", changes, written=8),
     }
 
 
@@ -84,6 +86,7 @@ CASES = {
             "ppo": Variant("ppo", _CARTPOLE),
             "ppo_gru": Variant("ppo", _CARTPOLE | _CELL | {"memory": "gru"}),
             "ppo_lstm": Variant("ppo", _CARTPOLE | _CELL | {"memory": "lstm"}),
+            "ppo_written": Variant("ppo", _CARTPOLE, written=8),
             "ppo_seen": Variant("ppo", _CARTPOLE, seen=True),
         },
     ),
@@ -92,6 +95,7 @@ CASES = {
         {
             "sac": Variant("sac", _SAC),
             "sac_gru": Variant("sac", _SAC | _WINDOWS),
+            "sac_written": Variant("sac", _SAC, written=8),
             "sac_seen": Variant("sac", _SAC, seen=True),
             "td3": Variant("td3", _SAC),
             "td3_gru": Variant("td3", _SAC | _WINDOWS),
@@ -99,13 +103,15 @@ CASES = {
         },
     ),
 }
-SUFFIXES = {"gru": "GRU", "lstm": "LSTM", "seen": "all shown"}
+SUFFIXES = {"gru": "GRU", "lstm": "LSTM", "written": "written memory", "seen": "all shown"}
 
 
-def make_env(task: Task, seen: bool) -> envs.Environment:
-    """The environment of a task, all of it shown or not."""
+def make_env(task: Task, variant: Variant) -> envs.Environment:
+    """The environment of a task, all of it shown or not, perhaps with a memory to be written."""
     env = envs.make(task.env, **task.options)
-    return envs.PartialObservations(env, task.entries) if task.entries and not seen else env
+    if task.entries and not variant.seen:
+        env = envs.PartialObservations(env, task.entries)
+    return envs.Stateful(env, variant.written) if variant.written else env
 
 
 def run_cell(name: str, variant_name: str, seeds: int, total_steps: int | None = None) -> dict:
@@ -114,7 +120,7 @@ def run_cell(name: str, variant_name: str, seeds: int, total_steps: int | None =
     variant = variants[variant_name]
     module = getattr(algos, variant.algorithm)
     changes = variant.changes | ({"total_steps": total_steps} if total_steps else {})
-    algorithm = module.make(make_env(task, variant.seen), module.Config(**changes))
+    algorithm = module.make(make_env(task, variant), module.Config(**changes))
     return {
         "task": name,
         "variant": variant_name,
