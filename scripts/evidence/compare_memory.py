@@ -53,9 +53,8 @@ _SAC = {
     "learning_rate": 1e-3,
     "actor_hidden_sizes": (64, 64),
     "critic_hidden_sizes": (64, 64),
-    "batch_size": 512,
-    "total_steps": 100_000,
-    "anneal_lr": True,
+    "batch_size": 256,
+    "total_steps": 160_000,
 }
 _CELL = {"memory_size": 64}
 
@@ -97,9 +96,6 @@ CASES = {
             "sac_gru": Variant("sac", _SAC | _WINDOWS),
             "sac_written": Variant("sac", _SAC, written=8),
             "sac_seen": Variant("sac", _SAC, seen=True),
-            "td3": Variant("td3", _SAC),
-            "td3_gru": Variant("td3", _SAC | _WINDOWS),
-            "td3_seen": Variant("td3", _SAC, seen=True),
         },
     ),
 }
