@@ -110,15 +110,9 @@ def _require_room(settings: Settings, programs: dict[str, Any]) -> None:
       ConfigError: with the bytes needed and there.
     """
     for verb, program in programs.items():
-        analysis = program.memory_analysis()
-        if analysis is not None:
-            needed = (
-                analysis.temp_size_in_bytes
-                + analysis.argument_size_in_bytes
-                + analysis.output_size_in_bytes
-            )
+        needed = device_memory.program_bytes(program)
+        if needed is not None:
             fields = ("num_seeds", "eval_episodes") if verb == "evaluate" else ("num_seeds",)
-            part = device_memory.Part(
-                fields, needed - analysis.alias_size_in_bytes, f"the program to {verb}"
+            device_memory.require(
+                settings, device_memory.Part(fields, needed, f"the program to {verb}")
             )
-            device_memory.require(settings, part)
