@@ -14,12 +14,15 @@ from . import (
     td3,
     tokens,
 )
+from .core import population
 from .core.algorithm import Algorithm
 from .core.evaluation import evaluate, evaluator
 from .core.guard import describe as describe_fault
 from .core.heads import ActionHead
 from .core.nnx_networks import NnxNetwork
+from .core.population import draw, grid
 from .core.recurrent import Recurrent, Sequence
+from .core.sweep import static_combinations, sweep
 from .core.training import train
 
 __all__ = [
@@ -29,18 +32,23 @@ __all__ = [
     "Recurrent",
     "Sequence",
     "describe_fault",
+    "draw",
     "evaluate",
     "evaluator",
     "fast_sac",
     "fast_td3",
+    "grid",
     "mdpo",
     "mdpo_off_policy",
     "parameter_steps",
+    "population",
     "ppo",
     "sac",
     "smoothing",
     "spo",
+    "static_combinations",
     "staq",
+    "sweep",
     "td3",
     "tokens",
     "train",

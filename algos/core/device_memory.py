@@ -4,6 +4,7 @@ compiles.
 
 import math
 import os
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -87,3 +88,66 @@ def backward_bytes(module: nn.Module, params: Any, *inputs: Any) -> float:
         return jax.vjp(lambda params: module.apply(params, *inputs), params)[1]
 
     return float(tree_bytes(jax.eval_shape(kept, params, *inputs)))
+
+
+def program_bytes(program: Any) -> int | None:
+    """Bytes that a compiled program takes, with all that is intermediate; None if not known."""
+    analysis = program.memory_analysis()
+    if analysis is None:
+        return None
+    needed = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes
+    return needed + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+
+
+def peak_bytes(function: Callable[..., Any], *arguments: Any) -> float:
+    """Bytes of a program's inputs, outputs and intermediate arrays at its fullest moment, estimated
+    before it compiles: from which arrays of its jaxpr are still to be used.
+
+    XLA fuses some of them away, and keeps others longer.
+
+    Args:
+      function: of arrays; it is traced, and not run.
+      *arguments: by shape.
+    """
+    traced = jax.make_jaxpr(function)(*arguments).jaxpr
+    return float(sum(map(_bytes, (*traced.invars, *traced.outvars))) + _peak(traced))
+
+
+def _bytes(variable: Any) -> int:
+    aval = variable.aval
+    return math.prod(aval.shape) * aval.dtype.itemsize
+
+
+def _peak(jaxpr: Any) -> int:
+    """Bytes beside inputs and outputs at the fullest moment: these are the equation's own, of which
+    the jaxpr is the body.
+    """
+    outputs = {id(each) for each in jaxpr.outvars}
+    last = {}
+    for place, equation in enumerate(jaxpr.eqns):
+        last |= {id(each): place for each in equation.invars}
+    live = peak = 0
+    ending = {}
+    for place, equation in enumerate(jaxpr.eqns):
+        sizes = {id(each): _bytes(each) for each in equation.outvars if id(each) not in outputs}
+        made = sum(sizes.values())
+        inner = max((_peak(each) for each in _inside(equation)), default=0)
+        taken_over = 0  # loops write where what they begin with was
+        if equation.primitive.name in ("scan", "while"):
+            taken_over = min(sum(ending.get(place, ())), sum(map(_bytes, equation.outvars)))
+        peak = max(peak, live + made + inner - taken_over)
+        live += made
+        for name, size in sizes.items():
+            ending.setdefault(last.get(name, place), []).append(size)
+        live -= sum(ending.pop(place, ()))
+    return peak
+
+
+def _inside(equation: Any) -> Iterator[Any]:
+    """The jaxprs of an equation: bodies of loops, branches, functions."""
+    for each in jax.tree.leaves(
+        list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+    ):
+        each = getattr(each, "jaxpr", each)
+        if hasattr(each, "eqns"):
+            yield each

@@ -143,6 +143,34 @@ def _inside(field: dataclasses.Field, x: np.ndarray) -> np.ndarray:
     return inside & (x <= limits.get("at most", math.inf))
 
 
+def bounds(
+    field: dataclasses.Field, within: tuple[float, float] | None = None
+) -> tuple[float, float]:
+    """The smallest and the largest float32 that a traced field of floats may have.
+
+    Args:
+      field: of a Config.
+      within: narrower ones.
+
+    Raises:
+      ConfigError: the field is no traced float, or allows less than `within`.
+    """
+    if field.metadata["static"] or field.type is not float:
+        raise ConfigError(field.name, field.type.__name__, "must be a traced field of floats")
+    limits = _limits(field)
+    single = np.finfo(np.float32)
+    low = limits.get("at least", -float(single.max))
+    if "above" in limits:
+        low = float(np.nextafter(np.float32(limits["above"]), np.float32(np.inf)))
+        low = max(low, float(single.tiny)) if limits["above"] == 0 else low
+    high = limits.get("at most", float(single.max))
+    if within is None:
+        return low, high
+    if not low <= within[0] <= within[1] <= high:
+        raise ConfigError(field.name, within, f"must be two numbers, ascending, {_allowed(field)}")
+    return within
+
+
 def field_docs(cls: type) -> dict[str, str]:
     """One line for each field of a Config class: what it is, and what is allowed."""
     docs = {}

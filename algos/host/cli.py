@@ -57,6 +57,13 @@ def main(
     """
     argv = list(sys.argv if argv is None else argv)
     name = module.__name__.rpartition(".")[2]
+    exit_with_code(argv, lambda: _run(module, name, argv, default_env))
+
+
+def exit_with_code(argv: Sequence[str], run: Callable[[], int]) -> None:
+    """Runs a program and exits with the code that it returns, or that stands for its error, which
+    is said in one line: those of `main`.
+    """
     codes = {
         checkpoint.CheckpointError: 1,
         (
@@ -71,7 +78,7 @@ def main(
         checkpoint.CheckpointWriteError: 4,
     }
     try:
-        sys.exit(_run(module, name, argv, default_env))
+        sys.exit(run())
     except KeyboardInterrupt:
         code = 130
         message = "interrupted before there was anything to save"
@@ -115,12 +122,7 @@ def run_script(main: Callable[[list[str]], None]) -> None:
 
 def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> int:
     values = define_flags(module.Config, default_env)
-    try:
-        extra = values(argv)[1:]
-    except ValueError as error:  # absl's own, of --norecord=true
-        raise UsageError(str(error)) from error
-    if extra:
-        raise UsageError(f"{extra[0]!r} is not a flag; flags are written --name=value")
+    parse(values, argv)
     console = make_console()
     if values.help:
         console.print(help_text(module, name, values), markup=False)
@@ -143,18 +145,9 @@ def _start(
         resumed = Path(values.resume)
         run, before, done = _load(module, values, given - _OF_THE_PROCESS, name)
     else:
-        run = _new(module, values, name)
+        run = new_run(module, values, name)
         run_folder.require_writable(values.out)
-    for field, (low, high) in _LIMITS.items():
-        if not low <= run[field] <= high:
-            raise UsageError(f"{field}={run[field]}: must be at least {low} and at most {high}")
-    try:
-        env = envs.make(run["env"], **run["env_options"])
-    except (ValueError, TypeError, OSError) as error:
-        raise UsageError(f"env: {error}") from error
-    # What the environment was made with goes into config.json, its defaults included: they may
-    # change some day.
-    run["env_options"] |= getattr(env, "options", {})
+    env = make_env(run)
     algorithm = module.make(env, module.Config(**run["config"]))
     total_steps = run["config"]["total_steps"]
     if algorithm.iterations(total_steps) < done:
@@ -173,7 +166,39 @@ def _start(
     return _train(algorithm, run, name, argv, resumed, console)
 
 
-def _new(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, Any]:
+def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    """Reads a command line.
+
+    Raises:
+      UsageError, flags.Error: it has what is not a flag, or a value that is not allowed.
+    """
+    try:
+        extra = values(argv)[1:]
+    except ValueError as error:  # absl's own, of --norecord=true
+        raise UsageError(str(error)) from error
+    if extra:
+        raise UsageError(f"{extra[0]!r} is not a flag; flags are written --name=value")
+
+
+def make_env(run: dict[str, Any]) -> envs.Environment:
+    """The environment of a run's description, once its numbers are within their bounds. What it was
+    made with goes into the description, the defaults included: they may change some day.
+
+    Raises:
+      UsageError: a number is out of bounds, or it cannot be made.
+    """
+    for field, (low, high) in _LIMITS.items():
+        if not low <= run[field] <= high:
+            raise UsageError(f"{field}={run[field]}: must be at least {low} and at most {high}")
+    try:
+        env = envs.make(run["env"], **run["env_options"])
+    except (ValueError, TypeError, OSError) as error:
+        raise UsageError(f"env: {error}") from error
+    run["env_options"] |= getattr(env, "options", {})
+    return env
+
+
+def new_run(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, Any]:
     """The description of a run from flags and preset: what is written to config.json."""
     fields = [field.name for field in dataclasses.fields(module.Config)]
     preset = presets.get(name, values.env)
@@ -262,7 +287,7 @@ def _train(
             algorithm, settings, total_iterations=total_iterations, resume=resuming, console=console
         )
     except runner.Interrupted as interrupted:
-        command = _resume_command(argv, interrupted.folder)
+        command = resume_command(argv, interrupted.folder)
         console.print(f"stopped by {interrupted}; to continue:\n  {command}", markup=False)
         return 128 + interrupted.signal_number
     steps = algorithm.steps_after(total_iterations) * run["num_seeds"]
@@ -287,7 +312,7 @@ def _train(
     )
     console.print(
         f"next: {_python()} -m tensorboard.main --logdir={shlex.quote(str(result.folder.parent))},"
-        f" or train longer:\n  {_resume_command(argv, result.folder)}"
+        f" or train longer:\n  {resume_command(argv, result.folder)}"
         f" --total_steps={2 * total_steps}" + "".join(f"\n  where {jump}" for jump in longer),
         markup=False,
     )
@@ -309,7 +334,7 @@ def _jumps(before: BaseConfig, after: BaseConfig, steps: int) -> list[str]:
     ]
 
 
-def _resume_command(argv: list[str], folder: Path) -> str:
+def resume_command(argv: list[str], folder: Path) -> str:
     return shlex.join([_python(), argv[0], f"--resume={folder}"])
 
 

@@ -74,6 +74,76 @@ def plot_curve(folder: Path, title: str) -> Path:
     return path
 
 
+def plot_sweep(path: Path, settings: dict[str, list], returns: np.ndarray, title: str) -> None:
+    """Draws the evaluated returns of a sweep: a heat map for a grid of two hyperparameters, a line
+    with the 95 % interval over seeds for one, and else a panel of points for each.
+
+    Args:
+      path: of the picture.
+      settings: a column `[C]` for each hyperparameter.
+      returns: `[C, seeds]`.
+      title: of the figure.
+    """
+    from matplotlib.figure import Figure
+
+    names = [name for name in settings if len(set(settings[name])) > 1] or list(settings)[:1]
+    values = {name: sorted(set(settings[name])) for name in names}
+    places = list(zip(*(settings[name] for name in names), strict=True))
+    seeds = returns.shape[1]
+    note = f"evaluated return, mean of {seeds} seeds" if seeds > 1 else "evaluated return, one seed"
+    whole = np.prod([len(each) for each in values.values()]) == len(places) == len(set(places))
+    if len(names) == 2 and whole:
+        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        axes = figure.subplots()
+        _heat_map(figure, axes, values, dict(zip(places, _nanmean(returns), strict=True)), note)
+    else:
+        width = 1.6 + 4.8 * len(names)
+        figure = Figure(figsize=(min(20.0, width), 4.4), layout="constrained")
+        panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+        for axes, name in zip(panels, names, strict=True):
+            _settings_against(axes, name, settings[name], returns, line=len(names) == 1)
+        interval = " with 95 % interval" if seeds > 1 else ""
+        panels[0].set_ylabel(note + interval)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=130)
+
+
+def _heat_map(figure, axes, values, means, note) -> None:
+    (across, columns), (down, rows) = values.items()
+    table = np.array([[means[column, row] for column in columns] for row in rows])
+    image = axes.imshow(table, aspect="auto", origin="lower", cmap="viridis")
+    axes.set_xticks(range(len(columns)), [_tick(each) for each in columns])
+    axes.set_yticks(range(len(rows)), [_tick(each) for each in rows])
+    axes.set(xlabel=across, ylabel=down)
+    low, high = np.nanmin(table), np.nanmax(table)
+    for (row, column), mean in np.ndenumerate(table):
+        colour = "black" if mean > (low + high) / 2 else "white"
+        axes.text(column, row, f"{mean:.1f}", ha="center", va="center", color=colour)
+    figure.colorbar(image, ax=axes, label=note)
+
+
+def _settings_against(axes, name, column, returns, line) -> None:
+    """Each setting's mean and interval at its value of a hyperparameter."""
+    means = _nanmean(returns)
+    low, high = interval_of_mean(returns) if returns.shape[1] > 1 else (means, means)
+    numeric = all(isinstance(x, int | float) and not isinstance(x, bool) for x in column)
+    ticks = sorted(set(column))
+    x = np.array(column, float) if numeric else np.array([ticks.index(each) for each in column])
+    order = np.argsort(x, kind="stable")
+    x, means, low, high = x[order], means[order], low[order], high[order]
+    axes.errorbar(x, means, (means - low, high - means), marker="o", ls="-" if line else "none")
+    if not numeric:
+        axes.set_xticks(range(len(ticks)), [_tick(each) for each in ticks])
+    elif x.min() > 0 and x.max() / x.min() >= 10:
+        axes.set_xscale("log")
+    axes.set_xlabel(name)
+    axes.grid(alpha=0.3)
+
+
+def _tick(value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def plot_certificates(path: Path, cells: list[dict], title: str) -> None:
     """Draws certified lower bounds and attacked returns against the adversary's budget, a colour
     for each sigma.

@@ -1,5 +1,6 @@
 """The compiled programs of a run, and whether the device has room for them."""
 
+import copy
 import dataclasses
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 from ..core import device_memory
 from ..core.algorithm import Algorithm, State
+from ..core.config import BaseConfig
 from ..core.evaluation import evaluator
 from ..core.keys import seed_key
 from ..core.training import advance
@@ -26,6 +28,8 @@ class Settings:
       title: of the curve and of the progress bar.
       seed: of the whole run.
       num_seeds: seeds trained side by side in one program; with 1 the State has no seed axis.
+      configs: of a sweep: settings as States carry them, each traced field `[C]`, all with these
+        seeds. The State has an axis of C·num_seeds members then, those of a setting side by side.
       num_logs: rows of the log; also how often a signal is looked for.
       num_evals: evaluations and checkpoints, at evenly spaced rows.
       eval_episodes: episodes in one evaluation, per seed.
@@ -40,6 +44,7 @@ class Settings:
     title: str
     seed: int = 0
     num_seeds: int = 1
+    configs: BaseConfig | None = None
     num_logs: int = 100
     num_evals: int = 10
     eval_episodes: int = 16
@@ -47,20 +52,33 @@ class Settings:
     save_replay: bool = True
     description: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def num_settings(self) -> int:
+        return 1 if self.configs is None else len(jax.tree.leaves(self.configs)[0])
+
+    def member_configs(self) -> BaseConfig | None:
+        """The configs of a sweep's members, each traced field `[C·num_seeds]`; None for others."""
+        return jax.tree.map(lambda x: jnp.repeat(x, self.num_seeds), self.configs)
+
 
 class Programs:
     """The three compiled programs of a run, each traced once."""
 
     def __init__(self, algorithm: Algorithm, settings: Settings):
         start = time.perf_counter()
-        many = settings.num_seeds > 1
         num_seeds = settings.num_seeds
+        swept = settings.configs is not None
+        many = num_seeds > 1 or swept
         batched = jax.vmap if many else (lambda f, **_: f)
 
         def keys_of(key):
             keys = jax.random.split(key, num_seeds + 1)
             # Seeds are evaluated from start states of their own, the same ones each time.
-            return (keys[1:], jax.random.split(keys[0], num_seeds)) if many else (keys[1], keys[0])
+            evaluation = jax.random.split(keys[0], num_seeds) if num_seeds > 1 else keys[:1]
+            each = keys[1:], evaluation
+            if swept:  # every setting has the same keys, those of a run with this seed
+                return jax.tree.map(lambda x: jnp.tile(x, settings.num_settings), each)
+            return each if many else (keys[1], keys[0])
 
         def chunk(state, num_iterations):
             return advance(algorithm, state, num_iterations)
@@ -70,10 +88,12 @@ class Programs:
         evaluate = batched(evaluator(algorithm, num_episodes=settings.eval_episodes))
         key = seed_key(settings.seed)
         shapes = jax.eval_shape(keys_of, key)
-        self.state_shape = jax.eval_shape(init, shapes[0])
+        given = (settings.member_configs(),) if swept else ()
+        self.state_shape = jax.eval_shape(init, shapes[0], *given)
         _require_memory(algorithm, settings, self.state_shape)
-        self.init_keys, self.eval_keys = keys_of(key)
-        self.init = jax.jit(init).lower(self.init_keys).compile()
+        init_keys, self.eval_keys = keys_of(key)
+        self.init_arguments = (init_keys, *given)
+        self.init = jax.jit(init).lower(*self.init_arguments).compile()
         count = jax.ShapeDtypeStruct((), jnp.int32)
         self.chunk = jax.jit(chunk, donate_argnums=0).lower(self.state_shape, count).compile()
         self.evaluate = jax.jit(evaluate).lower(self.state_shape, self.eval_keys).compile()
@@ -82,6 +102,12 @@ class Programs:
         )
         self.compile_seconds = time.perf_counter() - start
 
+    def with_configs(self, settings: Settings) -> "Programs":
+        """The same programs for other settings of a sweep, as many."""
+        other = copy.copy(self)
+        other.init_arguments = (self.init_arguments[0], settings.member_configs())
+        return other
+
 
 def _require_memory(algorithm: Algorithm, settings: Settings, state_shape: State) -> None:
     """Refuses more seeds, or more episodes in an evaluation, than the device has room for.
@@ -89,7 +115,7 @@ def _require_memory(algorithm: Algorithm, settings: Settings, state_shape: State
     Raises:
       ConfigError: with the bytes needed and there.
     """
-    seeds = settings.num_seeds
+    seeds = settings.num_seeds * settings.num_settings
     episodes = settings.eval_episodes
     # States and observations, before and after a step.
     each = 2.0 * device_memory.tree_bytes(jax.eval_shape(algorithm.env.reset, jax.random.key(0)))
@@ -110,15 +136,9 @@ def _require_room(settings: Settings, programs: dict[str, Any]) -> None:
       ConfigError: with the bytes needed and there.
     """
     for verb, program in programs.items():
-        analysis = program.memory_analysis()
-        if analysis is not None:
-            needed = (
-                analysis.temp_size_in_bytes
-                + analysis.argument_size_in_bytes
-                + analysis.output_size_in_bytes
-            )
+        needed = device_memory.program_bytes(program)
+        if needed is not None:
             fields = ("num_seeds", "eval_episodes") if verb == "evaluate" else ("num_seeds",)
-            part = device_memory.Part(
-                fields, needed - analysis.alias_size_in_bytes, f"the program to {verb}"
+            device_memory.require(
+                settings, device_memory.Part(fields, needed, f"the program to {verb}")
             )
-            device_memory.require(settings, part)

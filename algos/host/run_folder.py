@@ -146,8 +146,8 @@ def write_json(path: Path, body: Any, **options: Any) -> None:
     temporary.replace(path)
 
 
-def write(folder: Path, description: dict[str, Any]) -> None:
-    """Writes `config.json`.
+def write(folder: Path, description: dict[str, Any], file: str = CONFIG_FILE) -> None:
+    """Writes `config.json`, or a file of another name.
 
     Raises:
       RunFolderError: it cannot be written.
@@ -157,22 +157,20 @@ def write(folder: Path, description: dict[str, Any]) -> None:
         "config": {name: _to_json(value) for name, value in description["config"].items()},
     }
     try:
-        write_json(folder / CONFIG_FILE, body, indent=1, allow_nan=False)
+        write_json(folder / file, body, indent=1, allow_nan=False)
     except OSError as error:
-        raise RunFolderError(
-            f"{folder / CONFIG_FILE}: cannot be written ({error.strerror})"
-        ) from error
+        raise RunFolderError(f"{folder / file}: cannot be written ({error.strerror})") from error
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """What a run folder's config.json says: "algorithm", "env", "env_options", "config",
-    "num_seeds", ...
+def read(folder: Path, file: str = CONFIG_FILE) -> dict[str, Any]:
+    """What a run folder's config.json says, or a file of another name: "algorithm", "env",
+    "env_options", "config", "num_seeds", ...
 
     Raises:
       RunFolderError: it is not there, cannot be read, or is not the description of a run; the
         message names the entry.
     """
-    path = Path(folder) / CONFIG_FILE
+    path = Path(folder) / file
     try:
         run = json.loads(path.read_bytes())
     except OSError as error:

@@ -7,9 +7,11 @@ import dataclasses
 import math
 import platform
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from signal import Signals
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +86,8 @@ def run(
     total_iterations: int,
     resume: bool = False,
     console: Console | None = None,
+    programs: Programs | None = None,
+    reporting: Callable[..., Any] = progress,
 ) -> Result:
     """Trains, and leaves a run folder behind: log, curve, checkpoints (the last and the best) and a
     recording.
@@ -95,6 +99,8 @@ def run(
       resume: continue from the last checkpoint in the folder. Traced hyperparameters are taken from
         algorithm.config.
       console: where progress goes.
+      programs: those of another run of this algorithm with as many seeds and settings.
+      reporting: as `console.progress`, which shows how the run is getting on.
 
     Raises:
       Interrupted: on SIGHUP, SIGINT or SIGTERM, after a checkpoint was saved at the next border of
@@ -109,8 +115,9 @@ def run(
         stop = stack.enter_context(signals.watched())
         if resume:
             stack.enter_context(run_folder.locked(settings.folder))
-        with console.status("compiling"):
-            programs = Programs(algorithm, settings)
+        if programs is None:
+            with console.status("compiling"):
+                programs = Programs(algorithm, settings)
         folder = settings.folder() if callable(settings.folder) else settings.folder
         if not resume:
             folder.mkdir(parents=True, exist_ok=True)
@@ -136,13 +143,26 @@ def run(
             log,
             stop,
             console,
+            reporting,
         )
+    if settings.configs is not None:  # what came out is for the sweep to say
+        return Result(folder, eval_returns, programs.compile_seconds, run_seconds, [], [])
     files, problems = _finish(algorithm, settings, folder, programs, state, eval_returns)
     return Result(folder, eval_returns, programs.compile_seconds, run_seconds, files, problems)
 
 
 def _train(
-    algorithm, programs, settings, state, iteration, total_iterations, folder, log, stop, console
+    algorithm,
+    programs,
+    settings,
+    state,
+    iteration,
+    total_iterations,
+    folder,
+    log,
+    stop,
+    console,
+    reporting,
 ):
     """The chunks; returns the State, the last evaluation's returns `[num_seeds]`, and the seconds
     of training.
@@ -159,7 +179,7 @@ def _train(
     def evaluate():
         return jax.device_get(programs.evaluate(state, programs.eval_keys))
 
-    with progress(console, settings.title) as report:
+    with reporting(console, settings.title) as report:
         while iteration < total_iterations:
             start = time.perf_counter()
             before = iteration
@@ -168,9 +188,11 @@ def _train(
             metrics = jax.device_get(metrics)
             seconds = time.perf_counter() - start
             run_seconds += seconds
-            _stop_if_not_finite(state, saves)
+            if settings.configs is None:  # a bad setting of a sweep does not stop the good ones
+                _stop_if_not_finite(state, saves)
             steps = algorithm.steps_per_iteration * (iteration - before)
-            metrics["charts/sps"] = np.float64(steps * settings.num_seeds / seconds)
+            members = settings.num_seeds * settings.num_settings
+            metrics["charts/sps"] = np.float64(steps * members / seconds)
             at_end = iteration == total_iterations
             stopping = bool(stop)
             saving = iteration // eval_every > before // eval_every or at_end or stopping
@@ -210,12 +232,16 @@ def _describe(folder: Path, settings: Settings) -> None:
 def _start(algorithm, programs, settings, saves, resume) -> tuple[State, int, list]:
     """The State to begin with, its iteration, and rows of the log that could not be written yet."""
     if not resume:
-        return programs.init(programs.init_keys), 0, []
+        return programs.init(*programs.init_arguments), 0, []
     last = run_folder.last_checkpoint(saves)
-    like = programs.state_shape if settings.save_replay else programs.init(programs.init_keys)
+    like = programs.state_shape
+    if not settings.save_replay:
+        like = programs.init(*programs.init_arguments)
     state = checkpoint.restore(last, like)
     config = algorithm.config.as_leaves()
-    if settings.num_seeds > 1:
+    if settings.configs is not None:
+        config = settings.member_configs()
+    elif settings.num_seeds > 1:
         config = jax.tree.map(lambda x: jnp.broadcast_to(x, (settings.num_seeds, *x.shape)), config)
     known = run_folder.read_metadata(last)
     return state._replace(config=config), known["iteration"], known["waiting"]
