@@ -131,6 +131,30 @@ def test_the_page_of_policies():
     assert "hidden" in names["state"].learner.params["policy"]["params"]
 
 
+@pytest.mark.slow
+def test_the_page_of_the_sweeps():
+    # As on the page, with short runs of small members.
+    smaller = {
+        "iterations(100_000)": "iterations(1)",
+        "[3e-4, 1e-3, 3e-3], clip_eps=[0.1, 0.2]": "[3e-4, 1e-3], clip_eps=[0.1]",
+        "jax.random.key(0), 4)": "jax.random.key(0), 2)",
+        "reshape(6, 4)": "reshape(2, 2)",
+        "length=10": "length=1",
+        "size = 8": "size = 5",
+        "num_generations = 6": "num_generations = 2",
+        "ppo.Config(": "ppo.Config(num_envs=4, num_minibatches=1, hidden_sizes=(8,), ",
+    }
+    whole = "".join(blocks("sweeps.md"))
+    for text, replacement in smaller.items():
+        assert text in whole
+        whole = whole.replace(text, replacement)
+    names = {}
+    exec(whole, names)
+    assert names["result"].configs.clip_eps.shape == (4,)
+    assert names["one"].configs.learning_rate.shape == (2,)
+    assert names["scores"].shape == (1,)
+
+
 def links(page):
     """Where the links and images of a page lead, as its reader's program resolves them."""
     found = re.findall(r"\]\(([^)\s]+)\)", page.read_text())

@@ -102,7 +102,7 @@ def plot_sweep(path: Path, settings: dict[str, list], returns: np.ndarray, title
         panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
         for axes, name in zip(panels, names, strict=True):
             _settings_against(axes, name, settings[name], returns, line=len(names) == 1)
-        interval = " with 95 % interval" if seeds > 1 else ""
+        interval = "\nwith 95 % interval" if seeds > 1 else ""
         panels[0].set_ylabel(note + interval)
     figure.suptitle(title)
     figure.savefig(path, dpi=130)
@@ -134,6 +134,7 @@ def _settings_against(axes, name, column, returns, line) -> None:
     axes.errorbar(x, means, (means - low, high - means), marker="o", ls="-" if line else "none")
     if not numeric:
         axes.set_xticks(range(len(ticks)), [_tick(each) for each in ticks])
+        axes.margins(x=0.3)
     elif x.min() > 0 and x.max() / x.min() >= 10:
         axes.set_xscale("log")
     axes.set_xlabel(name)

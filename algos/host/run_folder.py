@@ -154,7 +154,7 @@ def write(folder: Path, description: dict[str, Any], file: str = CONFIG_FILE) ->
     """
     body = {
         **description,
-        "config": {name: _to_json(value) for name, value in description["config"].items()},
+        "config": {name: to_json(value) for name, value in description["config"].items()},
     }
     try:
         write_json(folder / file, body, indent=1, allow_nan=False)
@@ -185,7 +185,7 @@ def read(folder: Path, file: str = CONFIG_FILE) -> dict[str, Any]:
         if not isinstance(run[name], kind) or (kind is int and isinstance(run[name], bool)):
             raise RunFolderError(f"{path}: {name}={json.dumps(run[name])}: must be {_WORDS[kind]}")
     for name in ("config", "env_options"):
-        run[name] = {each: _from_json(value) for each, value in run[name].items()}
+        run[name] = {each: from_json(value) for each, value in run[name].items()}
     return run
 
 
@@ -208,7 +208,7 @@ def require_known_fields(folder: Path, run: dict[str, Any], names: list[str]) ->
 def identity(run: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint is to know of its run, as JSON gives it back."""
     known = {name: run[name] for name in IDENTITY}
-    known["config"] = {name: _to_json(value) for name, value in run["config"].items()}
+    known["config"] = {name: to_json(value) for name, value in run["config"].items()}
     return json.loads(json.dumps(known))
 
 
@@ -319,11 +319,13 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
+    """A value of config.json: what is not finite as a string."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _from_json(value: Any) -> Any:
+def from_json(value: Any) -> Any:
+    """A value as it was before `to_json` and JSON: lists are tuples again."""
     if isinstance(value, list):
-        return tuple(map(_from_json, value))
+        return tuple(map(from_json, value))
     return float(value) if value in ("inf", "-inf") else value

@@ -92,8 +92,9 @@ def _train(module, parts, run, folder: Path, argv: list[str], console: Console) 
         return 128 + interrupted.signal_number
     winner = sweeps.best_setting(outcomes)
     run["results"] = results(run["settings"], outcomes)
+    if run.get("winner") is None:  # else it is there, and may have been trained further
+        sweeps.save_winner(parts, folder, run, module, winner)
     run["winner"] = winner
-    sweeps.save_winner(parts, folder, run, module, winner)
     sweeps.write(folder, run)
     title = f"{run['algorithm'].upper()} on {run['env']}"
     returns = np.stack([each.returns for each in outcomes])
@@ -132,7 +133,7 @@ def results(settings: dict[str, list], outcomes: list[Outcome]) -> list[dict[str
 def table(settings: dict[str, list], rows: list[dict[str, Any]]) -> list[str]:
     """The results as lines, the best first."""
     cells = [[*settings, "mean", "95 % interval", ""]]
-    for row in sorted(rows, key=lambda row: (row["fault"] is not None, -row["mean"])):
+    for row in sorted(rows, key=lambda row: sweeps.rank(row["mean"], row["fault"]), reverse=True):
         low_high = "{:.1f} to {:.1f}".format(*row["interval"]) if row["interval"] else "one seed"
         shown = [sweeps.shown(each) for each in row["setting"].values()]
         cells.append([*shown, f"{row['mean']:.1f}", low_high, row["fault"] or ""])
@@ -251,5 +252,5 @@ def _value(name: str, kind: Any, text: str) -> Any:
             return kind(text)
         return tuple(int(each) for each in text.split("x"))
     except (ValueError, KeyError, OverflowError) as error:
-        kind = getattr(kind, "__name__", "widths such as 64x64")
-        raise ConfigError(name, text, f"must be of the kind {kind}") from error
+        words = {bool: "bool", int: "int", float: "float"}.get(kind, "widths such as 64x64")
+        raise ConfigError(name, text, f"must be of the kind {words}") from error

@@ -9,7 +9,6 @@ winner/         the setting with the best mean over seeds: an ordinary run folde
 
 import contextlib
 import dataclasses
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,8 +149,13 @@ def best_setting(outcomes: list[Outcome]) -> int:
     """The setting with the highest mean over seeds, those that met no fault before the others."""
     return max(
         range(len(outcomes)),
-        key=lambda place: (outcomes[place].fault is None, outcomes[place].returns.mean()),
+        key=lambda place: rank(outcomes[place].returns.mean(), outcomes[place].fault),
     )
+
+
+def rank(mean: float, fault: str | None) -> tuple[bool, float]:
+    """By what settings are ordered: those that met no fault are above the others."""
+    return fault is None, mean if np.isfinite(mean) else -np.inf
 
 
 def save_winner(
@@ -212,7 +216,7 @@ def write(folder: Path, run: dict[str, Any]) -> None:
     Raises:
       RunFolderError: it cannot be written.
     """
-    run_folder.write(folder, run, FILE)
+    run_folder.write(folder, run | {name: _finite(run.get(name)) for name in _OF_THE_SWEEP}, FILE)
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -225,19 +229,22 @@ def read(folder: Path) -> dict[str, Any]:
     for name, kind in {"settings": dict, "chunk": int}.items():
         if not isinstance(run.get(name), kind):
             raise run_folder.RunFolderError(f'{folder / FILE}: "{name}" is missing or damaged')
-    run["settings"] = json.loads(json.dumps(run["settings"]), object_hook=_tuples)
+    run["settings"] = {
+        name: list(run_folder.from_json(column)) for name, column in run["settings"].items()
+    }
     return run
 
 
 _OF_THE_SWEEP = ("settings", "chunk", "results", "winner")
 
 
-def _tuples(settings: dict[str, list]) -> dict[str, list]:
-    """Layers' widths as tuples, as they were before JSON had them."""
-    return {
-        name: [tuple(x) if isinstance(x, list) else x for x in column]
-        for name, column in settings.items()
-    }
+def _finite(body: Any) -> Any:
+    """What JSON can say, with "inf", "-inf" and "nan" as strings."""
+    if isinstance(body, dict):
+        return {name: _finite(each) for name, each in body.items()}
+    if isinstance(body, list):
+        return [_finite(each) for each in body]
+    return run_folder.to_json(body)
 
 
 def _column(values: list[Any]) -> np.ndarray:
