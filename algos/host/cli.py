@@ -21,7 +21,7 @@ from ..core.config import BaseConfig, ConfigError
 from . import checkpoint, compilation_cache, presets, run_folder, runner
 from .console import make_console
 from .run_folder import RunFolderError
-from .script_flags import UsageError, define_flags, help_text, named_values
+from .script_flags import UsageError, define_flags, help_text, named_values, programs_kept
 
 # Bounds of the flags that concern the run; num_seeds and eval_episodes go through the estimate of
 # memory too.
@@ -33,7 +33,7 @@ _LIMITS = {
     "eval_episodes": (1, 2**31 - 1),
 }
 # These say nothing of the run.
-_OF_THE_PROCESS = {"resume", "help", "h", "compilation_cache"}
+OF_THE_PROCESS = {"resume", "help", "h", "compilation_cache"}
 # Of these a resumed run may have others.
 _OF_THE_HOST = ("num_logs", "num_evals", "eval_episodes", "record")
 
@@ -127,9 +127,7 @@ def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> in
     if values.help:
         console.print(help_text(module, name, values), markup=False)
         return 0
-    with compilation_cache.enabled(values.compilation_cache) as kept:
-        if kept is None and values.compilation_cache not in (None, compilation_cache.OFF):
-            raise UsageError(f"compilation_cache={values.compilation_cache}: cannot be written")
+    with programs_kept(values):
         return _start(module, name, argv, values, console)
 
 
@@ -143,7 +141,7 @@ def _start(
         if not values.resume:
             raise UsageError("resume=: must name a run folder")
         resumed = Path(values.resume)
-        run, before, done = _load(module, values, given - _OF_THE_PROCESS, name)
+        run, before, done = _load(module, values, given - OF_THE_PROCESS, name)
     else:
         run = new_run(module, values, name)
         run_folder.require_writable(values.out)

@@ -1,9 +1,10 @@
 """The flags of the scripts: every field of a Config, and what concerns the run."""
 
 import ast
+import contextlib
 import dataclasses
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -101,6 +102,19 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
             field, f"{docs[field.name]} Default: {_shown(field.default)}.", values
         )
     return values
+
+
+@contextlib.contextmanager
+def programs_kept(values: flags.FlagValues) -> Iterator[None]:
+    """Keeps compiled programs where the flags say.
+
+    Raises:
+      UsageError: they say where that is not possible.
+    """
+    with compilation_cache.enabled(values.compilation_cache) as kept:
+        if kept is None and values.compilation_cache not in (None, compilation_cache.OFF):
+            raise UsageError(f"compilation_cache={values.compilation_cache}: cannot be written")
+        yield
 
 
 def _define_hyperparameter(field: dataclasses.Field, doc: str, values: flags.FlagValues) -> None:

@@ -21,7 +21,7 @@ from ..core.config import ConfigError
 from . import cli, plotting, run_folder, runner, sweeps
 from .console import make_console
 from .presets import PRESETS
-from .script_flags import UsageError, define_flags, help_text
+from .script_flags import UsageError, define_flags, help_text, programs_kept
 from .sweeps import Outcome
 
 _DISTRIBUTIONS = {
@@ -49,9 +49,22 @@ def _run(argv: list[str]) -> int:
         doc = importlib.import_module(__name__).__doc__
         console.print(f"{doc}\n{help_text(module, name, values)}", markup=False)
         return 0
+    with programs_kept(values):
+        return _start(module, name, argv, values, given, console)
+
+
+def _start(
+    module: ModuleType,
+    name: str,
+    argv: list[str],
+    values: flags.FlagValues,
+    given: bool,
+    console: Console,
+) -> int:
     if values.resume is not None:
         folder = Path(values.resume)
-        changed = {each for each in values if values[each].present} - {"resume", "algorithm"}
+        changed = {each for each in values if values[each].present}
+        changed -= {*cli.OF_THE_PROCESS, "algorithm"}
         if changed:
             raise UsageError(f"{min(changed)}: cannot be changed when a sweep is resumed")
         run = sweeps.read(folder)
