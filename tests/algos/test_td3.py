@@ -183,6 +183,7 @@ class Privileged:
         return state, envs.Step(obs, state, jnp.bool_(True), jnp.bool_(False), {})
 
 
+@pytest.mark.slow
 def test_the_critics_of_fast_td3_see_privileged_observations_and_the_actor_does_not():
     config = fast_td3.Config(
         num_envs=32,

@@ -68,8 +68,8 @@ def test_one_command_from_training_to_figure(run, tmp_path):
 
 
 def test_wrong_input_is_refused(run):
-    alone = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
-    assert alone.returncode == 2
+    alone = run()
+    assert alone.code == 2
     assert "give --env or --experiment" in alone.stderr
     result = run("--env=gymnax/Pendulum-v1", "--algorithm=dqn", "--sigmas=0.1")
     assert result.code == 2

@@ -113,6 +113,7 @@ def test_resume_is_exact(name, assert_resume_is_exact):
     assert_resume_is_exact(algorithm, init, step, 2)
 
 
+@pytest.mark.slow
 def test_vmapped_seeds_of_mdpo_equal_single_runs_and_differ_from_each_other():
     """PPO's are in test_ppo, as a sweep."""
     algorithm = mdpo.make(envs.make("probe/delay", continuous=True), mdpo.Config(**SIZES))

@@ -18,6 +18,7 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_figure_and_table_come_from_the_files(tmp_path):
     cells = tmp_path / "cells"
     cells.mkdir()

@@ -31,6 +31,7 @@ def test_a_cell_is_trained_once_and_drawn(tmp_path):
     assert again.splitlines() == output.splitlines()[1:]
 
 
+@pytest.mark.slow
 def test_an_unknown_variant_is_refused(tmp_path):
     command = [sys.executable, SCRIPT, "--variants=trpo_3", f"--out={tmp_path}"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
