@@ -40,6 +40,7 @@ from .mdpo import (
     mdpo_on_policy_loss,
 )
 from .ppo import clipped_value_loss, ppo_clip_loss
+from .ppo_ewma import ewma, ppo_ewma_loss
 from .ratios import approx_kl, clip_fraction, importance_ratio, ratio_deviation
 from .returns import gae, lambda_returns, n_step_return, vtrace
 from .sac import sac_actor_loss, sac_target, sac_temperature_loss
@@ -68,6 +69,7 @@ __all__ = [
     "curricula",
     "denoising",
     "dkw_lower",
+    "ewma",
     "gae",
     "gaussian_entropy",
     "gaussian_kl",
@@ -80,6 +82,7 @@ __all__ = [
     "mdpo_on_policy_loss",
     "n_step_return",
     "ppo_clip_loss",
+    "ppo_ewma_loss",
     "preferences",
     "ratio_deviation",
     "sac_actor_loss",

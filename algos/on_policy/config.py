@@ -53,6 +53,12 @@ class OnPolicyConfig(BaseConfig):
     )
     num_envs: int = static(64, "Environments that are stepped together.", low=1)
     num_steps: int = static(32, "Steps of each environment in a rollout.", low=1)
+    staleness: int = static(
+        0,
+        "Iterations by which the policy that collects lags behind the one that is updated, as where"
+        " collecting and learning are apart.",
+        low=0,
+    )
     num_minibatches: int = static(4, "Minibatches that a rollout is cut into.", low=1)
     update_epochs: int = static(4, "Passes over a rollout.", low=1)
     anneal_lr: bool = static(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 
 from ...envs import Discrete, Environment, VectorEnv
 from ..core import (
@@ -32,12 +33,29 @@ from .policy_gradient import Learner, init_learner, trained_parts
 
 
 class State(NamedTuple):
-    """Everything that a run carries."""
+    """Everything that a run carries; `lagging` are past policies, () without staleness."""
 
     config: Any
     learner: Learner
     collection: collect.Carry
     key: chex.PRNGKey
+    lagging: Any = ()
+
+
+def _lagging(learner, staleness):
+    """What has acted, and is to act, in the iterations to come: copies of the parameters and of
+    the statistics that observations are seen through, oldest first; () with a staleness of 0.
+    """
+    if staleness == 0:
+        return ()
+    acting = (learner.params, learner.obs_statistics)
+    return jax.tree.map(lambda x: jnp.stack([x] * staleness), acting)
+
+
+def _advance(lagging, learner):
+    """Without the oldest, and with the newest."""
+    acting = (learner.params, learner.obs_statistics)
+    return jax.tree.map(lambda old, new: jnp.concatenate([old[1:], new[None]]), lagging, acting)
 
 
 def _require_memory(
@@ -68,6 +86,11 @@ def _require_memory(
         *config.memory_parts(env),
         Part(
             ("hidden_sizes",), device_memory.tree_bytes(learner), "the networks and their optimiser"
+        ),
+        Part(
+            ("staleness", "hidden_sizes"),
+            config.staleness * device_memory.tree_bytes(learner.params),
+            "the policies that are still to act",
         ),
         max(activations, key=lambda part: part.bytes),
     )
@@ -133,6 +156,7 @@ def make_policy(env: Environment, networks: Networks) -> collect.Policy:
 def maker(
     Config: type[OnPolicyConfig],  # noqa: N803 - as the module of an algorithm calls it
     update: Callable[..., tuple[Learner, Metrics]],
+    init_learner: Callable[..., Learner] = init_learner,
     make_policy: Callable[..., collect.Policy] = make_policy,
 ) -> Callable[..., Algorithm]:
     """The `make` of an on-policy algorithm.
@@ -140,6 +164,7 @@ def maker(
     Args:
       Config: the class of its hyperparameters.
       update: (learner, batch, key, *, networks, config) -> (learner, metrics).
+      init_learner: (key, *, env, networks, config) -> learner.
       make_policy: (env, networks) -> how it acts.
     """
 
@@ -185,12 +210,13 @@ def maker(
             networks = networks._replace(optimiser=optimiser)
             shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
         _require_memory(env, config, networks, shape)
-        return _algorithm(env, config, networks, make_policy(env, networks), update)
+        init = partial(init_learner, env=env, networks=networks)
+        return _algorithm(env, config, networks, make_policy(env, networks), init, update)
 
     return make
 
 
-def _algorithm(env, config, networks, policy, update):
+def _algorithm(env, config, networks, policy, init_learner, update):
     envs = VectorEnv(env, config.num_envs, reset=config.reset)
     default_config = config
     to_env = networks.head.to_env
@@ -200,18 +226,23 @@ def _algorithm(env, config, networks, policy, update):
         config = default_config.for_state(config, env)
         learner_key, env_key, key = jax.random.split(key, 3)
         carry = collector.reset(env_key, config)
-        learner = init_learner(learner_key, env=env, networks=networks, config=config)
+        learner = init_learner(learner_key, config=config)
         learner = learner._replace(fault=guard.in_reset(carry.obs, learner.iteration))
-        return State(config, learner, carry, key)
+        return State(config, learner, carry, key, _lagging(learner, config.staleness))
 
     def step(state: State) -> tuple[State, Metrics]:
         key, rollout_key, update_key = jax.random.split(state.key, 3)
         config = state.config
         learner = state.learner
         num_steps = default_config.num_steps
+        actor, lagging = learner, state.lagging
+        if default_config.staleness:
+            params, obs_statistics = jax.tree.map(lambda x: x[0], lagging)
+            actor = learner._replace(params=params, obs_statistics=obs_statistics)
+            lagging = _advance(lagging, learner)
 
         def explore(memory, obs, key):
-            return policy.explore(learner.params, memory, normalize.obs(learner, obs), key)
+            return policy.explore(actor.params, memory, normalize.obs(actor, obs), key)
 
         # Collect.
         carry, _, batch, episodes = collector.collect(
@@ -223,7 +254,7 @@ def _algorithm(env, config, networks, policy, update):
         # Update.
         learner, metrics = update(learner, batch, update_key, networks=networks, config=config)
         metrics = collect.episode_metrics(*episodes) | metrics | guard.metrics(learner.fault)
-        return State(config, learner, carry, key), metrics
+        return State(config, learner, carry, key, lagging), metrics
 
     def seen(state: State, obs: Any) -> tuple[Any, Any]:
         return state.learner.params, normalize.obs(state.learner, obs)

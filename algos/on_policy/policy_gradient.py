@@ -12,12 +12,13 @@ from jax.flatten_util import ravel_pytree
 
 from ... import losses
 from ...envs import Environment
-from ..core import fitting, guard, keys, masks, normalize, optimisers
+from ..core import fitting, guard, masks, normalize, optimisers
 from ..core.algorithm import Metrics, single
 from ..core.collect import Transition
 from ..core.networks import Networks, features, sample_obs
 from .config import OnPolicyConfig
-from .estimation import Minibatch, estimate, take
+from .estimation import Minibatch, estimate
+from .gradient_steps import Companion, Series, Trained, gradient_steps
 
 
 class Learner(NamedTuple):
@@ -33,6 +34,7 @@ class Learner(NamedTuple):
       return_statistics: running moments of the discounted return, or () without normalize_reward.
       discounted_return: of the running episodes, `[N]`, or () without normalize_reward.
       learning_rate: where it is adapted to the divergence, or () without adaptive_lr.
+      companion: what a paper carries beside the parameters, see `Companion`; () without one.
       iteration: updates so far, int32.
       fault: the first non-finite number that was met, or a parameter that has diverged, see
         `guard`.
@@ -44,23 +46,27 @@ class Learner(NamedTuple):
     return_statistics: Any
     discounted_return: Any
     learning_rate: Any
+    companion: Any
     iteration: chex.Array
     fault: chex.Array
 
 
 _TORSO = 0x70250  # what is folded into the key of the networks for their torso
 
-# Metrics of how far the policy has moved from the one that collected.
-DRIFT = ("losses/approx_kl", "losses/clip_fraction", "losses/kl", "losses/ratio_deviation")
-
-# (params, minibatch, key, *, networks, config) -> (scalar loss, metrics of each sample, `[B]`)
+# (params, minibatch, key, *, networks, config) -> (scalar loss, metrics of each sample, `[B]`); the
+# first gets `companion=` too where there is one.
 Loss = Callable[..., tuple[chex.Array, Metrics]]
 
 
 def init_learner(
-    key: chex.PRNGKey, *, env: Environment, networks: Networks, config: OnPolicyConfig
+    key: chex.PRNGKey,
+    *,
+    env: Environment,
+    networks: Networks,
+    config: OnPolicyConfig,
+    companion: Companion | None = None,
 ) -> Learner:
-    """Fresh parameters, optimiser and statistics for an environment."""
+    """Fresh parameters, optimiser, statistics and companion for an environment."""
     obs = sample_obs(env)
     policy_key, value_key = jax.random.split(key)
     params = {}
@@ -83,6 +89,7 @@ def init_learner(
             jnp.zeros(config.num_envs, jnp.float32) if config.normalize_reward else ()
         ),
         learning_rate=jnp.array(config.learning_rate, jnp.float32) if config.adaptive_lr else (),
+        companion=() if companion is None else single(companion.init(flat, config)),
         iteration=jnp.int32(0),
         fault=guard.init(),
     )
@@ -134,6 +141,7 @@ def update(
     networks: Networks,
     config: OnPolicyConfig,
     objectives: dict[str, Loss],
+    companion: Companion | None = None,
 ) -> tuple[Learner, Metrics]:
     """Estimates advantages on a rollout and takes the gradient steps of config.passes.
 
@@ -151,6 +159,7 @@ def update(
       config: the hyperparameters.
       objectives: the loss of each of config.passes, by the name of the metric of its gradient's
         norm.
+      companion: what travels beside the parameters through the first series, if anything does.
 
     Returns:
       (learner, metrics). Metrics are averaged over the gradient steps; those in `DRIFT`, which
@@ -171,36 +180,45 @@ def update(
     opt_states = []
     metrics = {}
     pass_keys = [key] if len(objectives) == 1 else jax.random.split(key, len(objectives))
-    parts_of_each = trained_parts(networks, config)
-    for (norm_name, objective), counts, parts, opt_state, pass_key in zip(
-        objectives.items(), config.passes, parts_of_each, learner.opt_state, pass_keys, strict=True
+    companions = [companion, *[None] * (len(objectives) - 1)]
+    carried = learner.companion
+    for (norm_name, objective), counts, parts, opt_state, pass_key, beside in zip(
+        objectives.items(),
+        config.passes,
+        trained_parts(networks, config),
+        learner.opt_state,
+        pass_keys,
+        companions,
+        strict=True,
     ):
 
-        def loss(params, minibatch, key, objective=objective, parts=parts):
+        def seen(params, minibatch, parts=parts):
             params = {
                 name: x if parts[name] else jax.lax.stop_gradient(x)
                 for name, x in unravel(params).items()
             }
-            minibatch = minibatch._replace(obs=features(networks, params, minibatch.obs))
-            return objective(params, minibatch, key, networks=networks, config=config)
+            return params, minibatch._replace(obs=features(networks, params, minibatch.obs))
 
+        loss = partial(objective, networks=networks, config=config)
         optimiser = partial(_optimiser, networks, config, parts)
-        trained = Trained(params, opt_state, learning_rate, jnp.bool_(True))
-        trained, new, norms = _gradient_steps(
-            trained, loss, data, pass_key, *counts, optimiser=optimiser, config=config
+        series = Series(loss, seen, optimiser, networks, config, beside)
+        trained = Trained(
+            params, opt_state, learning_rate, jnp.bool_(True), () if beside is None else carried
         )
-        params, opt_state, learning_rate, _ = trained
+        trained, new, norms = gradient_steps(series, trained, data, pass_key, *counts)
+        params, opt_state, learning_rate, _, new_carried = trained
+        carried = carried if beside is None else new_carried
         opt_states.append(opt_state)
         metrics |= new | {norm_name: norms}
     adapted = learning_rate if config.adaptive_lr else ()
-    new = (params, tuple(opt_states), *statistics, adapted)
+    new = (params, tuple(opt_states), *statistics, adapted, carried)
     obs_statistics, *return_statistics = statistics
     written = {
         "statistics of the observations": obs_statistics,
         "statistics of the returns": return_statistics,
         "loss": [x for name, x in metrics.items() if name.endswith("_loss")],
         "gradient": [metrics[name] for name in objectives],
-        "parameter": params,
+        "parameter": (params, carried),
         "optimiser state": opt_states,
     }
     fault = guard.first(
@@ -216,83 +234,6 @@ def update(
     if optimisers.follows_learning_rate(networks.optimiser):
         metrics["charts/learning_rate"] = learning_rate
     return learner, metrics
-
-
-class Trained(NamedTuple):
-    """What a series of gradient steps carries.
-
-    Attributes:
-      params: the parameters.
-      opt_state: the optimiser's state.
-      learning_rate: of the last step.
-      going: bool, whether no minibatch was further from the old policy than config.target_kl.
-    """
-
-    params: Any
-    opt_state: Any
-    learning_rate: Any
-    going: chex.Array
-
-
-def _gradient_steps(trained, loss, data, key, num_epochs, num_minibatches, *, optimiser, config):
-    """num_epochs·num_minibatches gradient steps; the metrics and the norms of the gradients are
-    `[steps]`.
-
-    A series whose metrics have the divergence from the old policy stops where it exceeds
-    config.target_kl, as SB3 does, before the step that would have followed; and adapts the learning
-    rate to it until then, see `adapted`. `optimiser` makes one of a learning rate.
-    """
-    names = []  # of the metrics, which travel as one vector for the same reason as the parameters
-
-    def gradient_step(carry, inputs):
-        number, indices, key_data = inputs
-        (step_key,) = keys.unpack_keys(key_data, key)
-        minibatch = data if num_minibatches == 1 else take(data, indices)
-        grads, metrics = jax.grad(loss, has_aux=True)(carry.params, minibatch, step_key)
-        means = {name: jnp.mean(x) for name, x in metrics.items()}
-        learning_rate, going = carry.learning_rate, carry.going
-        if "losses/approx_kl" in means:
-            kl = means["losses/approx_kl"]
-            if config.adaptive_lr:
-                # Before the first step the policy is the old one, and after the last, which is the
-                # one that target_kl stops, it moves no more: neither says anything.
-                new = adapted(learning_rate, kl, desired_kl=config.desired_kl)
-                learning_rate = jnp.where(going & (number > 0), new, learning_rate)
-            going = going & (kl <= config.target_kl)
-            means["losses/steps_taken"] = going.astype(jnp.float32)
-        step = optimiser(learning_rate)
-        updates, opt_state = step.update(grads, carry.opt_state, carry.params)
-        params = optax.apply_updates(carry.params, updates)
-        params, opt_state = guard.keep(going, (params, opt_state), carry[:2])
-        names[:] = means
-        numbers = jnp.stack([*means.values(), optax.tree.norm(grads)])
-        return Trained(params, opt_state, learning_rate, going), numbers
-
-    num_steps = num_epochs * num_minibatches
-    shuffle_key, loss_key = jax.random.split(key)
-    size = data.advantage.shape[-1]  # transitions, or environments where networks remember
-    indices = keys.shuffled_indices(shuffle_key, num_epochs, size).reshape(num_steps, -1)
-    key_data = keys.split_for_scan(loss_key, num_steps, 1)
-    steps = (jnp.arange(num_steps), indices, key_data)
-    trained, metrics = jax.lax.scan(gradient_step, trained, steps)
-    *columns, norms = metrics.T
-    metrics = dict(zip(names, columns, strict=True))
-    metrics = {name: x[-num_minibatches:] if name in DRIFT else x for name, x in metrics.items()}
-    return trained, metrics, norms
-
-
-def adapted(learning_rate: chex.Array, kl: chex.Array, *, desired_kl: chex.Array) -> chex.Array:
-    """The learning rate after a minibatch whose policy is at a divergence from the old one: divided
-    by 1.5 above 2·desired_kl, and times 1.5 below ½·desired_kl, within 1e-5 and 1e-2.
-
-    Source: rsl_rl (Rudin et al. 2022, arXiv 2109.11978), its PPO with schedule "adaptive". That
-    takes the exact divergence of Gaussians, here it is the estimate of Schulman 2020 that is a
-    metric too.
-    """
-    slower = jnp.maximum(learning_rate / 1.5, 1e-5)
-    faster = jnp.minimum(learning_rate * 1.5, 1e-2)
-    unchanged = jnp.where((kl < 0.5 * desired_kl) & (kl > 0.0), faster, learning_rate)
-    return jnp.where(kl > 2.0 * desired_kl, slower, unchanged)
 
 
 def evaluate(

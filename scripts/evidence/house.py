@@ -12,7 +12,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-PAPERS = ["ppo", "spo", "mdpo", "td3", "fast_td3", "sac", "fast_sac", "mdpo_off_policy", "staq"]
+PAPERS = [
+    "ppo",
+    "spo",
+    "mdpo",
+    "ppo_ewma",
+    "td3",
+    "fast_td3",
+    "sac",
+    "fast_sac",
+    "mdpo_off_policy",
+    "staq",
+]
 SIBLINGS = [("ppo", "spo"), ("td3", "fast_td3"), ("sac", "fast_sac"), ("sac", "mdpo_off_policy")]
 FOLDERS = ("losses", "envs", "algos", "scripts")
 

@@ -53,9 +53,9 @@ TRACED = [name for name in NAMES if function_named(name).__module__ not in HOST_
 # or classes. The words are the project's vocabulary: some wait for the loss that will use them.
 PER_STEP = """advantage discount kl log_prob log_ratio next_entropy next_log_prob next_q next_q1
     next_q2 next_value next_values
-    noise old_log_prob old_value q q_value reward rewards target value values"""
+    noise old_log_prob old_value proximal_log_prob q q_value reward rewards target value values"""
 PER_FEATURE = (
-    "log_probs log_std log_std_p log_std_q logits logits_p logits_q mean mean_p mean_q"
+    "average log_probs log_std log_std_p log_std_q logits logits_p logits_q mean mean_p mean_q"
     " old_log_probs pre_tanh q_stack"
 )
 PROBABILITIES = "probs probs1 probs2 target_probs"
@@ -68,14 +68,16 @@ SAMPLES = {
     "coefficients": lambda rng: rng.random(5),
     "log_alpha": lambda rng: rng.normal(),
     "num_stored": lambda rng: rng.integers(1, 5),
+    "weight": lambda rng: rng.uniform(1.0, 3.0),
     "x": lambda rng: rng.uniform(0.1, 3.0, size=(5, 3, 4)),
 }
 # Traced, so that a sweep over them is one program. Each value is in its allowed range, and so is
 # half of it.
 HYPERPARAMETERS = {
     **dict.fromkeys(["alpha", "beta", "clip_eps", "eps", "kappa", "noise_clip", "step_size"], 0.2),
-    **dict.fromkeys(["entropy_coef", "eta", "gae_lambda", "gamma", "lam"], 0.9),
+    **dict.fromkeys(["decay", "entropy_coef", "eta", "gae_lambda", "gamma", "lam"], 0.9),
     **dict.fromkeys(["clip_c", "clip_rho"], 1.1),
+    "max_ratio": 3.0,
     "q": 1.5,
     "support": np.linspace(-2.0, 2.0, 4, dtype=np.float32),
     "target_entropy": -2.0,

@@ -32,6 +32,7 @@ SCRIPT_FLAGS = {
 }
 OWN_FLAGS = {
     "spo": "eps",
+    "ppo_ewma": "proximal_decay",
     "sac": "target_entropy",
     "fast_td3": "max_noise",
     "fast_sac": "num_atoms",

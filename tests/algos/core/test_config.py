@@ -88,6 +88,7 @@ class UnboundedEnv:
 
 ALGORITHMS = (
     "ppo",
+    "ppo_ewma",
     "spo",
     "mdpo",
     "td3",

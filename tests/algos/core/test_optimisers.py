@@ -11,7 +11,7 @@ import pytest
 from onejit import envs
 from onejit.algos import fast_sac, mdpo, mdpo_off_policy, ppo, sac, spo, staq, td3
 from onejit.algos.core.config import ConfigError
-from onejit.algos.on_policy import policy_gradient
+from onejit.algos.on_policy import gradient_steps
 
 ENV = envs.make("probe/delay")
 BOX = envs.make("probe/delay", continuous=True)
@@ -277,14 +277,14 @@ def test_the_siblings_stop_too(module):
 
 def test_the_learning_rate_follows_the_divergence():
     def after(kl):
-        return policy_gradient.adapted(jnp.float32(3e-3), jnp.float32(kl), desired_kl=0.01)
+        return gradient_steps.adapted(jnp.float32(3e-3), jnp.float32(kl), desired_kl=0.01)
 
     # Above 0.02 it falls by a factor of 1.5, below 0.005 it rises, between and at 0 it stays.
     np.testing.assert_allclose(
         [after(kl) for kl in (0.021, 0.004, 0.01, 0.0)], [2e-3, 4.5e-3, 3e-3, 3e-3], rtol=1e-6
     )
     bounds = [
-        policy_gradient.adapted(jnp.float32(rate), jnp.float32(kl), desired_kl=0.01)
+        gradient_steps.adapted(jnp.float32(rate), jnp.float32(kl), desired_kl=0.01)
         for rate, kl in ((1.2e-5, 1.0), (9e-3, 1e-4))
     ]
     np.testing.assert_allclose(bounds, [1e-5, 1e-2], rtol=1e-6)

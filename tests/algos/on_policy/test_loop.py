@@ -1,5 +1,5 @@
-"""What PPO, SPO and MDPO share: they solve the probes, resume exactly, compile as a whole, and fit
-a laptop.
+"""What the on-policy algorithms share: they solve the probes, resume exactly, compile as a whole,
+and fit a laptop.
 """
 
 from functools import partial
@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import mdpo, ppo, spo
+from onejit.algos import mdpo, ppo, ppo_ewma, spo
 from onejit.algos.on_policy import policy_gradient
 
-ALGORITHMS = {"ppo": ppo, "spo": spo, "mdpo": mdpo}
+ALGORITHMS = {"ppo": ppo, "spo": spo, "mdpo": mdpo, "ppo_ewma": ppo_ewma}
+# What the loss of a paper gets beside, where nothing has moved yet.
+COMPANIONS = {ppo_ewma: lambda data: data.log_prob}
 # The states of each probe, counted from its first, in which the two actions differ and which are
 # visited.
 DECISIONS = {
@@ -101,12 +103,19 @@ def test_truncation_probe_fails_when_truncation_is_wrong(mistake, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["mdpo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ppo", "spo"))]
+    "name",
+    [
+        each if each in ("mdpo", "ppo_ewma") else pytest.param(each, marks=pytest.mark.slow)
+        for each in ALGORITHMS
+    ],
 )
 def test_resume_is_exact(name, assert_resume_is_exact):
-    """MDPO's step has two passes; PPO's resumes in another process too, in test_checkpoint."""
+    """MDPO's step has two passes, PPO-EWMA's a companion and old policies; PPO's resumes in another
+    process too, in test_checkpoint.
+    """
     module = ALGORITHMS[name]
-    config = module.Config(**SIZES, normalize_obs=True, normalize_reward=True)
+    stale = {"staleness": 2} if module is ppo_ewma else {}
+    config = module.Config(**SIZES, **stale, normalize_obs=True, normalize_reward=True)
     algorithm = module.make(envs.make("probe/delay"), config)
     init = jax.jit(algorithm.init)
     step = jax.jit(algorithm.step).lower(jax.eval_shape(init, jax.random.key(0))).compile()
@@ -181,6 +190,8 @@ def test_the_first_gradient_of_the_policy_is_the_policy_gradient(name, continuou
         obs, action, networks.head.log_prob(action, old), old, value, advantage, target
     )
     loss = mdpo.policy_loss if module is mdpo else module.loss
+    if module in COMPANIONS:
+        loss = partial(loss, companion=COMPANIONS[module](data))
 
     def policy_gradient_loss(params):
         log_prob = networks.head.log_prob(
