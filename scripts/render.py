@@ -21,7 +21,7 @@ from absl import flags
 
 from onejit import algos, envs
 from onejit.algos.core.evaluation import player
-from onejit.algos.host import checkpoint, cli, recording, run_folder
+from onejit.algos.host import checkpoint, cli, compilation_cache, recording, run_folder
 from onejit.algos.host.console import make_console
 from onejit.envs.mujoco.renderer import RenderError
 
@@ -51,6 +51,7 @@ def define_flags() -> flags.FlagValues:
     integer("seed", 0, "Of the episode.", 0, 2**32 - 1)
     integer("max_steps", 1000, "Steps after which it stops.", 1, 10_000)
     switch("mp4", "Also write an MP4.")
+    flags.DEFINE_string("compilation_cache", None, compilation_cache.HELP, flag_values=values)
     return values
 
 
@@ -151,13 +152,13 @@ def draw(arguments: Sequence[str]) -> None:
     folder = Path(folders[0])
     if values.register is not None:
         register(values.register)
-    algorithm, state = load(folder, values.last, values.member)
-
-    act, memory = player(algorithm, state, not values.stochastic)
-    key = jax.random.key(values.seed)
-    states = recording.record_episode(
-        algorithm.env, act, key, max_steps=values.max_steps, memory=memory
-    )
+    with compilation_cache.enabled(values.compilation_cache):
+        algorithm, state = load(folder, values.last, values.member)
+        act, memory = player(algorithm, state, not values.stochastic)
+        key = jax.random.key(values.seed)
+        states = recording.record_episode(
+            algorithm.env, act, key, max_steps=values.max_steps, memory=memory
+        )
     files, problems = recording.save_recording(folder, algorithm.env, states)
     try:
         if values.mp4 and folder / "episode.gif" in files:

@@ -5,6 +5,7 @@ Fixtures are functions that several folders' tests call.
 """
 
 import functools
+import os
 import signal
 
 import jax
@@ -16,6 +17,8 @@ from onejit.algos.host import checkpoint
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+# Scripts that tests run keep nothing in the user's folder of caches.
+os.environ.setdefault("ONEJIT_COMPILATION_CACHE", "off")
 # A job in the background of a shell ignores these, and so would what the tests start, and stop with
 # a signal.
 for _number, _default in (

@@ -5,6 +5,7 @@ ships.
 import ast
 import configparser
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -192,19 +193,47 @@ def test_a_bad_module_of_a_subpackage_is_found(name, tmp_path):
     assert problem in problems(tmp_path)
 
 
-def test_import_is_light_and_silent():
-    code = (
-        "import sys, json, onejit\n"
-        "light = sorted(sys.modules)\n"
-        "from onejit import losses, envs, algos\n"
-        "print(json.dumps([[m for m in ('jax', 'numpy') if m in light],"
-        " [m for m in ('brax', 'mujoco', 'gymnax', 'orbax', 'matplotlib') if m in sys.modules]]))"
-    )
+def modules_after(code):
+    """What a new process has imported, asked for with `report`, at each call; and what jax is
+    then told of a compilation cache.
+    """
+    report = "import json, sys\nreport = lambda: print(json.dumps(sorted(sys.modules)))\n"
+    environ = {key: value for key, value in os.environ.items() if "COMPILATION_CACHE" not in key}
+    ask = "\nimport jax\nprint(json.dumps(jax.config.jax_compilation_cache_dir))"
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", report + code + ask],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environ,
     )
-    assert json.loads(result.stdout) == [[], []]
     assert result.stderr == ""
+    *reports, cache = map(json.loads, result.stdout.splitlines())
+    return [set(each) for each in reports], cache
+
+
+# What a run on CartPole uses at its end, or not at all.
+HEAVY = {"brax", "mujoco", "mujoco.mjx", "orbax.checkpoint", "tensorstore", "tensorboardX"}
+HEAVY |= {"matplotlib", "seaborn", "pandas", "scipy", "trimesh", "tensorflow", "torch", "IPython"}
+
+
+def test_import_is_light_and_silent_and_sets_nothing():
+    (light, all_of_it), cache = modules_after(
+        "import onejit\nreport()\nfrom onejit import losses, envs, algos\nreport()"
+    )
+    assert not light & {"jax", "numpy"}
+    assert not all_of_it & (HEAVY | {"gymnax", "PIL"})
+    assert cache is None
+
+
+def test_nothing_heavy_is_imported_before_a_script_trains():
+    code = (
+        "from onejit import envs\nfrom onejit.algos import ppo\nfrom onejit.algos.host import cli\n"
+        "algorithm = ppo.make(envs.make('gymnax/CartPole-v1'), ppo.Config())\nreport()"
+    )
+    (imported,), _ = modules_after(code)
+    assert "gymnax.environments.misc.pong" in imported
+    assert imported & HEAVY == set()
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]])

@@ -87,7 +87,8 @@ def advance(
       their number summed, `charts/fault` that of the last iteration, which is the first fault, all
       others averaged over the iterations.
     """
-    shapes = jax.eval_shape(algorithm.step, state)[1]
+    step = jax.jit(algorithm.step, inline=True)  # so that it is traced once for both
+    shapes = jax.eval_shape(step, state)[1]
     # As one vector: a kernel for each of a dozen sums would take longer to compile than the sums
     # take.
     empty, no_fault = _without_fault(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
@@ -95,7 +96,7 @@ def advance(
 
     def iteration(_, carry):
         state, sums, _ = carry
-        state, metrics = algorithm.step(state)
+        state, metrics = step(state)
         metrics, fault = _without_fault(metrics)
         return state, sums + ravel_pytree(_weigh(metrics))[0], fault
 

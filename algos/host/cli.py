@@ -112,11 +112,12 @@ def run_script(main: Callable[[list[str]], None]) -> None:
     def run(argv):
         logging.set_verbosity(logging.WARNING)  # absl would show what the libraries log
         try:
-            with compilation_cache.enabled():
+            with compilation_cache.enabled(flags.FLAGS.compilation_cache):
                 main(argv)
         except (UsageError, RunFolderError) as error:
             refuse(error)
 
+    flags.DEFINE_string("compilation_cache", None, compilation_cache.HELP)
     app.run(run, flags_parser=parse)
 
 

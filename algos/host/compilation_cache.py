@@ -19,6 +19,10 @@ import jaxlib
 
 VARIABLE = "ONEJIT_COMPILATION_CACHE"
 OFF = "off"
+HELP = (
+    "The folder that compiled programs are kept in, or off; by default JAX's own if it has one, the"
+    f" one that the variable {VARIABLE} names, or one in the user's cache folder."
+)
 MAX_BYTES = 2**29
 _ENTRIES = "*/*-cache"
 _TROUBLE = re.compile(r"Error (reading|writing) persistent compilation cache entry for '(\w+)'")
@@ -28,32 +32,31 @@ def enable(folder: str | os.PathLike | None = None) -> Path | None:
     """Keeps the programs that this process compiles from now on, and takes those that are kept.
 
     Args:
-      folder: where; "off" for nowhere. By default what ONEJIT_COMPILATION_CACHE says; else, if JAX
-        has no cache of its own, `onejit/` in the user's cache folder.
+      folder: where; "off" for nowhere. By default, if JAX has no cache of its own, what
+        ONEJIT_COMPILATION_CACHE says, else `onejit/` in the user's cache folder.
 
     Returns:
       The folder of this kind of machine; None if nothing is kept, because that was asked for, JAX
       has a cache of its own, or the folder cannot be made or written.
     """
-    chosen = os.environ.get(VARIABLE) if folder is None else folder
-    if not chosen:
-        if jax.config.jax_compilation_cache_dir:
-            return None
-        chosen = _user_folder()
+    if not folder and jax.config.jax_compilation_cache_dir:
+        return None
+    chosen = folder or os.environ.get(VARIABLE) or _user_folder()
     if str(chosen) == OFF:
         jax.config.update("jax_compilation_cache_dir", None)
         return None
-    root = Path(chosen).expanduser().absolute()
-    place = root / _machine()
     try:
+        root = Path(chosen).expanduser().absolute()
+        place = root / _machine()
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         _prune(root)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
         return None
     if not os.access(place, os.W_OK):
         return None
     jax.config.update("jax_compilation_cache_dir", str(place))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return place
 
 
@@ -86,15 +89,23 @@ def _user_folder():
 
 
 def _machine() -> str:
-    """What programs are compiled for, as a name."""
-    kind = [platform.machine(), platform.processor()]
+    """What programs are compiled for, as a name; XLA cuts loops into one piece a processor."""
+    kind = [platform.machine(), platform.processor(), str(_num_processors())]
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        kind += sorted({x for x in lines if re.match(r"(model name|flags|Features)\s*:", x)})
+        told = re.compile(r"(model name|flags|CPU part|Features)\s*:")
+        kind += sorted({line for line in lines if told.match(line)})
     except OSError:
         kind.append(platform.version())  # of macOS it names the chip
     digest = hashlib.sha256("\n".join(kind).encode()).hexdigest()[:12]
     return f"jax-{jax.__version__}-jaxlib-{jaxlib.__version__}-{digest}"
+
+
+def _num_processors() -> int:
+    """As many as this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _prune(root: Path) -> None:

@@ -83,7 +83,7 @@ class Programs:
         def chunk(state, num_iterations):
             return advance(algorithm, state, num_iterations)
 
-        init = batched(algorithm.init)
+        init = jax.jit(batched(algorithm.init))  # traced once, for its shapes and to be compiled
         chunk = batched(chunk, in_axes=(0, None))
         evaluate = batched(evaluator(algorithm, num_episodes=settings.eval_episodes))
         key = seed_key(settings.seed)
@@ -91,9 +91,9 @@ class Programs:
         given = (settings.member_configs(),) if swept else ()
         self.state_shape = jax.eval_shape(init, shapes[0], *given)
         _require_memory(algorithm, settings, self.state_shape)
-        init_keys, self.eval_keys = keys_of(key)
+        init_keys, self.eval_keys = jax.jit(keys_of)(key)
         self.init_arguments = (init_keys, *given)
-        self.init = jax.jit(init).lower(*self.init_arguments).compile()
+        self.init = init.lower(*self.init_arguments).compile()
         count = jax.ShapeDtypeStruct((), jnp.int32)
         self.chunk = jax.jit(chunk, donate_argnums=0).lower(self.state_shape, count).compile()
         self.evaluate = jax.jit(evaluate).lower(self.state_shape, self.eval_keys).compile()

@@ -88,14 +88,7 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
         " with a replay of random actions: it is not the run that never stopped.",
         flag_values=values,
     )
-    flags.DEFINE_string(
-        "compilation_cache",
-        None,
-        "The folder that compiled programs are kept in, or off; by default the one that the"
-        f" variable {compilation_cache.VARIABLE} names, JAX's own if it has one, or one in the"
-        " user's cache folder.",
-        flag_values=values,
-    )
+    flags.DEFINE_string("compilation_cache", None, compilation_cache.HELP, flag_values=values)
     docs = field_docs(config_class)
     for field in dataclasses.fields(config_class):
         _define_hyperparameter(

@@ -18,7 +18,7 @@ from ..options import checked, unfit
 from ..spaces import Box, Discrete
 
 # Its drawings import them, and with them pandas and scipy.stats: a second and a half.
-with imported_when_used("seaborn", "matplotlib.pyplot"):
+with imported_when_used("seaborn", "matplotlib", "matplotlib.colors", "matplotlib.pyplot"):
     import gymnax
     from gymnax.environments.environment import Environment
 

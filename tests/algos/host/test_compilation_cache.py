@@ -1,12 +1,16 @@
 """Compiled programs are kept for the next start; nothing that is wrong with them stops a run."""
 
 import os
+import resource
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
 from onejit.algos.host import compilation_cache
 
@@ -32,11 +36,21 @@ def jaxs_own(monkeypatch):
     """What JAX is told of caches is put back; nothing is told by the environment."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
-    monkeypatch.delenv(compilation_cache.VARIABLE, raising=False)
+    for name in (*map(str.upper, names), compilation_cache.VARIABLE):
+        monkeypatch.delenv(name, raising=False)
     jax.config.update("jax_compilation_cache_dir", None)
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+    jax_cache.reset_cache()
+
+
+def compile_or_load(folder):
+    """3 · 2 + 1 by a program that is kept, where not even a warning is allowed; its files."""
+    jax_cache.reset_cache()
+    with warnings.catch_warnings(action="error"), compilation_cache.enabled(folder) as place:
+        assert float(jax.jit(lambda x: 3.0 * x + 1.0)(jnp.float32(2.0))) == 7.0
+    return [*place.glob("jit__lambda-*-cache")] if place else []
 
 
 def start(folder):
@@ -72,6 +86,53 @@ def test_a_place_that_cannot_be_written_keeps_nothing(tmp_path, jaxs_own):
     assert jax.config.jax_compilation_cache_dir is None
 
 
+@pytest.mark.parametrize("damage", ["cut short", "one bit", "empty"])
+def test_a_damaged_program_is_compiled_without_a_word(damage, tmp_path, jaxs_own):
+    (entry,) = compile_or_load(tmp_path)
+    whole = entry.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    damaged = {"cut short": whole[:middle], "one bit": flipped, "empty": b""}[damage]
+    entry.write_bytes(damaged)
+    assert compile_or_load(tmp_path) == [entry]
+    # Not byte by byte: an entry holds the seconds that it took to compile.
+    assert entry.read_bytes() != damaged
+
+
+def test_an_entry_that_cannot_be_removed_stops_nothing(tmp_path, jaxs_own):
+    (entry,) = compile_or_load(tmp_path)
+    entry.unlink()
+    entry.mkdir()
+    assert compile_or_load(tmp_path) == [entry]
+
+
+def test_a_disk_that_fills_up_stops_nothing_and_leaves_no_half_entries(tmp_path, jaxs_own):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        assert compile_or_load(tmp_path) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(compile_or_load(tmp_path)) == 1
+
+
+def test_a_folder_that_may_only_be_read_stops_nothing(tmp_path, jaxs_own, monkeypatch):
+    assert compilation_cache.enable(tmp_path) is not None
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the superuser may write anywhere
+    assert compile_or_load(tmp_path) == []
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_without_a_home_nothing_is_kept(jaxs_own, monkeypatch):
+    def no_home(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    assert compile_or_load(None) == []
+
+
 def test_where_programs_are_kept(tmp_path, jaxs_own, monkeypatch):
     def place(folder=None):
         found = compilation_cache.enable(folder)
@@ -91,10 +152,23 @@ def test_where_programs_are_kept(tmp_path, jaxs_own, monkeypatch):
     assert place("here").parent == tmp_path / "here"
 
 
-def test_a_cache_that_jax_has_already_stays(tmp_path, jaxs_own):
+@pytest.mark.parametrize("variable", [None, "off", "elsewhere"])
+def test_a_cache_that_jax_has_already_stays(variable, tmp_path, jaxs_own, monkeypatch):
+    if variable:
+        monkeypatch.setenv(compilation_cache.VARIABLE, variable)
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "jax"))
     assert compilation_cache.enable() is None
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "jax")
+    assert compilation_cache.enable("off") is None
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_short_programs_are_kept_unless_jax_is_told_otherwise(tmp_path, jaxs_own, monkeypatch):
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 7.0)
+    with monkeypatch.context() as patch:
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "7")
+        assert compile_or_load(tmp_path) == []
+    assert len(compile_or_load(tmp_path)) == 1
 
 
 def test_another_processor_or_version_has_a_folder_of_its_own(tmp_path, jaxs_own, monkeypatch):
@@ -113,6 +187,9 @@ def test_another_processor_or_version_has_a_folder_of_its_own(tmp_path, jaxs_own
             return read(path, *args).replace(" avx2", "").replace(" asimd", "")
 
         patch.setattr(Path, "read_text", without_avx)
+        assert place() != here
+    with monkeypatch.context() as patch:
+        patch.setattr(compilation_cache, "_num_processors", lambda: 1000)
         assert place() != here
 
 
