@@ -73,12 +73,13 @@ class Programs:
 
         def keys_of(key):
             keys = jax.random.split(key, num_seeds + 1)
+            if not many:
+                return keys[1], keys[0]
             # Seeds are evaluated from start states of their own, the same ones each time.
-            evaluation = jax.random.split(keys[0], num_seeds) if num_seeds > 1 else keys[:1]
-            each = keys[1:], evaluation
+            each = keys[1:], jax.random.split(keys[0], num_seeds) if num_seeds > 1 else keys[:1]
             if swept:  # every setting has the same keys, those of a run with this seed
-                return jax.tree.map(lambda x: jnp.tile(x, settings.num_settings), each)
-            return each if many else (keys[1], keys[0])
+                each = jax.tree.map(lambda x: jnp.tile(x, settings.num_settings), each)
+            return each
 
         def chunk(state, num_iterations):
             return advance(algorithm, state, num_iterations)
