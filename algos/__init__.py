@@ -3,6 +3,7 @@
 from . import (
     fast_sac,
     fast_td3,
+    fixpo,
     mdpo,
     mdpo_off_policy,
     parameter_steps,
@@ -38,6 +39,7 @@ __all__ = [
     "evaluator",
     "fast_sac",
     "fast_td3",
+    "fixpo",
     "grid",
     "mdpo",
     "mdpo_off_policy",

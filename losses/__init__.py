@@ -33,6 +33,7 @@ from .distributions import (
     tsallis_log,
     tsallis_log_prob,
 )
+from .fixpo import fixpo_beta_loss, fixpo_policy_loss
 from .mdpo import (
     mdpo_off_policy_actor_loss,
     mdpo_off_policy_tsallis_joint_actor_loss,
@@ -70,6 +71,8 @@ __all__ = [
     "denoising",
     "dkw_lower",
     "ewma",
+    "fixpo_beta_loss",
+    "fixpo_policy_loss",
     "gae",
     "gaussian_entropy",
     "gaussian_kl",

@@ -218,8 +218,8 @@ def update(
         "statistics of the returns": return_statistics,
         "loss": [x for name, x in metrics.items() if name.endswith("_loss")],
         "gradient": [metrics[name] for name in objectives],
-        "parameter": (params, carried),
-        "optimiser state": opt_states,
+        "parameter": params,
+        "optimiser state": (opt_states, carried),
     }
     fault = guard.first(
         learner.fault,

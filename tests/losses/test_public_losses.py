@@ -51,8 +51,8 @@ TRACED = [name for name in NAMES if function_named(name).__module__ not in HOST_
 
 # A maker of sample data for every parameter name; five steps of three environments, four features
 # or classes. The words are the project's vocabulary: some wait for the loss that will use them.
-PER_STEP = """advantage discount kl log_prob log_ratio next_entropy next_log_prob next_q next_q1
-    next_q2 next_value next_values
+PER_STEP = """advantage beta discount kl log_prob log_ratio max_kl next_entropy next_log_prob next_q
+    next_q1 next_q2 next_value next_values
     noise old_log_prob old_value proximal_log_prob q q_value reward rewards target value values"""
 PER_FEATURE = (
     "average log_probs log_std log_std_p log_std_q logits logits_p logits_q mean mean_p mean_q"
@@ -74,9 +74,12 @@ SAMPLES = {
 # Traced, so that a sweep over them is one program. Each value is in its allowed range, and so is
 # half of it.
 HYPERPARAMETERS = {
-    **dict.fromkeys(["alpha", "beta", "clip_eps", "eps", "kappa", "noise_clip", "step_size"], 0.2),
+    **dict.fromkeys(
+        ["alpha", "beta", "clip_eps", "eps", "kappa", "kl_bound", "noise_clip", "step_size"], 0.2
+    ),
     **dict.fromkeys(["decay", "entropy_coef", "eta", "gae_lambda", "gamma", "lam"], 0.9),
     **dict.fromkeys(["clip_c", "clip_rho"], 1.1),
+    "kl_factor": 2.0,
     "max_ratio": 3.0,
     "q": 1.5,
     "support": np.linspace(-2.0, 2.0, 4, dtype=np.float32),

@@ -32,6 +32,7 @@ SCRIPT_FLAGS = {
 }
 OWN_FLAGS = {
     "spo": "eps",
+    "fixpo": "kl_bound",
     "ppo_ewma": "proximal_decay",
     "sac": "target_entropy",
     "fast_td3": "max_noise",

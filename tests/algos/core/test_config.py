@@ -89,6 +89,7 @@ class UnboundedEnv:
 ALGORITHMS = (
     "ppo",
     "ppo_ewma",
+    "fixpo",
     "spo",
     "mdpo",
     "td3",

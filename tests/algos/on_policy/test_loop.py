@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import mdpo, ppo, ppo_ewma, spo
+from onejit.algos import fixpo, mdpo, ppo, ppo_ewma, spo
 from onejit.algos.on_policy import policy_gradient
 
-ALGORITHMS = {"ppo": ppo, "spo": spo, "mdpo": mdpo, "ppo_ewma": ppo_ewma}
+ALGORITHMS = {"ppo": ppo, "spo": spo, "mdpo": mdpo, "ppo_ewma": ppo_ewma, "fixpo": fixpo}
 # What the loss of a paper gets beside, where nothing has moved yet.
-COMPANIONS = {ppo_ewma: lambda data: data.log_prob}
+COMPANIONS = {ppo_ewma: lambda data: data.log_prob, fixpo: lambda data: 1.0}
 # The states of each probe, counted from its first, in which the two actions differ and which are
 # visited.
 DECISIONS = {
@@ -189,7 +189,7 @@ def test_the_first_gradient_of_the_policy_is_the_policy_gradient(name, continuou
     data = module.Minibatch(
         obs, action, networks.head.log_prob(action, old), old, value, advantage, target
     )
-    loss = mdpo.policy_loss if module is mdpo else module.loss
+    loss = module.policy_loss if module in (mdpo, fixpo) else module.loss
     if module in COMPANIONS:
         loss = partial(loss, companion=COMPANIONS[module](data))
 
