@@ -53,8 +53,8 @@ _SAC = {
     "learning_rate": 1e-3,
     "actor_hidden_sizes": (64, 64),
     "critic_hidden_sizes": (64, 64),
-    "batch_size": 256,
-    "total_steps": 160_000,
+    "batch_size": 512,
+    "total_steps": 80_000,
 }
 _CELL = {"memory_size": 64}
 
