@@ -60,7 +60,7 @@ def main() -> None:
                 "thresholds_from": low,
                 "thresholds_to": high,
                 "sure": np.asarray(sure).sum(axis=1).tolist(),
-                "threshold": np.round(np.asarray(thresholds), 2).tolist(),
+                "threshold": np.asarray(thresholds, float).round(2).tolist(),
             }
         )
         for lam, count in zip(AVERSIONS, cells[-1]["sure"], strict=True):
