@@ -1,6 +1,8 @@
 """Update steps and training loops: one module per algorithm, `train` for a whole run."""
 
 from . import (
+    aq_sac,
+    aq_td3,
     fast_sac,
     fast_td3,
     fixpo,
@@ -9,6 +11,7 @@ from . import (
     parameter_steps,
     ppo,
     ppo_ewma,
+    r2vpo,
     sac,
     smoothing,
     spo,
@@ -33,6 +36,8 @@ __all__ = [
     "NnxNetwork",
     "Recurrent",
     "Sequence",
+    "aq_sac",
+    "aq_td3",
     "describe_fault",
     "draw",
     "evaluate",
@@ -47,6 +52,7 @@ __all__ = [
     "population",
     "ppo",
     "ppo_ewma",
+    "r2vpo",
     "sac",
     "smoothing",
     "spo",

@@ -33,6 +33,7 @@ from .distributions import (
     tsallis_log,
     tsallis_log_prob,
 )
+from .expectile import expectile_td_loss
 from .fixpo import fixpo_beta_loss, fixpo_policy_loss
 from .mdpo import (
     mdpo_off_policy_actor_loss,
@@ -71,6 +72,7 @@ __all__ = [
     "denoising",
     "dkw_lower",
     "ewma",
+    "expectile_td_loss",
     "fixpo_beta_loss",
     "fixpo_policy_loss",
     "gae",

@@ -1,6 +1,4 @@
-"""Trains FixPO: `python scripts/fixpo.py --env=brax/halfcheetah`; `--help` explains every
-flag.
-"""
+"""Trains FixPO: `python scripts/fixpo.py --env=brax/halfcheetah`; `--help` explains every flag."""
 
 from onejit.algos import fixpo
 from onejit.algos.host import cli

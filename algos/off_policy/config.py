@@ -72,9 +72,12 @@ class ReplayConfig(BaseConfig):
         """The config with the learning rate of an iteration."""
         if not self.anneal_lr:
             return self
+        return self.replace(learning_rate=self.schedules(self.done(iteration))["learning_rate"])
+
+    def done(self, iteration: chex.Array) -> chex.Array:
+        """The part of total_steps that was done before an iteration, in [0, 1]."""
         rows = self.prefill_rows + iteration * self.rows_per_step
-        done = jnp.minimum(rows * (self.num_envs / jnp.float32(self.total_steps)), 1.0)
-        return self.replace(learning_rate=self.schedules(done)["learning_rate"])
+        return jnp.minimum(rows * (self.num_envs / jnp.float32(self.total_steps)), 1.0)
 
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""

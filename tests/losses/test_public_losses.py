@@ -77,7 +77,9 @@ HYPERPARAMETERS = {
     **dict.fromkeys(
         ["alpha", "beta", "clip_eps", "eps", "kappa", "kl_bound", "noise_clip", "step_size"], 0.2
     ),
-    **dict.fromkeys(["decay", "entropy_coef", "eta", "gae_lambda", "gamma", "lam"], 0.9),
+    **dict.fromkeys(
+        ["decay", "entropy_coef", "eta", "expectile", "gae_lambda", "gamma", "lam"], 0.9
+    ),
     **dict.fromkeys(["clip_c", "clip_rho"], 1.1),
     "kl_factor": 2.0,
     "max_ratio": 3.0,

@@ -33,8 +33,11 @@ SCRIPT_FLAGS = {
 OWN_FLAGS = {
     "spo": "eps",
     "fixpo": "kl_bound",
+    "r2vpo": "target_variance",
     "ppo_ewma": "proximal_decay",
     "sac": "target_entropy",
+    "aq_td3": "expectile",
+    "aq_sac": "anneal_fraction",
     "fast_td3": "max_noise",
     "fast_sac": "num_atoms",
     "mdpo_off_policy": "kappa",

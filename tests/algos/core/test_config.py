@@ -90,9 +90,12 @@ ALGORITHMS = (
     "ppo",
     "ppo_ewma",
     "fixpo",
+    "r2vpo",
     "spo",
     "mdpo",
     "td3",
+    "aq_td3",
+    "aq_sac",
     "fast_td3",
     "sac",
     "fast_sac",
@@ -107,7 +110,8 @@ def env_of(name):
     if name == "tokens":
         return envs.make("tokens/brackets")
     return envs.make(
-        "probe/value", continuous=name in ("td3", "fast_td3", "fast_sac", "mdpo_off_policy")
+        "probe/value",
+        continuous=name in ("td3", "aq_td3", "fast_td3", "fast_sac", "mdpo_off_policy"),
     )
 
 

@@ -64,7 +64,7 @@ TD3 = td3.Config(
     critic_hidden_sizes=(4,),
 )
 ALGORITHMS = {
-    "on_policy": on_policy_loop.maker(ppo.Config, ppo.update, counting)(Clock(), PPO),
+    "on_policy": on_policy_loop.maker(ppo.Config, ppo.update, make_policy=counting)(Clock(), PPO),
     "off_policy": off_policy_loop.maker(
         td3.Config, td3.make_networks, td3.init_learner, td3.update, counting
     )(Clock(), TD3),

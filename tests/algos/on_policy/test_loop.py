@@ -10,12 +10,23 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import fixpo, mdpo, ppo, ppo_ewma, spo
+from onejit.algos import fixpo, mdpo, ppo, ppo_ewma, r2vpo, spo
 from onejit.algos.on_policy import policy_gradient
 
-ALGORITHMS = {"ppo": ppo, "spo": spo, "mdpo": mdpo, "ppo_ewma": ppo_ewma, "fixpo": fixpo}
+ALGORITHMS = {
+    "ppo": ppo,
+    "spo": spo,
+    "mdpo": mdpo,
+    "ppo_ewma": ppo_ewma,
+    "fixpo": fixpo,
+    "r2vpo": r2vpo,
+}
 # What the loss of a paper gets beside, where nothing has moved yet.
-COMPANIONS = {ppo_ewma: lambda data: data.log_prob, fixpo: lambda data: 1.0}
+COMPANIONS = {
+    ppo_ewma: lambda data: data.log_prob,
+    fixpo: lambda data: 1.0,
+    r2vpo: lambda data: 1.0,
+}
 # The states of each probe, counted from its first, in which the two actions differ and which are
 # visited.
 DECISIONS = {

@@ -1,0 +1,129 @@
+"""PPO-EWMA, FixPO, R²VPO and annealed Q-learning beside their siblings: what do the papers claim?
+
+`python scripts/evidence/compare_papers.py` trains five vmapped seeds of each cell and writes
+results/papers/CELL.json; what exists is not run again. From the files it prints a table with 95 %
+intervals over seeds. `--cells=stale` runs those whose name has the word in it.
+
+* stale_*: CartPole, the policy that collects lags behind by 0, 4 or 8 iterations: PPO and PPO-EWMA.
+* family_*: CartPole and Pendulum with the preset of PPO, the whole on-policy family. A row of these
+  is one iteration, so that the largest divergence of any state, `losses/max_kl`, is of each.
+* annealed_*: Pendulum with the preset of TD3: TD3, and its critics' expectile annealed from 0.9 to
+  ½, or fixed at 0.95. `losses/q` is what the critics say of the replay's actions.
+
+Nothing is tuned: all have the learning rate and the sizes of their sibling's preset.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import app, flags
+from learning_curves import ROWS, measure
+
+from onejit import algos, envs
+from onejit.algos.host import plotting, presets
+from onejit.algos.host.run_folder import write_json
+
+RESULTS = Path(__file__).parents[2] / "results" / "papers"
+
+
+class Cell(NamedTuple):
+    """An algorithm on an environment, with the preset of another and changes to it."""
+
+    algorithm: str
+    env: str
+    preset: str
+    changes: dict
+    metrics: tuple[str, ...] = ("losses/approx_kl",)
+    every_iteration: bool = False
+
+
+def _stale(name, staleness):
+    changes = {"staleness": staleness, "total_steps": 300_000}
+    return Cell(name, "gymnax/CartPole-v1", "ppo", changes)
+
+
+def _family(name, env):
+    bound = ("losses/max_kl", "losses/fixup_steps", "losses/fixup_failed")
+    metrics = ("losses/approx_kl", *(bound if name == "fixpo" else ()))
+    return Cell(name, env, "ppo", {"total_steps": 300_000}, metrics, every_iteration=True)
+
+
+def _annealed(name, **changes):
+    changes = {"total_steps": 10_000} | changes
+    return Cell(name, "gymnax/Pendulum-v1", "td3", changes, ("losses/q",))
+
+
+FAMILY = ("ppo", "spo", "mdpo", "ppo_ewma", "fixpo", "r2vpo")
+TASKS = {"cartpole": "gymnax/CartPole-v1", "pendulum": "gymnax/Pendulum-v1"}
+CELLS = {
+    **{f"stale_{n}_{k}": _stale(n, k) for n in ("ppo", "ppo_ewma") for k in (0, 4, 8)},
+    **{f"family_{task}_{n}": _family(n, env) for task, env in TASKS.items() for n in FAMILY},
+    "annealed_td3": _annealed("td3"),
+    "annealed_aq_td3": _annealed("aq_td3"),
+    "annealed_aq_td3_fixed": _annealed("aq_td3", expectile=0.95, final_expectile=0.95),
+}
+
+
+def run_cell(cell: Cell, seeds: int, total_steps: int | None) -> dict:
+    """Trains all seeds of a cell and returns what the result file holds."""
+    module = getattr(algos, cell.algorithm)
+    changes = cell.changes | ({} if total_steps is None else {"total_steps": total_steps})
+    config = module.Config(**presets.get(cell.preset, cell.env) | changes)
+    algorithm = module.make(envs.make(cell.env), config)
+    rows = algorithm.iterations(config.total_steps) if cell.every_iteration else ROWS
+    measured = measure(
+        algorithm, seeds, vmapped=True, eval_episodes=0, metrics=cell.metrics, rows=rows
+    )
+    return {"algorithm": cell.algorithm, "env": cell.env, "changes": cell.changes, **measured}
+
+
+def summary(result: dict) -> dict:
+    """What the table says of a cell: the mean return of the whole run and of its last fifth, with
+    intervals, and its metrics' last, mean and largest values.
+    """
+    returns = np.array(result["returns"], float)  # [seeds, rows]
+    last = max(1, returns.shape[1] // 5)
+    parts = np.stack([np.nanmean(returns, 1), np.nanmean(returns[:, -last:], 1)])
+    low, high = plotting.interval_of_mean(parts)
+    found = {
+        name: f"{mean:.1f} ({a:.1f} to {b:.1f})"
+        for name, mean, a, b in zip(("whole", "last"), parts.mean(1), low, high, strict=True)
+    }
+    for name, values in result.items():
+        if name.startswith("losses/"):
+            values = np.array(values, float)
+            numbers = np.nanmean(values[:, -last:]), np.nanmean(values), np.nanmax(values)
+            found[name] = " / ".join(f"{x:.4g}" for x in numbers)
+    return found
+
+
+def main(argv: list[str]) -> None:
+    """Runs what is missing and prints the table."""
+    del argv
+    wanted = [name for name in CELLS if any(word in name for word in flags.FLAGS.cells)]
+    if not wanted:
+        sys.exit(f"no cell has any of {flags.FLAGS.cells} in its name; known: {', '.join(CELLS)}")
+    folder = Path(flags.FLAGS.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    print("| cell | return, whole run | return, last fifth | last fifth / mean / largest |")
+    print("|---|---|---|---|")
+    for name in wanted:
+        path = folder / f"{name}.json"
+        if not path.exists():
+            result = run_cell(CELLS[name], flags.FLAGS.seeds, flags.FLAGS.total_steps)
+            write_json(path, result)
+        found = summary(json.loads(path.read_text()))
+        whole, last = found.pop("whole"), found.pop("last")
+        metrics = ", ".join(f"{key.removeprefix('losses/')} {x}" for key, x in found.items())
+        print(f"| {name} | {whole} | {last} | {metrics} |", flush=True)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list("cells", ["_"], "Words; a cell is run that has one of them in its name.")
+    flags.DEFINE_integer("seeds", 5, "How many seeds.")
+    flags.DEFINE_integer("total_steps", None, "Environment steps of each, for a try.")
+    flags.DEFINE_string("out", str(RESULTS), "Folder of the result files.")
+    app.run(main)
