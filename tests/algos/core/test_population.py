@@ -165,6 +165,7 @@ def test_halving_keeps_the_best_as_they_are(states, assert_bitwise_equal):
 SETTINGS = algos.grid(learning_rate=[1e-3, 1e-2], clip_eps=[0.1, 0.3])
 
 
+@pytest.mark.slow
 def test_a_sweep_in_chunks_is_that_in_one_and_each_member_a_run_of_its_own():
     keys = jax.random.split(jax.random.key(0), 2)
     run = {"num_iterations": 2}

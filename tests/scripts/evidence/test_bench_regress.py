@@ -92,6 +92,7 @@ def test_pairs_are_of_one_seed_and_the_level_is_shared(bench):
     assert found["a", "run_s"] == bench.change([1.0, 10.0], [2.1, 20.0], 0.05 / 3)
 
 
+@pytest.mark.slow
 def test_a_slower_commit_is_told_once_and_for_all(repository, tmp_path):
     folder, log = repository
     out = tmp_path / "regress.jsonl"
@@ -111,6 +112,7 @@ def test_a_slower_commit_is_told_once_and_for_all(repository, tmp_path):
     assert log.read_text() == ran
 
 
+@pytest.mark.slow
 def test_equals_are_equal_and_head_is_after(repository, tmp_path):
     done = regress(repository[0], tmp_path / "out", "second", "--cases=toy", "--repeats=2")
     assert done.returncode == 0, done.stderr

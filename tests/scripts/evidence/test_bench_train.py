@@ -57,6 +57,7 @@ def test_all_sides_of_the_comparison_know_the_same_cases_and_steps(monkeypatch):
     assert purejaxrl == {name: ours[name][0] for name in peers.KNOWN_CASES["purejaxrl"]}
 
 
+@pytest.mark.slow
 def test_an_unknown_case_is_refused():
     command = [sys.executable, SCRIPTS / "bench_train.py", "--cases=ppo_chess"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
