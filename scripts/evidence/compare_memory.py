@@ -94,7 +94,6 @@ CASES = {
         {
             "sac": Variant("sac", _SAC),
             "sac_gru": Variant("sac", _SAC | _WINDOWS),
-            "sac_written": Variant("sac", _SAC, written=8),
             "sac_seen": Variant("sac", _SAC, seen=True),
         },
     ),
