@@ -58,7 +58,7 @@ class AugmentedActions(Wrapper):
             bounds = (
                 np.concatenate(pair) for pair in ((space.low, shown_low), (space.high, shown_high))
             )
-            return Box(*bounds, (space.shape[0] + size,))
+            return Box(*bounds, (space.shape[0] + size,), normalize=space.normalize)
 
         space = env.observation_space
         if isinstance(space, dict) and "action_mask" in space:

@@ -67,7 +67,7 @@ def sweep(
       evaluate: as of `train`.
       keep: of each final State; `lambda state: state.learner` leaves replay and environments out.
       memory_bytes: that may be used; by default what the device has.
-      max_chunk: members side by side, at most; on a CPU some tens are the fastest.
+      max_chunk: members side by side, at most.
 
     Raises:
       ConfigError: a field is unknown or static, a value is not allowed, the columns differ in

@@ -18,7 +18,7 @@ class Both:
 
     observation_space = {
         "state": envs.Box(-1.0, 1.0, (1,)),
-        "privileged_state": envs.Box(-1.0, 1.0, (2,)),
+        "privileged_state": envs.Box(-1.0, 1.0, (2,), normalize=False),
         "other": envs.Box(-1.0, 1.0, (2, 2)),
     }
     action_space = envs.Box(np.array([-2.0, 0.0]), np.array([2.0, 1.0]), (2,))
@@ -49,6 +49,8 @@ def test_what_is_written_with_an_action_is_read_with_the_next_observation():
     np.testing.assert_array_equal(result.obs["privileged_state"], [1.5, 0.5, -0.25, 0.75])
     assert result.obs["other"].shape == env.observation_space["other"].shape == (2, 2)
     assert env.observation_space["privileged_state"].shape == (4,)
+    assert env.observation_space["state"].normalize
+    assert not env.observation_space["privileged_state"].normalize
 
 
 def test_a_memory_of_no_size_is_the_environment_itself():
