@@ -234,24 +234,17 @@ def value_loss(
     return config.vf_coef * jnp.mean(value_loss), {"losses/value_loss": value_loss}
 
 
-COMPANION = Companion(start_penalty, move_penalty, weight_of, fix_up)
+def penalty_metrics(penalty: Penalty) -> Metrics:
+    """β after an update."""
+    return {"charts/beta": penalty.beta}
+
+
+COMPANION = Companion(start_penalty, move_penalty, weight_of, fix_up, penalty_metrics)
 init_learner = partial(policy_gradient.init_learner, companion=COMPANION)
-
-
-def update(
-    learner: Learner, batch: Transition, key: chex.PRNGKey, *, networks: Networks, config: Config
-) -> tuple[Learner, Metrics]:
-    """`policy_gradient.update`: first the policy, held within the bound, then the value network."""
-    learner, metrics = policy_gradient.update(
-        learner,
-        batch,
-        key,
-        networks=networks,
-        config=config,
-        objectives={"losses/policy_grad_norm": policy_loss, "losses/value_grad_norm": value_loss},
-        companion=COMPANION,
-    )
-    return learner, metrics | {"charts/beta": learner.companion.beta}
-
-
+# First the policy, held within the bound, then the value network.
+update = partial(
+    policy_gradient.update,
+    objectives={"losses/policy_grad_norm": policy_loss, "losses/value_grad_norm": value_loss},
+    companion=COMPANION,
+)
 make = loop.maker(Config, update, init_learner)

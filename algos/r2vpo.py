@@ -96,24 +96,7 @@ def loss(
     return jnp.mean(policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy), metrics
 
 
-COMPANION = Companion(start_dual, move_dual)
+COMPANION = Companion(start_dual, move_dual, metrics=lambda dual: {"charts/dual": dual})
 init_learner = partial(policy_gradient.init_learner, companion=COMPANION)
-
-
-def update(
-    learner: Learner, batch: Transition, key: chex.PRNGKey, *, networks: Networks, config: Config
-) -> tuple[Learner, Metrics]:
-    """`policy_gradient.update`, and λ as a metric."""
-    learner, metrics = policy_gradient.update(
-        learner,
-        batch,
-        key,
-        networks=networks,
-        config=config,
-        objectives={"losses/grad_norm": loss},
-        companion=COMPANION,
-    )
-    return learner, metrics | {"charts/dual": learner.companion}
-
-
+update = partial(policy_gradient.update, objectives={"losses/grad_norm": loss}, companion=COMPANION)
 make = loop.maker(Config, update, init_learner)

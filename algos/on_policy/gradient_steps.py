@@ -44,12 +44,14 @@ class Companion(NamedTuple):
       see: (carried, minibatch, series) -> what the loss gets as `companion`, as data.
       after_epoch: (series, trained, start, data) -> (trained, metrics, scalars), after each pass
         over the rollout `data`; start are the params before the first step. None does nothing.
+      metrics: carried -> what of it the log gets at the end of an update.
     """
 
     init: Callable[..., Any]
     step: Callable[..., Any]
     see: Callable[..., Any] = itself
     after_epoch: Callable[..., Any] | None = None
+    metrics: Callable[[Any], Metrics] = lambda carried: {}
 
 
 class Series(NamedTuple):

@@ -233,6 +233,8 @@ def update(
     metrics = jax.tree.map(jnp.mean, metrics)
     if optimisers.follows_learning_rate(networks.optimiser):
         metrics["charts/learning_rate"] = learning_rate
+    if companion is not None:
+        metrics |= companion.metrics(learner.companion)
     return learner, metrics
 
 
