@@ -30,7 +30,13 @@ def trained(module, **changes):
     return run(jax.random.key(0))
 
 
-@pytest.mark.parametrize("module, sibling", [(aq_td3, td3), (aq_sac, sac)], ids=["td3", "sac"])
+@pytest.mark.parametrize(
+    "module, sibling",
+    [
+        pytest.param(aq_td3, td3, id="td3"),
+        pytest.param(aq_sac, sac, id="sac", marks=pytest.mark.slow),
+    ],
+)
 def test_with_one_half_it_is_its_sibling_and_else_it_is_not(module, sibling):
     """The loss is the same bit for bit; XLA fuses the rest of the program otherwise, and adds up in
     another order.

@@ -58,6 +58,7 @@ def test_an_error_leaves_no_stand_in(imported):
     assert imported() == set()
 
 
+@pytest.mark.slow
 def test_what_gymnax_draws_with_is_there_when_it_draws():
     from onejit import envs
 

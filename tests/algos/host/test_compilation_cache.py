@@ -68,6 +68,7 @@ def start(folder):
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_second_start_compiles_nothing_and_a_damaged_program_is_kept_anew(tmp_path):
     folder = tmp_path / "kept"
     assert start(folder) == 0

@@ -120,6 +120,7 @@ def test_equals_are_equal_and_head_is_after(repository, tmp_path):
     assert "third0" in repository[1].read_text()
 
 
+@pytest.mark.slow
 def test_what_is_no_commit_is_refused(repository, tmp_path):
     done = regress(repository[0], tmp_path / "out", "nowhere")
     assert done.returncode == 1 and done.stderr == "nowhere: is no commit of repository\n"
