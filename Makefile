@@ -4,6 +4,8 @@ BIN := .venv/bin
 # One copy of each compiled program for the test workers and for later runs.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
+# Python keeps what it compiles of the packages: tests start many processes, each of which would compile them again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: test test-slow test-all train clean
 # Compiling is most of the tests' time, and takes less of it at this level.
@@ -20,7 +22,7 @@ test-all: test test-slow
 train: .venv/.installed
 	$(BIN)/python scripts/ppo.py --env=brax/halfcheetah --out=runs
 
-# Python compiles the modules that are imported, when they are: a fraction of what is installed.
+# Python compiles the modules that are imported, when they are first: a fraction of what is installed.
 .venv/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onejit needs Python 3.11 or newer; choose it with make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
