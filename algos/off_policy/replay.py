@@ -2,8 +2,8 @@
 all of them.
 
 Rows are time-leading, `[capacity, N, ...]` with N environments, in any pytree; every leaf keeps its
-dtype. A row is written in place, so in a scan or a loop it must be the carry, and in a jitted
-function donated; it must never go through `cond` or `where`, which copy all of it.
+dtype, bfloat16 as `Bits`. A row is written in place, so in a scan or a loop it must be the carry,
+and in a jitted function donated; it must never go through `cond` or `where`, which copy all of it.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,26 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+
+
+class Bits(NamedTuple):
+    """A leaf of bfloat16 as it is stored: XLA computes in float32 where a CPU has no bfloat16, and
+    would convert the whole ring, forth and back, to write a row of it.
+
+    Attributes:
+      bits: uint16.
+    """
+
+    bits: chex.Array
+
+    @classmethod
+    def of(cls, x: chex.Array) -> "Bits":
+        """The bits of an array."""
+        return cls(jax.lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16))
+
+    def read(self) -> chex.Array:
+        """The bfloat16 array again."""
+        return jax.lax.bitcast_convert_type(self.bits, jnp.bfloat16)
 
 
 class Replay(NamedTuple):
@@ -40,15 +60,19 @@ def init(row: Any, capacity: int) -> Replay:
     """
     if capacity < 1:
         raise ValueError(f"capacity={capacity}: must be at least 1")
-    rows = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), row)
-    return Replay(rows, cursor=jnp.int32(0), size=jnp.int32(0))
+
+    def zeros(x):
+        empty = jnp.zeros((capacity, *x.shape), x.dtype)
+        return Bits.of(empty) if x.dtype == jnp.bfloat16 else empty
+
+    return Replay(jax.tree.map(zeros, row), cursor=jnp.int32(0), size=jnp.int32(0))
 
 
 def add(replay: Replay, row: Any) -> Replay:
     """Writes a row over the oldest one; leaves `[N, ...]`."""
     capacity = _capacity(replay)
     return Replay(
-        rows=jax.tree.map(lambda rows, x: _write(rows, x, replay.cursor), replay.rows, row),
+        rows=_map(lambda rows, x: _write(rows, x, replay.cursor), replay.rows, row),
         cursor=(replay.cursor + 1) % capacity,
         size=jnp.minimum(replay.size + 1, capacity),
     )
@@ -57,7 +81,7 @@ def add(replay: Replay, row: Any) -> Replay:
 def newest(replay: Replay) -> Any:
     """The row that was written last, leaves `[N, ...]`; zeros if there is none."""
     last = (replay.cursor - 1) % _capacity(replay)
-    return jax.tree.map(
+    return _read(
         lambda rows: jax.lax.dynamic_index_in_dim(rows, last, keepdims=False), replay.rows
     )
 
@@ -91,7 +115,7 @@ def sample_places(
 
 def take(rows: Any, row: chex.Array, env: chex.Array) -> Any:
     """Reads entries: leaves `[capacity, N, ...]` at places `[...]` to leaves `[..., ...]`."""
-    return jax.tree.map(lambda x: x[row, env], rows)
+    return _read(lambda x: x[row, env], rows)
 
 
 class Sampler(NamedTuple):
@@ -132,5 +156,17 @@ def _capacity(replay):
     return jax.tree.leaves(replay.rows)[0].shape[0]
 
 
+def _map(function, *trees):
+    return jax.tree.map(function, *trees, is_leaf=lambda x: isinstance(x, Bits))
+
+
+def _read(function, rows):
+    return _map(
+        lambda x: Bits(function(x.bits)).read() if isinstance(x, Bits) else function(x), rows
+    )
+
+
 def _write(rows, x, cursor):
+    if isinstance(rows, Bits):
+        return Bits(_write(rows.bits, Bits.of(x).bits, cursor))
     return jax.lax.dynamic_update_index_in_dim(rows, x.astype(rows.dtype), cursor, 0)

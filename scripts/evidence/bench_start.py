@@ -37,7 +37,10 @@ agent.train(seed=0, n_timesteps=200_000)
 def start(peer: str, folder: Path) -> dict[str, float]:
     """Starts a side with the compiled programs that are kept in a folder, and measures it."""
     caches = (compilation_cache.VARIABLE, "AJAX_JAX_COMPILE_CACHE_DIR")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    of_the_shell = ("JAX_", "PYTHONDONTWRITEBYTECODE")  # a user's first start leaves bytecode, too
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(of_the_shell)
+    }
     environment |= dict.fromkeys(caches, str(folder / "programs"))
     out = folder / f"runs-{time.time_ns()}"
     commands = {
