@@ -34,9 +34,10 @@ def trained(module, **changes):
     "module, sibling",
     [
         pytest.param(aq_td3, td3, id="td3"),
-        pytest.param(aq_sac, sac, id="sac", marks=pytest.mark.slow),
+        pytest.param(aq_sac, sac, id="sac"),
     ],
 )
+@pytest.mark.slow
 def test_with_one_half_it_is_its_sibling_and_else_it_is_not(module, sibling):
     """The loss is the same bit for bit; XLA fuses the rest of the program otherwise, and adds up in
     another order.

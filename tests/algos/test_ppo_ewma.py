@@ -34,6 +34,7 @@ def after(module, iterations=2, update=None, **changes):
     return state.learner, history
 
 
+@pytest.mark.slow
 def test_with_an_average_that_is_the_old_policy_it_is_ppo():
     frozen = ppo_ewma.COMPANION._replace(step=lambda average, *_: average)
 

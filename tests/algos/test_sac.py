@@ -26,6 +26,7 @@ STAY_OR_GO = Table(
 )
 
 
+@pytest.mark.slow
 def test_discrete_sac_learns_the_soft_values_of_a_task_with_a_closed_form(jit_to_learn):
     alpha = 0.5
     gamma = 0.9

@@ -174,7 +174,7 @@ def test_the_deviation_attack_moves_a_linear_policy_along_its_weights():
 
 
 # PPO's are attacked in the test of scripts/smoothing.py.
-@pytest.mark.parametrize("name", ["sac", "staq"])
+@pytest.mark.parametrize("name", ["sac", pytest.param("staq", marks=pytest.mark.slow)])
 def test_the_largest_logit_is_the_deterministic_action_and_has_a_gradient(name):
     module = getattr(algos, name)
     env = smoothing.smoothed(envs.make("gymnax/CartPole-v1"), 0.2, num_frames=2)

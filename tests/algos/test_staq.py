@@ -150,6 +150,7 @@ def test_cached_logits_are_those_of_the_whole_stack(small, monkeypatch):
     np.testing.assert_allclose(state.cache.logits, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_choice_between_recursion_and_whole_stack_stays_one_under_vmap(small):
     algorithm, _, _, _ = small
     states = jax.eval_shape(jax.vmap(algorithm.init), jax.random.split(jax.random.key(0), 2))

@@ -171,6 +171,7 @@ def test_ctrl_c_keeps_the_work_and_the_printed_command_continues_it(tmp_path, ca
     assert (folder / "curve.png").exists()
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_an_ascii_terminal_and_a_hang_up_do_not_end_in_tracebacks(tmp_path):
     command = [sys.executable, SCRIPT, "--env=probe/observation", "--total_steps=2e9", *TINY]
     process = subprocess.Popen(

@@ -65,9 +65,10 @@ print("the same")
 @pytest.mark.parametrize(
     "names",
     [
-        ["ppo", "td3", "sac", "staq"],
+        ["ppo", "td3"],
         pytest.param(
-            ["mdpo", "fast_td3", "fast_sac", "mdpo_off_policy", "tokens"], marks=pytest.mark.slow
+            ["sac", "staq", "mdpo", "fast_td3", "fast_sac", "mdpo_off_policy", "tokens"],
+            marks=pytest.mark.slow,
         ),
     ],
 )

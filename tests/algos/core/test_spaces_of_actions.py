@@ -167,6 +167,7 @@ def aiming():
     )
 
 
+@pytest.mark.slow
 def test_an_own_head_acts_in_a_space_of_ones_own(jit_to_learn):
     env = Range()
     envs.check(env)

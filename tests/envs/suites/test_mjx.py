@@ -96,7 +96,7 @@ def as_data(tree):
 
 
 # Their large programs are left to `make test-all`; they share the formulas of the others.
-LARGE = ("Ant-v5", "Humanoid-v5", "HumanoidStandup-v5", "Pusher-v5")
+LARGE = ("Ant-v5", "Walker2d-v5", "Humanoid-v5", "HumanoidStandup-v5", "Pusher-v5")
 ALL_TASKS = [
     pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TASKS
 ]
