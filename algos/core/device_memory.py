@@ -18,14 +18,15 @@ _GIB = 2**30
 
 
 def device_bytes() -> int | None:
-    """Memory of the default device in bytes: the accelerator's, or the machine's for a CPU; None if
-    not known.
+    """Memory of the default device in bytes: the accelerator's, or for a CPU its part of the
+    machine's, where that is several devices; None if not known.
     """
-    statistics = jax.local_devices()[0].memory_stats()
+    devices = jax.local_devices()
+    statistics = devices[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"]
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(devices)
     except (AttributeError, ValueError, OSError):
         return None
 
@@ -39,6 +40,18 @@ def space_bytes(space: Space) -> int:
 def tree_bytes(tree: Any) -> int:
     """Bytes of the arrays in a pytree, of `jax.ShapeDtypeStruct`s too."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def shard_bytes(tree: Any) -> int:
+    """Bytes of a pytree of arrays, or `jax.ShapeDtypeStruct`s, on each of the devices over which
+    they lie.
+    """
+
+    def part(leaf):
+        sharding = getattr(leaf, "sharding", None)
+        return leaf.shape if sharding is None else sharding.shard_shape(leaf.shape)
+
+    return sum(math.prod(part(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 class Part(NamedTuple):
@@ -55,15 +68,22 @@ class Part(NamedTuple):
     what: str
 
 
-def require(config: Any, *parts: Part) -> None:
+def require(config: Any, *parts: Part, num_devices: int | None = None) -> None:
     """Refuses a config, or the settings of a run, of which the parts together cannot fit into the
     device.
 
+    Args:
+      config: or settings.
+      *parts: what has to fit.
+      num_devices: that have the parts together; by default all of this process, over which an
+        algorithm may be distributed after it is made.
+
     Raises:
-      ConfigError: they take more bytes than the device has; names a hyperparameter of the largest
+      ConfigError: they take more bytes than the devices have; names a hyperparameter of the largest
         part.
     """
-    available = device_bytes()
+    each = device_bytes()
+    available = each and each * (num_devices or jax.local_device_count())
     needed = sum(part.bytes for part in parts)
     if available is None or needed <= available:
         return
