@@ -275,7 +275,7 @@ def certificate_options(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def require_valid(experiment: Experiment, episodes: int, num_devices: int) -> None:
+def require_valid(experiment: Experiment, episodes: int, num_devices: int = 1) -> None:
     """Raises ValueError for what training would otherwise come before."""
     module, config, env = prepare(experiment)
     algos.make_mesh(num_devices)

@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from rich.console import Console
 
 from ... import envs
 from ..core import device_memory, guard, parallel
 from ..core.algorithm import Algorithm
 from ..core.config import BaseConfig, ConfigError
-from ..core.distribution import POPULATION, Mesh, axis_size, make_mesh
+from ..core.distribution import POPULATION, axis_size, make_mesh
 from ..core.sweep import largest_chunk, stacked, static_combinations
 from ..core.training import advance
 from . import checkpoint, logs, plotting, run_folder, runner
