@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 _KINDS = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
 _INSTRUCTION = re.compile(rf" = (.*?) ({_KINDS})(?:-start)?\((.*)")
 _ARRAY = re.compile(r"(\w+?)(\d+)\[([\d,]*)\]")  # f32[4,8]; booleans are pred[...]
-_GROUPS = re.compile(r"replica_groups=(\S+?)[, ]")
+_GROUPS = re.compile(r"replica_groups=(\{\{.*?\}\}|\[.*?\]<=\[.*?\])")
 
 
 class Collective(NamedTuple):
