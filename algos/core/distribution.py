@@ -45,7 +45,7 @@ def make_mesh(num_devices: int = 1, *, population: int = 1) -> Mesh:
     if needed > len(devices):
         hint = ""
         if devices[0].platform == "cpu":
-            hint = f"; XLA_FLAGS=--xla_force_host_platform_device_count={needed} makes more of them"
+            hint = f"; JAX_NUM_CPU_DEVICES={needed} makes more of them"
         raise ConfigError("num_devices", needed, f"must be at most {len(devices)}{hint}")
     grid = np.array(devices[:needed]).reshape(population, num_devices)
     # The default, Explicit, breaks Brax and gymnax.
