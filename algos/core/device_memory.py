@@ -82,8 +82,9 @@ def require(config: Any, *parts: Part, num_devices: int | None = None) -> None:
       ConfigError: they take more bytes than the devices have; names a hyperparameter of the largest
         part.
     """
+    num_devices = num_devices or jax.local_device_count()
     each = device_bytes()
-    available = each and each * (num_devices or jax.local_device_count())
+    available = None if each is None else each * num_devices
     needed = sum(part.bytes for part in parts)
     if available is None or needed <= available:
         return
@@ -91,7 +92,8 @@ def require(config: Any, *parts: Part, num_devices: int | None = None) -> None:
     field = max(largest.fields, key=lambda name: np.max(getattr(config, name)))
     all_of_it = f", and all together {needed / _GIB:,.1f} GiB" if largest.bytes < available else ""
     takes = f"{largest.what} would take {largest.bytes / _GIB:,.1f} GiB{all_of_it}"
-    allowed = f"must be smaller: {takes}, the device has {available / _GIB:.1f} GiB"
+    have = "the device has" if num_devices == 1 else f"the {num_devices} devices have"
+    allowed = f"must be smaller: {takes}, {have} {available / _GIB:.1f} GiB"
     raise ConfigError(field, getattr(config, field), allowed)
 
 

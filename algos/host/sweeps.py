@@ -98,7 +98,7 @@ def plan(
 
 def _mesh(run: dict[str, Any]) -> Mesh:
     """The devices of a sweep, in groups of those that train a member together."""
-    num_devices, each = run["num_devices"], run["devices_per_member"]
+    num_devices, each = run["num_devices"], max(1, run["devices_per_member"])
     parallel.require_multiple("num_devices", num_devices, each)
     return make_mesh(each, population=num_devices // each)
 
@@ -241,10 +241,10 @@ def read(folder: Path) -> dict[str, Any]:
       RunFolderError: it is not there, or is not one.
     """
     run = run_folder.read(folder, FILE)
-    for name, kind in {"settings": dict, "chunk": int}.items():
+    run.setdefault("devices_per_member", 1)  # as it was before there could be more
+    for name, kind in {"settings": dict, "chunk": int, "devices_per_member": int}.items():
         if not isinstance(run.get(name), kind):
             raise run_folder.RunFolderError(f'{folder / FILE}: "{name}" is missing or damaged')
-    run.setdefault("devices_per_member", 1)
     run["settings"] = {
         name: list(run_folder.from_json(column)) for name, column in run["settings"].items()
     }

@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -359,6 +360,27 @@ def test_a_sweep_lies_over_devices_and_its_winner_goes_on(tmp_path):
     winner = folder / "winner"
     assert run_folder.read(winner)["num_devices"] == 2
     assert script(partial(cli.main, ppo), f"--resume={winner}", "--total_steps=640") == 0
+
+
+def test_the_page_of_the_devices(tmp_path, monkeypatch):
+    # As on the page, with short runs of small networks.
+    smaller = {
+        "num_envs=64, ": "num_envs=16, num_steps=8, num_minibatches=2, hidden_sizes=(8,), ",
+        "num_iterations=48, log_every=16": "num_iterations=2, log_every=1",
+        "num_iterations=8": "num_iterations=1",
+    }
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "devices.md").read_text()
+    whole = "".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    for text, replacement in smaller.items():
+        assert text in whole
+        whole = whole.replace(text, replacement)
+    names = {}
+    exec(whole, names)
+    assert len(names["state"].collection.obs.devices()) == 2
+    assert len(names["alone"].collection.obs.devices()) == 1
+    assert len(names["both"].states.collection.obs.devices()) == 4
+    assert names["apart"].chunk == 8
 
 
 def test_seeds_lie_side_by_side_on_all_devices(tmp_path):
