@@ -53,8 +53,23 @@ def make_mesh(num_devices: int = 1, *, population: int = 1) -> Mesh:
 
 
 def axis_size(mesh: Mesh | None, axis: str) -> int:
-    """Devices along an axis of a mesh, 1 where it does not have it."""
-    return 1 if mesh is None else mesh.shape.get(axis, 1)
+    """Devices along an axis of a mesh, 1 where it does not have it.
+
+    Raises:
+      ConfigError: it has neither of the two axes, or others than Auto ones.
+    """
+    if mesh is None:
+        return 1
+    names = {POPULATION, parallel.AXIS}
+    if not names & set(mesh.axis_names) or set(mesh.axis_types) != {AxisType.Auto}:
+        found = ", ".join(
+            f"{x} ({y})" for x, y in zip(mesh.axis_names, mesh.axis_types, strict=True)
+        )
+        allowed = (
+            f"must have Auto axes, {' or '.join(sorted(names))}, as algos.make_mesh makes them"
+        )
+        raise ConfigError("mesh", f"a mesh with {found}", allowed)
+    return mesh.shape.get(axis, 1)
 
 
 def on_mesh(function: Callable, mesh: Mesh | None, in_specs: Any, out_specs: Any) -> Callable:
@@ -75,8 +90,10 @@ def state_specs(algorithm: Algorithm, num_devices: int) -> Any:
     The axis of the environments is the one that is shorter in what one of several devices makes.
 
     Raises:
-      ConfigError: the config cannot be shared out evenly.
+      ConfigError: the config cannot be shared out evenly, or the algorithm is distributed already.
     """
+    if algorithm.shardings is not None:
+        raise ConfigError("algorithm", "a distributed one", "must be as make returned it")
     whole = jax.eval_shape(algorithm.init, jax.random.key(0))
     if num_devices == 1:
         return jax.tree.map(lambda leaf: ALIKE, whole)

@@ -3,6 +3,7 @@ a collection on four shares are those of the whole.
 """
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from onejit import algos, envs
 from onejit.algos import fixpo, ppo, sac, td3, tokens
 from onejit.algos.core import collect, guard, parallel
 from onejit.algos.core.config import ConfigError
-from onejit.algos.core.distribution import ALIKE, state_specs
+from onejit.algos.core.distribution import ALIKE, of_each_device, state_specs
 
 D = 4
 AXIS = parallel.AXIS
@@ -269,9 +270,48 @@ def test_a_mesh_of_one_device_leaves_nothing_in_the_program():
     assert algos.distribute(algorithm, mesh) is algorithm
 
 
+class Counter(NamedTuple):
+    key: Any
+    seen: Any
+
+
+def test_metrics_are_those_of_all_episodes_and_steps_have_keys_of_their_own():
+    episodes = jnp.array([1.0, 0.0, 3.0, 0.0])
+    returns = jnp.array([10.0, jnp.nan, 2.0, jnp.nan])
+
+    def step(state):
+        device = jax.lax.axis_index(AXIS)
+        metrics = {"charts/episodes": episodes[device], "charts/episodic_return": returns[device]}
+        metrics |= {"losses/loss": device.astype(jnp.float32)}
+        return state._replace(seen=jax.random.key_data(state.key)), metrics
+
+    algorithm = algos.Algorithm(None, step, None, None, None, None, 1)
+    each = of_each_device(algorithm, None)
+    key = jax.random.key(0)
+    run = on_devices(lambda: each.step(Counter(key, ())))
+    state, metrics = run()
+    # (1·10 + 3·2)/4 = 4; the loss is (0 + 1 + 2 + 3)/4.
+    assert metrics["charts/episodes"].tolist() == [4.0] * D
+    assert metrics["charts/episodic_return"].tolist() == [4.0] * D
+    assert metrics["losses/loss"].tolist() == [1.5] * D
+    assert len({tuple(x) for x in state.seen.tolist()}) == D
+    assert len({tuple(x) for x in jax.random.key_data(state.key).tolist()}) == 1
+
+
 def test_more_devices_than_there_are_are_refused():
     needed = jax.device_count() + 1
     with pytest.raises(ConfigError, match=f"num_devices={needed}: must be at most .* JAX_NUM_CPU"):
         algos.make_mesh(needed)
     with pytest.raises(ConfigError, match="population=0: must be at least 1"):
         algos.make_mesh(1, population=0)
+
+
+def test_what_is_no_mesh_for_an_algorithm_is_refused():
+    algorithm = ppo.make(envs.make("probe/observation"), ppo.Config(**SMALL, num_steps=4))
+    auto, explicit = jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit
+    for name, kind in {"devices": auto, AXIS: explicit}.items():
+        mesh = jax.make_mesh((1,), (name,), axis_types=(kind,))
+        with pytest.raises(ConfigError, match=f"mesh=a mesh with {name} .*: must have Auto axes"):
+            algos.distribute(algorithm, mesh)
+    with pytest.raises(ConfigError, match="algorithm=a distributed one: must be as make"):
+        state_specs(algorithm._replace(shardings=()), 2)
