@@ -65,6 +65,7 @@ _SAC = {
 LEARN = {
     "ppo": Task("ppo", "gymnax/CartPole-v1", _PPO | {"total_steps": 100_000}),
     "sac": Task("sac", "gymnax/Pendulum-v1", _SAC | {"total_steps": 16_000}),
+    "staq": Task("staq", "gymnax/CartPole-v1", {"memory": 10, "total_steps": 40_000}),
 }
 COST = {
     "ppo": Task("ppo", "gymnax/CartPole-v1", {}),
@@ -202,7 +203,7 @@ def cells(seeds: int) -> dict[str, Any]:
     found = {}
     for name, task in COST.items():
         found[f"exchange_{name}"] = lambda task=task: exchange(task)
-    for name, task in LEARN.items():
+    for name in ("ppo", "sac"):
         found[f"equal_work_{name}"] = lambda task=COST[name]: equal_work(task)
     found["population"] = population
     for name, task in LEARN.items():
@@ -264,13 +265,17 @@ def draw(results: dict[str, dict], path: Path) -> None:
     """The learning curves on one device and on four, with every seed as a thin line."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * len(LEARN), 3.2), layout="constrained")
-    for axes, (name, task) in zip(figure.subplots(1, len(LEARN)), LEARN.items(), strict=True):
+    whole = [name for name in LEARN if {f"learn_{name}_1", f"learn_{name}_4"} <= results.keys()]
+    if not whole:
+        return
+    figure = Figure(figsize=(4.2 * len(whole), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(whole), squeeze=False)[0]
+    for axes, name in zip(panels, whole, strict=True):
         for colour, number in (("C0", 1), ("C1", 4)):
             result = results[f"learn_{name}_{number}"]
             label = f"{number} device{'s' if number > 1 else ''}"
             plot(axes, np.array(result["steps"]), np.array(result["returns"]).T, colour, label)
-        axes.set_title(f"{name.upper()}, {task.env}", fontsize=10)
+        axes.set_title(f"{name.upper()}, {LEARN[name].env}", fontsize=10)
         axes.set(xlabel="environment steps", ylabel="return")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
@@ -297,8 +302,7 @@ def main(argv: list[str]) -> None:
     paths = {name: folder / f"{name}.json" for name in every}
     results = {name: json.loads(x.read_text()) for name, x in paths.items() if x.exists()}
     print("\n".join(tables(results)))
-    if all(f"learn_{name}_{number}" in results for name in LEARN for number in (1, 4)):
-        draw(results, folder.with_suffix(".png"))
+    draw(results, folder.with_suffix(".png"))
 
 
 if __name__ == "__main__":
