@@ -21,6 +21,7 @@ from . import (
 )
 from .core import population
 from .core.algorithm import Algorithm
+from .core.distribution import distribute, make_mesh
 from .core.evaluation import evaluate, evaluator
 from .core.guard import describe as describe_fault
 from .core.heads import ActionHead
@@ -39,6 +40,7 @@ __all__ = [
     "aq_sac",
     "aq_td3",
     "describe_fault",
+    "distribute",
     "draw",
     "evaluate",
     "evaluator",
@@ -46,6 +48,7 @@ __all__ = [
     "fast_td3",
     "fixpo",
     "grid",
+    "make_mesh",
     "mdpo",
     "mdpo_off_policy",
     "parameter_steps",

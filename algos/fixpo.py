@@ -27,7 +27,7 @@ import optax
 
 from .. import losses
 from ..envs import Environment
-from .core import guard
+from .core import guard, parallel
 from .core.algorithm import Metrics, single
 from .core.collect import Transition
 from .core.config import ConfigError, configclass, static, traced
@@ -84,6 +84,7 @@ class Config(OnPolicyConfig):
     )
     normalize_advantage: bool = False
 
+    MINIBATCHES = ("num_minibatches", "fixup_minibatches")
     PASSES = ("update_epochs", "update_epochs")
 
     def validate(self, env: Environment) -> None:
@@ -125,7 +126,7 @@ def move_penalty(penalty: Penalty, params: Any, metrics: Metrics, config: Config
     Where nothing is bounded, nothing moves it.
     """
     del params
-    max_kl = jnp.max(metrics["losses/kl"])
+    max_kl = parallel.largest(jnp.max(metrics["losses/kl"]))
     grad = jax.grad(losses.fixpo_beta_loss)(
         penalty.beta, max_kl, kl_bound=config.kl_bound, kl_factor=config.kl_factor
     )
@@ -163,28 +164,30 @@ def fix_up(
     def gradient_step(carry, indices):
         minibatch = data if config.fixup_minibatches == 1 else take(data, indices)
         grads, kl = jax.grad(loss, has_aux=True)(carry.params, minibatch, carry.companion.beta)
+        grads = parallel.mean(grads)
         optimiser = series.optimiser(carry.learning_rate)
         updates, opt_state = optimiser.update(grads, carry.opt_state, carry.params)
         params = optax.apply_updates(carry.params, updates)
         penalty = move_penalty(carry.companion, params, {"losses/kl": kl}, config)
         new = carry._replace(params=params, opt_state=opt_state, companion=penalty)
-        beyond = jnp.max(kl) > config.kl_bound
+        beyond = parallel.largest(jnp.max(kl)) > config.kl_bound
         return guard.keep(beyond, new, carry), beyond
 
     indices = jnp.arange(data.advantage.shape[-1]).reshape(config.fixup_minibatches, -1)
 
+    def largest(params):
+        return parallel.largest(jnp.max(divergence(params, data)))
+
     def one_pass(carry):
         trained, _, num_passes, num_steps = carry
         trained, taken = jax.lax.scan(gradient_step, trained, indices)
-        max_kl = jnp.max(divergence(trained.params, data))
-        return trained, max_kl, num_passes + 1, num_steps + jnp.sum(taken)
+        return trained, largest(trained.params), num_passes + 1, num_steps + jnp.sum(taken)
 
     def is_beyond(carry):
         _, max_kl, num_passes, _ = carry
         return (max_kl > config.kl_bound) & (num_passes < config.max_fixup_passes)
 
-    max_kl = jnp.max(divergence(trained.params, data))
-    carry = (trained, max_kl, jnp.int32(0), jnp.int32(0))
+    carry = (trained, largest(trained.params), jnp.int32(0), jnp.int32(0))
     trained, max_kl, _, num_steps = jax.lax.while_loop(is_beyond, one_pass, carry)
     failed = (max_kl > config.kl_bound) & (config.max_fixup_passes > 0)
     params = guard.keep(failed, start, trained.params)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..losses.sequences import penalties, surrogates
+from .core import parallel
 from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass, traced
@@ -60,7 +61,7 @@ def start_dual(params: Any, config: Config) -> chex.Array:
 def move_dual(dual: chex.Array, params: Any, metrics: Metrics, config: Config) -> chex.Array:
     """λ after a minibatch with these (ratio − 1)², `[B]`."""
     del params
-    variance = jnp.mean(metrics["losses/ratio_variance"])
+    variance = parallel.mean(jnp.mean(metrics["losses/ratio_variance"]))
     return penalties.dual_step(
         dual, variance, target=config.target_variance, step_size=config.dual_step_size
     )

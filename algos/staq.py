@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 
 from ..envs import Box, Discretized, Environment
-from .core import collect, fitting, guard, keys
+from .core import collect, fitting, guard, keys, parallel
 from .core.algorithm import Algorithm, Metrics
 from .core.collect import Transition
 from .core.config import ConfigError, configclass, static, traced
@@ -280,7 +280,7 @@ def make(
         carry, store = collector.start(start_key, config, ())
         learner = fresh_learner(learner_key, env=env, networks=networks, config=config)
         learner = learner._replace(fault=store.fault)
-        cache = q_stack.empty_cache(capacity, config.num_envs, num_actions)
+        cache = q_stack.empty_cache(capacity, parallel.share(config.num_envs), num_actions)
         return State(config, learner, carry, store.replay, cache, key)
 
     def step(state: State) -> tuple[State, Metrics]:

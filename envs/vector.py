@@ -12,6 +12,7 @@ from .options import require_count
 
 RESETS = ("full", "bank", "first")
 _REFRESH_INTERVAL = 8
+BANK_SIZE = 64  # by default
 
 
 class VectorState(NamedTuple):
@@ -76,7 +77,13 @@ class VectorEnv:
       ValueError: num_envs or bank_size is below 1, or reset is none of the three.
     """
 
-    def __init__(self, env: Environment, num_envs: int, reset: str = "full", bank_size: int = 64):
+    def __init__(
+        self,
+        env: Environment,
+        num_envs: int,
+        reset: str = "full",
+        bank_size: int = BANK_SIZE,
+    ):
         for name, value in (("num_envs", num_envs), ("bank_size", bank_size)):
             require_count(name, value)
         if reset not in RESETS:

@@ -179,12 +179,12 @@ def prepare(experiment: Experiment) -> tuple[ModuleType, Any, envs.Environment]:
     )
 
 
-def train(algorithm: algos.Algorithm, seed: int) -> Any:
+def train(algorithm: algos.Algorithm, seed: int, num_devices: int) -> Any:
     """The last state of a whole run."""
     iterations = algorithm.iterations(int(algorithm.config.total_steps))
-    whole_run = jax.jit(
-        lambda key: algos.train(algorithm, key, num_iterations=iterations, log_every=iterations)[0]
-    )
+    options = {"num_iterations": iterations, "log_every": iterations}
+    mesh = algos.make_mesh(num_devices)
+    whole_run = jax.jit(lambda key: algos.train(algorithm, key, mesh=mesh, **options)[0])
     state = jax.block_until_ready(whole_run(jax.random.key(seed)))
     fault = guard.describe(state.learner.fault)
     if fault:
@@ -193,14 +193,19 @@ def train(algorithm: algos.Algorithm, seed: int) -> Any:
 
 
 def run(
-    experiment: Experiment, sigma: float, seed: int, episodes: int, attack_episodes: int
+    experiment: Experiment,
+    sigma: float,
+    seed: int,
+    episodes: int,
+    attack_episodes: int,
+    num_devices: int = 1,
 ) -> dict[str, Any]:
     """Trains, certifies and attacks; returns what the result file holds."""
     module, config, env = prepare(experiment)
     start = time.perf_counter()
     num_frames = experiment.num_frames
     algorithm = module.make(smoothing.smoothed(env, sigma, num_frames=num_frames), config)
-    state = train(algorithm, seed)
+    state = train(algorithm, seed, num_devices)
     trained = time.perf_counter()
     result = {**description(experiment, seed, episodes, attack_episodes), "sigma": sigma}
     if sigma > 0.0:
@@ -270,9 +275,11 @@ def certificate_options(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def require_valid(experiment: Experiment, episodes: int) -> None:
+def require_valid(experiment: Experiment, episodes: int, num_devices: int = 1) -> None:
     """Raises ValueError for what training would otherwise come before."""
     module, config, env = prepare(experiment)
+    algos.make_mesh(num_devices)
+    config.require_shares(num_devices)
     module.make(smoothing.smoothed(env, 0.0, num_frames=experiment.num_frames), config)
     smoothing.require_attack(0.0, experiment.attack_budgets, experiment.strengths)
     for sigma in experiment.sigmas:
@@ -324,7 +331,7 @@ def main(argv: list[str]) -> None:
     name, experiment = chosen()
     settings = (values.seed, values.episodes, values.attack_episodes)
     try:
-        require_valid(experiment, values.episodes)
+        require_valid(experiment, values.episodes, values.num_devices)
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         raise cli.UsageError(str(error)) from error
     run_folder.require_writable(values.out)
@@ -334,7 +341,7 @@ def main(argv: list[str]) -> None:
     for sigma in experiment.sigmas:
         path = folder / f"{name}_{sigma:g}.json"
         if not path.exists():
-            write_json(path, run(experiment, sigma, *settings))
+            write_json(path, run(experiment, sigma, *settings, values.num_devices))
         cell = json.loads(path.read_text())
         wanted = description(experiment, *settings)
         if any(cell[each] != value for each, value in wanted.items()):
@@ -385,6 +392,7 @@ if __name__ == "__main__":
         "success_threshold", None, "Certify the probability of a return of at least this much."
     )
     flags.DEFINE_float("minimum", None, "A return below which no episode can fall.")
+    flags.DEFINE_integer("num_devices", 1, "Devices that share the training.", 1)
     flags.DEFINE_integer("episodes", 10_000, "Episodes of the certificate.")
     flags.DEFINE_integer("attack_episodes", 200, "Episodes of each attack.")
     flags.DEFINE_integer("seed", 0, "Of training, certificate and attack.", 0, 2**32 - 1)

@@ -40,6 +40,8 @@ class Algorithm(NamedTuple):
       evaluation: `evaluation(state, key, num_episodes) -> Metrics`: what an evaluation measures
         besides episodes of the deterministic policy, "eval/..."; None for nothing.
       replay: the parts of the State that hold past experience, by name; `init` makes them anew.
+      shardings: where `distribute` has shared the environments out over devices, a State of
+        `jax.sharding.NamedSharding`s; else None.
     """
 
     init: Callable[..., State]
@@ -53,6 +55,7 @@ class Algorithm(NamedTuple):
     logits: Callable[[State, Any], Any] | None = None
     evaluation: Callable[[State, chex.PRNGKey, int], Metrics] | None = None
     replay: tuple[str, ...] = ()
+    shardings: Any = None
 
     def steps_after(self, iterations: int) -> int:
         """Environment steps of `init` and so many calls of `step`."""

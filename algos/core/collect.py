@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ...envs import Environment, VectorEnv
+from ...envs.vector import BANK_SIZE
+from . import parallel
 from .algorithm import Metrics, single
 from .keys import split_for_scan, unpack_keys
 
@@ -95,23 +97,30 @@ class Collector(NamedTuple):
     collect: Callable[..., tuple[Carry, Any, Any, Any]]
 
 
-def make_collector(envs: VectorEnv, memory: Callable[..., Any], to_env: Callable) -> Collector:
+def make_collector(env: Environment, memory: Callable[..., Any], to_env: Callable) -> Collector:
     """Builds the collection.
 
     Args:
-      envs: the environments, N of them.
+      env: the single environment; config.num_envs of it, or this device's share of them, start as
+        config.reset says.
       memory: the policy's, which begins anew in an environment when its episode ends.
       to_env: stored actions -> elements of the environment's action space.
     """
 
+    def environments(config):
+        sizes = parallel.share(config.num_envs), config.reset, parallel.share(BANK_SIZE)
+        return VectorEnv(env, *sizes)
+
     def begin(key, config):
-        return single(memory(key, envs.num_envs, config))
+        return single(memory(key, parallel.share(config.num_envs), config))
 
     def reset(key, config):
         env_key, memory_key = jax.random.split(key)
-        return Carry(*envs.reset(env_key), begin(memory_key, config))
+        return Carry(*environments(config).reset(env_key), begin(memory_key, config))
 
     def collect(explore, config, carry, key, num_steps, store=(), write=None):
+        envs = environments(config)
+
         def step(carried, inputs):
             carry, store = carried
             number, key_data = inputs

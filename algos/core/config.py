@@ -18,6 +18,8 @@ import numpy as np
 
 from ...envs import Box, Discrete, Environment
 from ...envs.contract import require_environment
+from ...envs.vector import BANK_SIZE
+from . import parallel
 from .fields import ConfigError, check_field, field_docs, plain, static, traced
 from .heads import BOX_OR_DISCRETE, require_unit_box
 from .masks import ACTION_MASK, has_mask
@@ -64,6 +66,7 @@ class BaseConfig:
     """What every algorithm's Config can do."""
 
     ACTION_SPACES = (Box, Discrete)  # that the algorithm is for; () for all that have a head
+    SHARED = ("num_envs",)  # the fields that devices share out among them
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -146,6 +149,18 @@ class BaseConfig:
                     repr(mine),
                     f"decides shapes or structure, and was made as {theirs!r}",
                 )
+
+    def require_shares(self, num_devices: int) -> None:
+        """Checks that so many devices can share a run evenly.
+
+        Raises:
+          ConfigError: they cannot; it names the field and the numbers around it that can.
+        """
+        for name in self.SHARED:
+            parallel.require_multiple(name, getattr(self, name), num_devices)
+        if getattr(self, "reset", None) == "bank" and BANK_SIZE % num_devices:
+            allowed = f"must be full: {num_devices} devices cannot share a bank of {BANK_SIZE}"
+            raise ConfigError("reset", "bank", allowed)
 
     def for_state(self, config: Self | None, env: Environment) -> Self:
         """The config that a State carries, as arrays; to be called by the `init` of an algorithm

@@ -18,14 +18,15 @@ _GIB = 2**30
 
 
 def device_bytes() -> int | None:
-    """Memory of the default device in bytes: the accelerator's, or the machine's for a CPU; None if
-    not known.
+    """Memory of the default device in bytes: the accelerator's, or for a CPU its part of the
+    machine's, where that is several devices; None if not known.
     """
-    statistics = jax.local_devices()[0].memory_stats()
+    devices = jax.local_devices()
+    statistics = devices[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"]
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(devices)
     except (AttributeError, ValueError, OSError):
         return None
 
@@ -39,6 +40,18 @@ def space_bytes(space: Space) -> int:
 def tree_bytes(tree: Any) -> int:
     """Bytes of the arrays in a pytree, of `jax.ShapeDtypeStruct`s too."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def shard_bytes(tree: Any) -> int:
+    """Bytes of a pytree of arrays, or `jax.ShapeDtypeStruct`s, on each of the devices over which
+    they lie.
+    """
+
+    def part(leaf):
+        sharding = getattr(leaf, "sharding", None)
+        return leaf.shape if sharding is None else sharding.shard_shape(leaf.shape)
+
+    return sum(math.prod(part(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 class Part(NamedTuple):
@@ -55,15 +68,23 @@ class Part(NamedTuple):
     what: str
 
 
-def require(config: Any, *parts: Part) -> None:
+def require(config: Any, *parts: Part, num_devices: int | None = None) -> None:
     """Refuses a config, or the settings of a run, of which the parts together cannot fit into the
     device.
 
+    Args:
+      config: or settings.
+      *parts: what has to fit.
+      num_devices: that have the parts together; by default all of this process, over which an
+        algorithm may be distributed after it is made.
+
     Raises:
-      ConfigError: they take more bytes than the device has; names a hyperparameter of the largest
+      ConfigError: they take more bytes than the devices have; names a hyperparameter of the largest
         part.
     """
-    available = device_bytes()
+    num_devices = num_devices or jax.local_device_count()
+    each = device_bytes()
+    available = None if each is None else each * num_devices
     needed = sum(part.bytes for part in parts)
     if available is None or needed <= available:
         return
@@ -71,7 +92,8 @@ def require(config: Any, *parts: Part) -> None:
     field = max(largest.fields, key=lambda name: np.max(getattr(config, name)))
     all_of_it = f", and all together {needed / _GIB:,.1f} GiB" if largest.bytes < available else ""
     takes = f"{largest.what} would take {largest.bytes / _GIB:,.1f} GiB{all_of_it}"
-    allowed = f"must be smaller: {takes}, the device has {available / _GIB:.1f} GiB"
+    have = "the device has" if num_devices == 1 else f"the {num_devices} devices have"
+    allowed = f"must be smaller: {takes}, {have} {available / _GIB:.1f} GiB"
     raise ConfigError(field, getattr(config, field), allowed)
 
 

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from ...envs import Environment
 from ...envs.contract import Contracted
 from ...envs.options import require_count
+from . import parallel
 from .algorithm import Algorithm, Metrics, State
+from .distribution import ALIKE, on_mesh
 
 # (obs, key) -> actions; with a memory, (obs, key, memory) -> (actions, memory)
 Act = Callable[..., Any]
@@ -118,7 +120,8 @@ def evaluator(
     deterministic: bool = True,
     max_steps: int = 10_000,
 ) -> Callable[[State, chex.PRNGKey], Metrics]:
-    """An `evaluate(state, key)` for `algos.train` and the runner.
+    """An `evaluate(state, key)` for `algos.train` and the runner. Devices that share environments
+    share the episodes too.
 
     Returns:
       A function of (state, key) that gives the mean return "eval/episodic_return", its standard
@@ -127,24 +130,36 @@ def evaluator(
       count with what was seen); and what the algorithm's own `evaluation` adds.
 
     Raises:
-      ValueError: num_episodes is no integer above 0.
+      ValueError: num_episodes is no integer above 0, or no multiple of the devices.
     """
     require_count("num_episodes", num_episodes)
 
     def evaluate_state(state: State, key: chex.PRNGKey) -> Metrics:
+        parallel.require_multiple("num_episodes", num_episodes, parallel.size())
+        share = parallel.share(num_episodes)
+        key = parallel.own_key(key)
         own = {}
         if algorithm.evaluation is not None:
             key, own_key = jax.random.split(key)
-            own = algorithm.evaluation(state, own_key, num_episodes)
+            own = algorithm.evaluation(state, own_key, share)
         act, memory = player(algorithm, state, deterministic)
-        limits = {"num_episodes": num_episodes, "max_steps": max_steps}
+        limits = {"num_episodes": share, "max_steps": max_steps}
+        # A device whose episodes have all ended does not wait for the others: nothing is exchanged
+        # before all have.
         episodes = evaluate(algorithm.env, act, key, memory=memory, **limits)
-        return {
-            "eval/episodic_return": jnp.mean(episodes.returns),
-            "eval/episodic_return_std": jnp.std(episodes.returns),
+        mean, var = parallel.moments(episodes.returns)
+        others = {
             "eval/episodic_length": jnp.mean(episodes.lengths.astype(jnp.float32)),
             "eval/finished": jnp.mean(episodes.finished.astype(jnp.float32)),
-            **own,
+        }
+        return {
+            "eval/episodic_return": mean,
+            "eval/episodic_return_std": jnp.sqrt(var),
+            **parallel.mean(others | own),
         }
 
-    return evaluate_state
+    if algorithm.shardings is None:
+        return evaluate_state
+    mesh = algorithm.shardings.key.mesh
+    specs = jax.tree.map(lambda sharding: sharding.spec, algorithm.shardings)
+    return on_mesh(evaluate_state, mesh, (specs, ALIKE), ALIKE)

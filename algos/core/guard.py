@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import masks
+from . import masks, parallel
 
 # Beyond it float32's spacing, 0.06, swallows any sensible step of an optimiser.
 LARGEST_PARAMETER = 1e6
@@ -86,7 +86,12 @@ def in_rollout(
     )
     rank = jnp.min(rank)
     place = rank % size
-    found = _fault(1 + rank // size, iteration, first_step + place // num_envs, place % num_envs)
+    found = _fault(
+        1 + rank // size,
+        iteration,
+        first_step + place // num_envs,
+        parallel.place(place % num_envs, num_envs),
+    )
     return jnp.where(rank < 2 * size, found, init())
 
 
@@ -104,7 +109,8 @@ def in_masks(obs: Any, iteration: chex.Array, first_step: chex.Array | int = 0) 
     place = jax.lax.argmax(nothing.ravel(), 0, jnp.int32)
     num_envs = nothing.shape[1]
     code = QUANTITIES.index("action mask")
-    found = _fault(code, iteration, first_step + place // num_envs, place % num_envs)
+    env = parallel.place(place % num_envs, num_envs)
+    found = _fault(code, iteration, first_step + place // num_envs, env)
     return jnp.where(jnp.any(nothing), found, init())
 
 
@@ -124,7 +130,7 @@ def in_reset(
     bad = ~finite_per_env(_as_row(obs))[0]
     if stepped is not None:
         bad &= finite_per_env(_as_row(stepped))[0]
-    env = jax.lax.argmax(bad, 0, jnp.int32)
+    env = parallel.place(jax.lax.argmax(bad, 0, jnp.int32), bad.shape[0])
     return jnp.where(
         jnp.any(bad), _fault(QUANTITIES.index("reset observation"), iteration, step, env), init()
     )
@@ -172,6 +178,17 @@ def first(*faults: chex.Array) -> chex.Array:
     for fault in reversed(earlier):
         last = jnp.where(ok(fault), last, fault)
     return last
+
+
+def agreed(fault: chex.Array) -> chex.Array:
+    """A fault that all devices know: of those that they met in the same iteration the first in the
+    order of `QUANTITIES`, then of steps, then of environments.
+    """
+    if parallel.size() == 1:
+        return fault
+    each = parallel.gathered(fault[None])
+    quantity = jnp.where(each[:, 0] > 0, each[:, 0], len(QUANTITIES))
+    return each[jnp.lexsort((each[:, 3], each[:, 2], quantity))[0]]
 
 
 def keep(condition: chex.Array, new: Any, old: Any) -> Any:

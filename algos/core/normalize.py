@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from ...envs import Space
+from . import parallel
 from .masks import ACTION_MASK
 
 _MIN_WEIGHT = 1e-5
@@ -74,7 +75,7 @@ def update(statistics: Statistics, batch: Any) -> Statistics:
     batch = _known(statistics, batch)
     leaf, mean_leaf = jax.tree.leaves(batch)[0], jax.tree.leaves(statistics.mean)[0]
     num_axes = leaf.ndim - mean_leaf.ndim
-    n = 1
+    n = parallel.size()
     for size in leaf.shape[:num_axes]:
         n *= size
     axes = tuple(range(num_axes))
@@ -82,7 +83,7 @@ def update(statistics: Statistics, batch: Any) -> Statistics:
 
     def merge(mean, var, x):
         x = x.astype(jnp.float32)
-        batch_mean, batch_var = jnp.mean(x, axes), jnp.var(x, axes)
+        batch_mean, batch_var = parallel.moments(x, axes)
         delta = batch_mean - mean
         new_var = var + weight * (batch_var - var) + weight * (1.0 - weight) * jnp.square(delta)
         return mean + weight * delta, new_var

@@ -10,10 +10,12 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
-from . import device_memory
+from . import device_memory, parallel
 from .algorithm import Algorithm, Metrics, State
 from .config import BaseConfig, ConfigError
+from .distribution import POPULATION, axis_size, of_each_device, on_mesh, state_specs
 from .training import Evaluate, train
 
 Columns = Mapping[str, Any]  # a column of values for each hyperparameter
@@ -46,6 +48,7 @@ def sweep(
     keep: Callable[[State], Any] = lambda state: state,
     memory_bytes: float | None = None,
     max_chunk: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Sweep:
     """Trains every setting with every key: one compiled program, `vmap`ped over members. Not to be
     jitted: how many members run side by side is decided on the host.
@@ -66,8 +69,10 @@ def sweep(
       log_every: as of `train`.
       evaluate: as of `train`.
       keep: of each final State; `lambda state: state.learner` leaves replay and environments out.
-      memory_bytes: that may be used; by default what the device has.
+      memory_bytes: that may be used, of each device; by default what it has.
       max_chunk: members side by side, at most.
+      mesh: of devices: members lie along its axis "population", without a word between them, and
+        devices along "environments" share the environments of each member.
 
     Raises:
       ConfigError: a field is unknown or static, a value is not allowed, the columns differ in
@@ -84,19 +89,35 @@ def sweep(
     configs = jax.tree.map(lambda x: jnp.repeat(x, num_seeds), configs)
     keys = jax.random.clone(keys)[jnp.arange(size) % num_seeds]
 
-    @jax.vmap
-    def run(key, config):
-        state, history = train(
-            algorithm,
-            key,
-            config=config,
-            num_iterations=num_iterations,
-            log_every=log_every,
-            evaluate=evaluate,
-        )
-        return keep(state), history
+    num_groups, num_devices = (axis_size(mesh, axis) for axis in (POPULATION, parallel.AXIS))
+    member = PartitionSpec(POPULATION if num_groups > 1 else None)
+    specs = state_specs(algorithm, num_devices) if mesh is not None else None
+    lying = jax.tree.map(lambda spec: PartitionSpec(*member, *spec), specs)
 
-    chunk, program = _compile(run, keys, configs, memory_bytes, min(size, max_chunk or size))
+    def runner(algorithm, mesh):
+        @jax.vmap
+        def run(key, config):
+            return train(
+                algorithm,
+                key,
+                config=config,
+                num_iterations=num_iterations,
+                log_every=log_every,
+                evaluate=evaluate,
+            )
+
+        run = on_mesh(run, mesh, (member, member), (lying, member))
+
+        def kept(keys, configs):
+            states, history = run(keys, configs)
+            return jax.vmap(keep)(states), history
+
+        return kept
+
+    run = runner(of_each_device(algorithm, specs), mesh)
+    # A member on devices of its own takes no more of each than it takes of one.
+    one = runner(algorithm, None)
+    chunk, program = _compile(run, one, keys, configs, memory_bytes, max_chunk, num_groups)
     passes = []
     for start in range(0, size, chunk):
         index = jnp.minimum(jnp.arange(start, start + chunk), size - 1)
@@ -182,9 +203,12 @@ def largest_chunk(each: float, kept: float, size: int, memory_bytes: float | Non
     return max(0, min(size, int((memory_bytes - 2.0 * size * kept) // each)))
 
 
-def _compile(run, keys, configs, memory_bytes, most):
-    """(members side by side, the compiled program of so many)."""
-    size = keys.shape[0]
+def _compile(run, one, keys, configs, memory_bytes, max_chunk, num_groups):
+    """(members side by side, as many on each group of devices, the compiled program of so many).
+
+    `one` is what memory is estimated of, without a mesh. The numbers here are those of a group.
+    """
+    size = -(-keys.shape[0] // num_groups)
     available = device_memory.device_bytes() if memory_bytes is None else memory_bytes
 
     def arguments(num):
@@ -192,9 +216,9 @@ def _compile(run, keys, configs, memory_bytes, most):
             lambda x: jax.ShapeDtypeStruct((num, *x.shape[1:]), x.dtype), (keys, configs)
         )
 
-    kept = device_memory.tree_bytes(jax.eval_shape(run, *arguments(1)))
-    each = max(kept, device_memory.peak_bytes(run, *arguments(1)))
-    chunk = most
+    kept = device_memory.tree_bytes(jax.eval_shape(one, *arguments(1)))
+    each = max(kept, device_memory.peak_bytes(one, *arguments(1)))
+    chunk = size if max_chunk is None else max(1, max_chunk // num_groups)
     while True:
         chunk = min(chunk, largest_chunk(each, kept, size, available))
         if chunk < 1:
@@ -204,10 +228,10 @@ def _compile(run, keys, configs, memory_bytes, most):
             )
             raise ConfigError("the population", size, allowed)
         chunk = -(-size // -(-size // chunk))  # chunks of about the same size
-        program = jax.jit(run).lower(*arguments(chunk)).compile()
+        program = jax.jit(run).lower(*arguments(num_groups * chunk)).compile()
         needed = device_memory.program_bytes(program)
         if needed is None or available is None or needed + 2 * kept * (size - chunk) <= available:
-            return chunk, program
+            return num_groups * chunk, program
         each, chunk = max(each, needed / chunk), chunk - 1
 
 

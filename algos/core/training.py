@@ -7,9 +7,13 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
 
 from ...envs.options import require_count
 from .algorithm import Algorithm, Metrics, State
+from .distribution import ALIKE, axis_size, of_each_device, on_mesh, state_specs
+from .metrics import mean_of, summands
+from .parallel import AXIS
 
 # (state, key) -> metrics, as `evaluation.evaluator` makes it
 Evaluate = Callable[[State, chex.PRNGKey], Metrics]
@@ -25,6 +29,7 @@ def train(
     num_iterations: int,
     log_every: int = 1,
     evaluate: Evaluate | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[State, Metrics]:
     """Runs an algorithm from scratch; pure, so jit it, and vmap it over keys and configs.
 
@@ -36,14 +41,17 @@ def train(
         this is.
       log_every: iterations that one row of the history sums up.
       evaluate: called with (state, key) after every log_every iterations, with the same key each
-        time, so that evaluations differ by the policy alone.
+        time, so that evaluations differ by the policy alone. On devices that share the run it is
+        called with the State of each, as `algos.evaluator` knows how to.
+      mesh: of devices that share the run along its axis "environments", see `distribute`.
 
     Returns:
       (the final State, the history: each leaf `[num_iterations // log_every, ...]`).
 
     Raises:
       ValueError: num_iterations or log_every is no integer above 0, log_every is above
-        num_iterations, key is not one typed key, or evaluate is no function.
+        num_iterations, key is not one typed key, evaluate is no function, or a number of the config
+        cannot be shared by the devices.
     """
     if not (jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) and key.shape == ()):
         found = f"{key.dtype}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
@@ -61,6 +69,18 @@ def train(
         raise ValueError(
             f"log_every={log_every}: must be between 1 and num_iterations={num_iterations}"
         )
+    num_devices = axis_size(mesh, AXIS)
+    if num_devices > 1:
+        specs = state_specs(algorithm, num_devices)
+        each = of_each_device(algorithm, specs)
+        options = {"num_iterations": num_iterations, "log_every": log_every, "evaluate": evaluate}
+        run = on_mesh(
+            lambda key, config: train(each, key, config=config, **options),
+            mesh,
+            (ALIKE, ALIKE),
+            (specs, ALIKE),
+        )
+        return run(key, algorithm.config.for_state(config, algorithm.env))
     init_key, evaluation_key = jax.random.split(key)
     state = algorithm.init(init_key, config)
 
@@ -98,33 +118,14 @@ def advance(
         state, sums, _ = carry
         state, metrics = step(state)
         metrics, fault = _without_fault(metrics)
-        return state, sums + ravel_pytree(_weigh(metrics))[0], fault
+        return state, sums + ravel_pytree(summands(metrics))[0], fault
 
     state, sums, fault = jax.lax.fori_loop(0, num_iterations, iteration, (state, empty, no_fault))
     sums = unravel(sums)
-    return state, {name: _mean(name, sums, num_iterations) for name in sums} | fault
+    return state, mean_of(sums, num_iterations) | fault
 
 
 def _without_fault(metrics: Metrics) -> tuple[Metrics, Metrics]:
     """The metrics but for the fault, and that one, if they have one."""
     averaged = {name: x for name, x in metrics.items() if name != _FAULT}
     return averaged, {name: x for name, x in metrics.items() if name not in averaged}
-
-
-def _is_episodic(name: str) -> bool:
-    return name.startswith("charts/episodic_")
-
-
-def _weigh(metrics: Metrics) -> Metrics:
-    """Means over episodes become sums over them."""
-    episodes = metrics["charts/episodes"]
-    return {
-        name: jnp.where(episodes > 0, x * episodes, 0.0) if _is_episodic(name) else x
-        for name, x in metrics.items()
-    }
-
-
-def _mean(name: str, sums: Metrics, num_iterations: int | chex.Array) -> chex.Array:
-    if name == "charts/episodes":
-        return sums[name]
-    return sums[name] / (sums["charts/episodes"] if _is_episodic(name) else num_iterations)

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
 
 from .console import quiet_threads
 
@@ -140,7 +141,8 @@ def restore(path: Path | str, like: Any) -> Any:
     Args:
       path: as `save` returned it.
       like: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`s (from
-        `jax.eval_shape`).
+        `jax.eval_shape`). Where they have a sharding the arrays will lie so, however many devices
+        they were saved from; else on the default device.
 
     Returns:
       The State, bit for bit as it was saved. Parts that `save` was told to leave out are those of
@@ -170,7 +172,7 @@ def restore(path: Path | str, like: Any) -> Any:
                 f"{path}: the array {name} is {_in_words(saved[name])}, expected"
                 f" {_in_words(_describe(leaf))}"
             )
-    target = {name: jax.eval_shape(_raw, leaf) for name, leaf in leaves.items()}
+    target = {name: _target(leaf) for name, leaf in leaves.items()}
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             arrays = checkpointer.restore(
@@ -280,6 +282,15 @@ def _is_key(leaf: Any) -> bool:
 
 def _raw(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _target(leaf: Any) -> jax.ShapeDtypeStruct:
+    """What Orbax is to make of an array, and where: by itself it takes the devices of the save."""
+    raw = jax.eval_shape(_raw, leaf)
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        sharding = SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(raw.shape, raw.dtype, sharding=sharding)
 
 
 def _describe(leaf: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from ... import envs
 from ..core.config import BaseConfig, ConfigError
+from ..core.distribution import make_mesh
 from . import checkpoint, compilation_cache, presets, run_folder, runner
 from .console import make_console
 from .run_folder import RunFolderError
@@ -28,6 +29,7 @@ from .script_flags import UsageError, define_flags, help_text, named_values, pro
 _LIMITS = {
     "seed": (0, 2**32 - 1),
     "num_seeds": (1, 2**24),
+    "num_devices": (1, 2**16),
     "num_logs": (1, 2**31 - 1),
     "num_evals": (1, 2**31 - 1),
     "eval_episodes": (1, 2**31 - 1),
@@ -35,7 +37,9 @@ _LIMITS = {
 # These say nothing of the run.
 OF_THE_PROCESS = {"resume", "help", "h", "compilation_cache"}
 # Of these a resumed run may have others.
-_OF_THE_HOST = ("num_logs", "num_evals", "eval_episodes", "record")
+_OF_THE_HOST = ("num_devices", "num_logs", "num_evals", "eval_episodes", "record")
+
+_SETTINGS = ("seed", "num_seeds", "num_logs", "num_evals", "eval_episodes", "record", "save_replay")
 
 
 def main(
@@ -213,6 +217,7 @@ def new_run(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str
         "env_options": named_values(values.env_options, "env_options"),
         "seed": values.seed,
         "num_seeds": values.num_seeds,
+        "num_devices": values.num_devices,
         "num_logs": values.num_logs,
         "num_evals": values.num_evals,
         "eval_episodes": values.eval_episodes,
@@ -271,8 +276,9 @@ def _train(
     settings = runner.Settings(
         folder=folder,
         title=f"{name.upper()} on {run['env']}",
+        mesh=make_mesh(run["num_devices"]),
         description=run,
-        **{each: run[each] for each in ("seed", "num_seeds", "save_replay", *_OF_THE_HOST)},
+        **{each: run[each] for each in _SETTINGS},
     )
     total_iterations = algorithm.iterations(run["config"]["total_steps"])
     preset = presets.get(name, run["env"])

@@ -9,10 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ..core import device_memory
+from ..core import device_memory, parallel
 from ..core.algorithm import Algorithm, State
 from ..core.config import BaseConfig
+from ..core.distribution import ALIKE, POPULATION, axis_size, of_each_device, on_mesh, state_specs
 from ..core.evaluation import evaluator
 from ..core.keys import seed_key
 from ..core.training import advance
@@ -30,6 +32,8 @@ class Settings:
       num_seeds: seeds trained side by side in one program; with 1 the State has no seed axis.
       configs: of a sweep: settings as States carry them, each traced field `[C]`, all with these
         seeds. The State has an axis of C·num_seeds members then, those of a setting side by side.
+      mesh: the devices of the run: members lie along its axis "population", and the environments of
+        each along "environments"; None is the default device.
       num_logs: rows of the log; also how often a signal is looked for.
       num_evals: evaluations and checkpoints, at evenly spaced rows.
       eval_episodes: episodes in one evaluation, per seed.
@@ -45,6 +49,7 @@ class Settings:
     seed: int = 0
     num_seeds: int = 1
     configs: BaseConfig | None = None
+    mesh: Mesh | None = None
     num_logs: int = 100
     num_evals: int = 10
     eval_episodes: int = 16
@@ -81,19 +86,28 @@ class Programs:
                 each = jax.tree.map(lambda x: jnp.tile(x, settings.num_settings), each)
             return each
 
+        algorithm, mesh, specs, member = _placed(algorithm, settings, many)
+
         def chunk(state, num_iterations):
             return advance(algorithm, state, num_iterations)
 
-        init = jax.jit(batched(algorithm.init))  # traced once, for its shapes and to be compiled
-        chunk = batched(chunk, in_axes=(0, None))
+        given = (settings.member_configs(),) if swept else ()
+        init = on_mesh(batched(algorithm.init), mesh, (member,) * (1 + len(given)), specs)
+        init = jax.jit(init)  # traced once, for its shapes and to be compiled
+        chunk = on_mesh(batched(chunk, in_axes=(0, None)), mesh, (specs, ALIKE), (specs, member))
         evaluate = batched(evaluator(algorithm, num_episodes=settings.eval_episodes))
+        evaluate = on_mesh(evaluate, mesh, (specs, member), member)
         key = seed_key(settings.seed)
         shapes = jax.eval_shape(keys_of, key)
-        given = (settings.member_configs(),) if swept else ()
         self.state_shape = jax.eval_shape(init, shapes[0], *given)
+        self._member = self._shardings = None
+        if mesh is not None:
+            self._member = NamedSharding(mesh, member)
+            self._shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+            self.state_shape = jax.tree.map(_lying, self.state_shape, self._shardings)
         _require_memory(algorithm, settings, self.state_shape)
-        init_keys, self.eval_keys = jax.jit(keys_of)(key)
-        self.init_arguments = (init_keys, *given)
+        init_keys, self.eval_keys = self._of_members(jax.jit(keys_of)(key))
+        self.init_arguments = (init_keys, *self._of_members(given))
         self.init = init.lower(*self.init_arguments).compile()
         count = jax.ShapeDtypeStruct((), jnp.int32)
         self.chunk = jax.jit(chunk, donate_argnums=0).lower(self.state_shape, count).compile()
@@ -106,8 +120,42 @@ class Programs:
     def with_configs(self, settings: Settings) -> "Programs":
         """The same programs for other settings of a sweep, as many."""
         other = copy.copy(self)
-        other.init_arguments = (self.init_arguments[0], settings.member_configs())
+        configs = self._of_members(settings.member_configs())
+        other.init_arguments = (self.init_arguments[0], configs)
         return other
+
+    def on_devices(self, state: State) -> State:
+        """A State as it lies on the devices of the run."""
+        return state if self._shardings is None else jax.device_put(state, self._shardings)
+
+    def _of_members(self, tree: Any) -> Any:
+        """What each member has one of, on its devices."""
+        return tree if self._member is None else jax.device_put(tree, self._member)
+
+
+def _placed(algorithm: Algorithm, settings: Settings, many: bool) -> tuple:
+    """The algorithm of each device; the mesh, how a State lies on it, and how that lies which each
+    member has one of. Where there is one device: the algorithm itself, and no mesh.
+
+    Raises:
+      ConfigError: a number cannot be shared out evenly by the devices.
+    """
+    mesh = settings.mesh
+    if mesh is None or mesh.size == 1:
+        return algorithm, None, ALIKE, ALIKE
+    num_devices = axis_size(mesh, parallel.AXIS)
+    members = settings.num_seeds * settings.num_settings
+    parallel.require_multiple("num_seeds", members, axis_size(mesh, POPULATION))
+    parallel.require_multiple("eval_episodes", settings.eval_episodes, num_devices)
+    specs = state_specs(algorithm, num_devices)
+    algorithm = of_each_device(algorithm, specs)
+    lead = (POPULATION if axis_size(mesh, POPULATION) > 1 else None,) if many else ()
+    specs = jax.tree.map(lambda spec: PartitionSpec(*lead, *spec), specs)
+    return algorithm, mesh, specs, PartitionSpec(*lead)
+
+
+def _lying(shape: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
 
 def _require_memory(algorithm: Algorithm, settings: Settings, state_shape: State) -> None:
@@ -118,15 +166,17 @@ def _require_memory(algorithm: Algorithm, settings: Settings, state_shape: State
     """
     seeds = settings.num_seeds * settings.num_settings
     episodes = settings.eval_episodes
+    devices = 1 if settings.mesh is None else settings.mesh.size
     # States and observations, before and after a step.
     each = 2.0 * device_memory.tree_bytes(jax.eval_shape(algorithm.env.reset, jax.random.key(0)))
     what = f"an evaluation of {episodes:,} episodes for each of {seeds:,} seeds"
     device_memory.require(
         settings,
         device_memory.Part(
-            ("num_seeds",), device_memory.tree_bytes(state_shape), f"the State of {seeds:,} seeds"
+            ("num_seeds",), device_memory.shard_bytes(state_shape), f"the State of {seeds:,} seeds"
         ),
-        device_memory.Part(("eval_episodes", "num_seeds"), each * episodes * seeds, what),
+        device_memory.Part(("eval_episodes", "num_seeds"), each * episodes * seeds / devices, what),
+        num_devices=1,
     )
 
 
@@ -140,6 +190,5 @@ def _require_room(settings: Settings, programs: dict[str, Any]) -> None:
         needed = device_memory.program_bytes(program)
         if needed is not None:
             fields = ("num_seeds", "eval_episodes") if verb == "evaluate" else ("num_seeds",)
-            device_memory.require(
-                settings, device_memory.Part(fields, needed, f"the program to {verb}")
-            )
+            part = device_memory.Part(fields, needed, f"the program to {verb}")
+            device_memory.require(settings, part, num_devices=1)

@@ -34,6 +34,7 @@ _KINDS = {
     "env_options": dict,
     "seed": int,
     "num_seeds": int,
+    "num_devices": int,
     "num_logs": int,
     "num_evals": int,
     "eval_episodes": int,
@@ -179,6 +180,7 @@ def read(folder: Path, file: str = CONFIG_FILE) -> dict[str, Any]:
         raise RunFolderError(f"{path}: is not JSON ({error})") from error
     if not isinstance(run, dict):
         raise RunFolderError(f"{path}: is not the description of a run")
+    run.setdefault("num_devices", 1)  # as it was before there could be more
     for name, kind in _KINDS.items():
         if name not in run:
             raise RunFolderError(f'{path}: has no "{name}"')

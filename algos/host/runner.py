@@ -244,7 +244,8 @@ def _start(algorithm, programs, settings, saves, resume) -> tuple[State, int, li
     elif settings.num_seeds > 1:
         config = jax.tree.map(lambda x: jnp.broadcast_to(x, (settings.num_seeds, *x.shape)), config)
     known = run_folder.read_metadata(last)
-    return state._replace(config=config), known["iteration"], known["waiting"]
+    state = programs.on_devices(state._replace(config=config))
+    return state, known["iteration"], known["waiting"]
 
 
 def _save(saves, iteration, state, algorithm, settings, score, waiting) -> None:

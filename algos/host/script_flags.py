@@ -71,6 +71,12 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
     integer("seed", settings["seed"], "Seed of the whole run.")
     integer("num_seeds", settings["num_seeds"], "Seeds trained side by side in one program.")
     integer(
+        "num_devices",
+        1,
+        "Devices that share environments, replay and minibatches of each seed; their totals stay"
+        " what they are. A resumed run may have another number.",
+    )
+    integer(
         "num_logs", settings["num_logs"], "Rows of the log; also how often Ctrl-C is looked for."
     )
     integer("num_evals", settings["num_evals"], "Evaluations, each with a checkpoint.")

@@ -74,6 +74,7 @@ def _start(
     else:
         run = cli.new_run(module, values, name)
         run_folder.require_writable(values.out)
+        run["devices_per_member"] = values.devices_per_member
         run["settings"] = _settings(module, values, run)
     env = cli.make_env(run)
     parts = sweeps.plan(module, env, run, chunk=run.get("chunk"))
@@ -189,6 +190,13 @@ def _define_flags(module: ModuleType, name: str) -> flags.FlagValues:
         flag_values=values,
     )
     flags.DEFINE_integer("num_draws", 16, "Random settings.", 1, flag_values=values)
+    flags.DEFINE_integer(
+        "devices_per_member",
+        1,
+        "Of num_devices, which share out the members: how many share the environments of each.",
+        1,
+        flag_values=values,
+    )
     for each, default in {"num_seeds": 4, "num_logs": 20, "num_evals": 5}.items():
         values.set_default(each, default)
     return values

@@ -9,6 +9,7 @@ winner/         the setting with the best mean over seeds: an ordinary run folde
 
 import contextlib
 import dataclasses
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from rich.console import Console
 
 from ... import envs
-from ..core import device_memory, guard
+from ..core import device_memory, guard, parallel
 from ..core.algorithm import Algorithm
 from ..core.config import BaseConfig, ConfigError
+from ..core.distribution import POPULATION, axis_size, make_mesh
 from ..core.sweep import largest_chunk, stacked, static_combinations
 from ..core.training import advance
 from . import checkpoint, logs, plotting, run_folder, runner
@@ -73,6 +76,8 @@ def plan(
       ConfigError: a setting is not allowed, or one alone does not fit.
     """
     settings = {name: _column(each) for name, each in run["settings"].items()}
+    num_groups = axis_size(_mesh(run), POPULATION)
+    unit = num_groups // math.gcd(num_groups, run["num_seeds"])  # so that each has as many members
     if "total_steps" in settings:
         raise ConfigError("total_steps", "swept", "is the length of all runs: give it as a flag")
     parts = []
@@ -80,8 +85,10 @@ def plan(
     for program, (config, columns, places) in enumerate(static_combinations(base, settings)):
         algorithm = module.make(env, config)
         stacked(algorithm, columns)
-        size = chunk or _fitting(algorithm, run["num_seeds"], columns)
+        size = chunk or num_groups * _fitting(algorithm, run["num_seeds"], columns)
+        size = max(1, size // unit) * unit
         size = -(-len(places) // -(-len(places) // size))  # parts of about the same size
+        size = -(-size // unit) * unit
         for start in range(0, len(places), size):
             index = np.minimum(np.arange(start, start + size), len(places) - 1)
             some = {name: each[index] for name, each in columns.items()}
@@ -89,8 +96,15 @@ def plan(
     return parts
 
 
+def _mesh(run: dict[str, Any]) -> Mesh:
+    """The devices of a sweep, in groups of those that train a member together."""
+    num_devices, each = run["num_devices"], max(1, run["devices_per_member"])
+    parallel.require_multiple("num_devices", num_devices, each)
+    return make_mesh(each, population=num_devices // each)
+
+
 def _fitting(algorithm: Algorithm, num_seeds: int, columns: dict[str, np.ndarray]) -> int:
-    """How many settings fit into the device side by side."""
+    """How many settings fit into a device side by side."""
     num_settings = len(next(iter(columns.values())))
     state = jax.eval_shape(algorithm.init, jax.random.key(0))
     each = num_seeds * device_memory.peak_bytes(lambda state: advance(algorithm, state, 2), state)
@@ -179,6 +193,7 @@ def save_winner(
     own = {name: each[place] for name, each in run["settings"].items()}
     description = {name: each for name, each in run.items() if name not in _OF_THE_SWEEP}
     description["config"] = config | own
+    description["num_devices"] = run["devices_per_member"]
     run_folder.write(winner, description)
     log = logs.RunLog(winner)
     for row in logs.read(source):
@@ -226,7 +241,8 @@ def read(folder: Path) -> dict[str, Any]:
       RunFolderError: it is not there, or is not one.
     """
     run = run_folder.read(folder, FILE)
-    for name, kind in {"settings": dict, "chunk": int}.items():
+    run.setdefault("devices_per_member", 1)  # as it was before there could be more
+    for name, kind in {"settings": dict, "chunk": int, "devices_per_member": int}.items():
         if not isinstance(run.get(name), kind):
             raise run_folder.RunFolderError(f'{folder / FILE}: "{name}" is missing or damaged')
     run["settings"] = {
@@ -235,7 +251,7 @@ def read(folder: Path) -> dict[str, Any]:
     return run
 
 
-_OF_THE_SWEEP = ("settings", "chunk", "results", "winner")
+_OF_THE_SWEEP = ("settings", "chunk", "devices_per_member", "results", "winner")
 
 
 def _finite(body: Any) -> Any:
@@ -262,7 +278,8 @@ def fields(module: ModuleType) -> tuple[dataclasses.Field, ...]:
 def _settings(part: Part, folder: Path, run: dict[str, Any]) -> Settings:
     names = ("seed", "num_seeds", "num_logs", "num_evals", "eval_episodes", "save_replay")
     configs: BaseConfig = stacked(part.algorithm, part.columns)
-    return Settings(folder=folder, title="", configs=configs, **{each: run[each] for each in names})
+    given = {each: run[each] for each in names}
+    return Settings(folder=folder, title="", configs=configs, mesh=_mesh(run), **given)
 
 
 def _initial(part: Part, run: dict[str, Any], keys, configs) -> Any:

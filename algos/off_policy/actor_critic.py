@@ -17,7 +17,7 @@ import optax
 
 from ... import losses
 from ...envs import Discrete, Environment
-from ..core import fitting, guard, keys, masks, normalize, optimisers
+from ..core import fitting, guard, keys, masks, normalize, optimisers, parallel
 from ..core.algorithm import Metrics, single
 from ..core.networks import sample_obs
 from ..core.recurrent import map_obs, present
@@ -164,6 +164,7 @@ def gradient_step(
 
     params = trained(variables)
     grads, (metrics, others) = jax.grad(of_params, has_aux=True)(params)
+    grads, others = parallel.mean((grads, others))
     optimiser = _optimiser(networks, name, config)
     updates, opt_state = optimiser.update(grads, learner.opt_state[name], params)
     variables = with_trained(variables, optax.apply_updates(params, updates), others)
@@ -311,7 +312,8 @@ def update(
         "parameter": (new.params, new.targets),
         "optimiser state": new.opt_state,
     }
-    fault = guard.first(learner.fault, guard.in_update(written, learner.iteration))
+    found = guard.in_update(written, learner.iteration)
+    fault = guard.agreed(guard.first(learner.fault, found))
     learner = guard.keep(guard.ok(fault), new, learner)
     if optimisers.follows_learning_rate(networks.optimiser):
         metrics["charts/learning_rate"] = jnp.asarray(config.learning_rate)

@@ -7,8 +7,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ...envs import Discrete, Environment, VectorEnv
-from ..core import collect, guard, masks, normalize
+from ...envs import Discrete, Environment
+from ..core import collect, guard, masks, normalize, parallel
 from ..core.collect import Carry, Transition
 from . import replay
 from .config import DTYPES, ReplayConfig
@@ -78,18 +78,18 @@ def make_replay_collector(
       memory: the policy's, see `core.collect.Policy`.
       stored_memory: what of it the replay holds.
     """
-    num_envs = config.num_envs
     discrete = isinstance(env.action_space, Discrete)
-    capacity = config.buffer_size // num_envs
+    capacity = config.buffer_size // config.num_envs
     prefill_rows = config.prefill_rows
     dtype = DTYPES[config.replay_dtype]
 
     def to_env(action):
         return action if discrete else env.action_space.from_unit(action)
 
-    collector = collect.make_collector(VectorEnv(env, num_envs, reset=config.reset), memory, to_env)
+    collector = collect.make_collector(env, memory, to_env)
 
     def random_action(key, obs):
+        num_envs = parallel.share(config.num_envs)
         if discrete:
             return masks.random_action(key, obs, (num_envs,), env.action_space.n)
         shape = (num_envs, *env.action_space.shape)
@@ -113,6 +113,7 @@ def make_replay_collector(
         )
         written = {"statistics of the observations": store.obs_statistics}
         fault = guard.first(store.fault, guard.in_update(written, iteration))
+        fault = guard.agreed(fault)
         return carry, store._replace(fault=fault), episodes
 
     def empty_replay(obs, memory):
@@ -121,6 +122,7 @@ def make_replay_collector(
             return jax.ShapeDtypeStruct(x.shape, dtype if floating else x.dtype)
 
         obs = jax.tree.map(stored, obs)
+        num_envs = parallel.share(config.num_envs)
         flags = jnp.zeros(num_envs, bool)
         action = jax.eval_shape(random_action, jax.random.key(0), obs)
         reward = jnp.zeros(num_envs, jnp.float32)

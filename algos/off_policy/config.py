@@ -10,7 +10,7 @@ import optax
 
 from ...envs import Environment
 from ...envs.vector import RESETS
-from ..core import device_memory
+from ..core import device_memory, parallel
 from ..core.config import BaseConfig, ConfigError, configclass, static, traced
 from ..core.device_memory import Part
 from ..core.initialisers import INITIALISERS
@@ -46,6 +46,8 @@ class ReplayConfig(BaseConfig):
     )
     replay_dtype: str = static("float32", "What observations are stored in.", choices=tuple(DTYPES))
     reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
+
+    SHARED = ("num_envs", "batch_size")
 
     def validate(self, env: Environment) -> None:
         """Checks the fields, and that they go together and with the environment.
@@ -168,6 +170,16 @@ class OffPolicyConfig(ReplayConfig):
             raise ConfigError("batch_size", self.batch_size, allowed)
         if self.n_step != 1:
             raise ConfigError("n_step", self.n_step, "must be 1 where networks remember")
+
+    def require_shares(self, num_devices: int) -> None:
+        """Checks that so many devices can share a run evenly, sequence by sequence.
+
+        Raises:
+          ConfigError: they cannot; it names the field and the numbers around it that can.
+        """
+        super().require_shares(num_devices)
+        unit = self.batch_size // self.samples
+        parallel.require_multiple("batch_size", self.batch_size, num_devices, unit)
 
     @property
     def window(self) -> int:

@@ -21,7 +21,16 @@ import jax.numpy as jnp
 
 from ... import losses
 from ...envs import Discrete, Environment
-from ..core import collect, device_memory, fitting, guard, masks, normalize, optimisers
+from ..core import (
+    collect,
+    device_memory,
+    fitting,
+    guard,
+    masks,
+    normalize,
+    optimisers,
+    parallel,
+)
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Policy
 from ..core.device_memory import Part
@@ -222,7 +231,8 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update):
         new_rows = (ring.cursor - num_rows + jnp.arange(num_rows)) % capacity
         # Sample.
         samples = sampler.add(state.sampler, new_rows)
-        shape = (num_rows * default_config.num_updates, default_config.samples)
+        num_samples = parallel.share(default_config.samples)
+        shape = (num_rows * default_config.num_updates, num_samples)
         row, at_env, weight = sampler.sample(samples, ring, sample_key, shape, config.window)
         if remembers:
             batches = sequences.batch_at(ring, row, at_env, config)

@@ -11,7 +11,7 @@ import optax
 
 from ... import losses
 from ...envs import Environment
-from ..core import device_memory, fitting, guard, optimisers
+from ..core import device_memory, fitting, guard, optimisers, parallel
 from ..core.algorithm import Metrics, single
 from ..core.device_memory import Part
 from ..core.masks import mask_logits
@@ -97,7 +97,7 @@ def sample(
     ring: replay.Replay, next_logits: chex.Array, key: chex.PRNGKey, config: ReplayConfig
 ) -> Batch:
     """A minibatch from the replay and the logits beside it."""
-    row, env = replay.sample_places(ring, key, (config.batch_size,))
+    row, env = replay.sample_places(ring, key, (parallel.share(config.batch_size),))
     taken = replay.take(ring.rows._asdict() | {"next_logits": next_logits}, row[0], env)
     return Batch(
         obs=taken["obs"],
@@ -134,6 +134,7 @@ def gradient_step(
         return critic_loss, {"losses/critic_loss": critic_loss, "losses/q": jnp.mean(q)}
 
     grads, metrics = jax.grad(loss, has_aux=True)(learner.params)
+    grads = parallel.mean(grads)
     if optimisers.follows_learning_rate(optimiser):
         metrics["charts/learning_rate"] = jnp.asarray(config.learning_rate)
     step = _optimiser(optimiser, config.learning_rate)
@@ -160,7 +161,8 @@ def guarded(old: Learner, new: Learner, metrics: Metrics) -> Learner:
         "parameter": (new.params, new.targets),
         "optimiser state": new.opt_state,
     }
-    fault = guard.first(old.fault, guard.in_update(written, old.iteration))
+    found = guard.in_update(written, old.iteration)
+    fault = guard.agreed(guard.first(old.fault, found))
     learned = ("params", "targets", "opt_state", "updates")
     kept = guard.keep(
         guard.ok(fault), *({name: getattr(x, name) for name in learned} for x in (new, old))

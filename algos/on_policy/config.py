@@ -8,7 +8,7 @@ import numpy as np
 
 from ...envs import Environment
 from ...envs.vector import RESETS
-from ..core import device_memory
+from ..core import device_memory, parallel
 from ..core.config import BaseConfig, ConfigError, configclass, static, traced
 from ..core.device_memory import Part
 from ..core.heads import CONTINUOUS_HEADS
@@ -101,6 +101,7 @@ class OnPolicyConfig(BaseConfig):
     reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
 
     ACTION_SPACES = ()
+    MINIBATCHES = ("num_minibatches",)  # the fields that say into how many a rollout is cut
     PASSES = ("update_epochs",)  # the fields that say how many passes there are in each of `passes`
 
     def validate(self, env: Environment) -> None:
@@ -142,6 +143,20 @@ class OnPolicyConfig(BaseConfig):
         if self.num_envs % self.num_minibatches:
             allowed = f"must divide num_envs = {self.num_envs} where networks remember"
             raise ConfigError("num_minibatches", self.num_minibatches, allowed)
+
+    def require_shares(self, num_devices: int) -> None:
+        """Checks that so many devices can share a run evenly, and cut what they have of a rollout
+        into minibatches.
+
+        Raises:
+          ConfigError: they cannot; it names the field and the numbers around it that can.
+        """
+        super().require_shares(num_devices)
+        remembers = self.memory != "none"
+        rows = self.num_envs * (1 if remembers else self.num_steps) // num_devices
+        what = f"{rows} {'environments' if remembers else 'transitions'} of each device"
+        for name in self.MINIBATCHES:
+            parallel.require_divisor(name, getattr(self, name), rows, what)
 
     def schedules(self, done: float | chex.Array) -> dict[str, Any]:
         """The learning rate when this part of total_steps is done, in [0, 1], if it is annealed."""

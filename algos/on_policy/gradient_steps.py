@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..core import guard, keys
+from ..core import guard, keys, parallel
 from ..core.algorithm import Metrics
 from ..core.networks import Networks
 from .config import OnPolicyConfig
@@ -125,6 +125,7 @@ def gradient_steps(
 
         grads, metrics = jax.grad(loss, has_aux=True)(carry.params)
         means = {name: jnp.mean(x) for name, x in metrics.items()}
+        grads, means = parallel.mean((grads, means))
         learning_rate, going = carry.learning_rate, carry.going
         if "losses/approx_kl" in means:
             kl = means["losses/approx_kl"]

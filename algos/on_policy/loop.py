@@ -12,7 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ...envs import Discrete, Environment, VectorEnv
+from ...envs import Discrete, Environment
 from ..core import (
     collect,
     device_memory,
@@ -217,17 +217,17 @@ def maker(
 
 
 def _algorithm(env, config, networks, policy, init_learner, update):
-    envs = VectorEnv(env, config.num_envs, reset=config.reset)
     default_config = config
     to_env = networks.head.to_env
-    collector = collect.make_collector(envs, policy.memory, to_env)
+    collector = collect.make_collector(env, policy.memory, to_env)
 
     def init(key: chex.PRNGKey, config: OnPolicyConfig | None = None) -> State:
         config = default_config.for_state(config, env)
         learner_key, env_key, key = jax.random.split(key, 3)
         carry = collector.reset(env_key, config)
         learner = init_learner(learner_key, config=config)
-        learner = learner._replace(fault=guard.in_reset(carry.obs, learner.iteration))
+        fault = guard.agreed(guard.in_reset(carry.obs, learner.iteration))
+        learner = learner._replace(fault=fault)
         return State(config, learner, carry, key, _lagging(learner, config.staleness))
 
     def step(state: State) -> tuple[State, Metrics]:

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from ... import losses
 from ...envs import Environment
-from ..core import fitting, guard, masks, normalize, optimisers
+from ..core import fitting, guard, masks, normalize, optimisers, parallel
 from ..core.algorithm import Metrics, single
 from ..core.collect import Transition
 from ..core.networks import Networks, features, sample_obs
@@ -86,7 +86,9 @@ def init_learner(
         obs_statistics=normalize.of_space(env.observation_space) if config.normalize_obs else (),
         return_statistics=normalize.init(jnp.float32(0.0)) if config.normalize_reward else (),
         discounted_return=(
-            jnp.zeros(config.num_envs, jnp.float32) if config.normalize_reward else ()
+            jnp.zeros(parallel.share(config.num_envs), jnp.float32)
+            if config.normalize_reward
+            else ()
         ),
         learning_rate=jnp.array(config.learning_rate, jnp.float32) if config.adaptive_lr else (),
         companion=() if companion is None else single(companion.init(flat, config)),
@@ -128,9 +130,8 @@ def _as_trained(params, networks):
 
 def progress(learner: Learner, batch: Transition, config: OnPolicyConfig) -> chex.Array:
     """The part of total_steps that was done before this rollout, in [0, 1]."""
-    return jnp.minimum(
-        learner.iteration * (batch.reward.size / jnp.float32(config.total_steps)), 1.0
-    )
+    num_steps = batch.reward.size * parallel.size()
+    return jnp.minimum(learner.iteration * (num_steps / jnp.float32(config.total_steps)), 1.0)
 
 
 def update(
@@ -221,11 +222,13 @@ def update(
         "parameter": params,
         "optimiser state": (opt_states, carried),
     }
-    fault = guard.first(
-        learner.fault,
-        guard.in_rollout((batch.obs, batch.next_obs), batch.reward, learner.iteration),
-        guard.in_masks(batch.obs, learner.iteration),
-        guard.in_update(written, learner.iteration),
+    fault = guard.agreed(
+        guard.first(
+            learner.fault,
+            guard.in_rollout((batch.obs, batch.next_obs), batch.reward, learner.iteration),
+            guard.in_masks(batch.obs, learner.iteration),
+            guard.in_update(written, learner.iteration),
+        )
     )
     # After a fault nothing is written any more, until the run stops at the border of the chunk.
     params, *kept = guard.keep(guard.ok(fault), new, (old_params, *learner[1 : len(new)]))
@@ -248,7 +251,8 @@ def evaluate(
     log_prob = networks.head.log_prob(minibatch.action, distribution)
     advantage = minibatch.advantage
     if config.normalize_advantage:
-        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
+        mean, var = parallel.moments(advantage)
+        advantage = (advantage - mean) / (jnp.sqrt(var) + 1e-8)
     return distribution, log_prob, advantage
 
 

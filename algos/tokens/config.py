@@ -69,6 +69,8 @@ class Config(BaseConfig):
     eval_samples: int = static(16, "Answers to each prompt of an evaluation.", low=1)
     eval_k: int = static(4, "k of the evaluated pass@k.", low=1)
 
+    SHARED = ("num_prompts",)
+
     def validate(self, env: Environment) -> None:
         """Checks the fields, and that they go together and with the environment.
 

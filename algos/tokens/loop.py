@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ... import losses
 from ...envs import TokenEnvironment
 from ...losses.sequences import rewards
-from ..core import collect, device_memory, guard, optimisers
+from ..core import collect, device_memory, guard, optimisers, parallel
 from ..core.algorithm import Algorithm, Metrics
 from ..core.config import ConfigError
 from ..core.device_memory import Part
@@ -119,7 +119,9 @@ def make(
         config = state.config
         learner = moved(state.learner, config)
         prompt_key, token_key = jax.random.split(answer_key)
-        prompts, places = sampler.draw(state.sampler, prompt_key)
+        # All devices draw the same prompts, and know of all rewards, so that their samplers agree.
+        drawn = sampler.draw(state.sampler, parallel.same(prompt_key))
+        prompts, places = parallel.own(drawn)
         answered = respond(
             learner.writer, prompts, token_key, env=env, network=network, group_size=group_size
         )
@@ -134,7 +136,7 @@ def make(
             optimiser=optimiser,
         )
         metrics = _group_metrics(answered) | metrics | guard.metrics(learner.fault)
-        known = sampler.update(state.sampler, places, answered.rewards)
+        known = sampler.update(state.sampler, *parallel.gathered((places, answered.rewards)))
         known = guard.keep(guard.ok(learner.fault), known, state.sampler)
         return State(config, learner, key, known), metrics
 

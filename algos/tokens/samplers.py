@@ -25,7 +25,7 @@ class Sampler(NamedTuple):
     Attributes:
       init: `init(key) -> State`, a pytree of arrays.
       draw: `draw(State, key) -> (prompts, places)`: int32 `[N, P]`, and what `update` is to know of
-        them.
+        them, leaves `[N, ...]`.
       update: `update(State, places, rewards) -> State` after G answers to each, rewards `[N, G]`.
     """
 

@@ -16,7 +16,7 @@ from ... import losses
 from ...envs import TokenEnvironment
 from ...losses.sequences import reductions
 from .. import parameter_steps
-from ..core import guard, keys, optimisers
+from ..core import guard, keys, optimisers, parallel
 from ..core.algorithm import Metrics, single
 from ..core.optimisers import Optimiser
 from . import policy
@@ -124,7 +124,7 @@ def update(
     """
     prompts, tokens, mask = answered.prompts, answered.tokens, answered.mask
     ref_log_prob, _ = policy.score(network, learner.reference, prompts, tokens)
-    entropy_now = reductions.masked_mean(answered.entropy, mask)
+    entropy_now = parallel.mean(reductions.masked_mean(answered.entropy, mask))
     known = {
         "ref_log_prob": ref_log_prob,
         "progress": config.progress(learner.iteration, env),
@@ -155,6 +155,7 @@ def update(
         params, opt_state = carry
         (pass_key,) = keys.unpack_keys(key_data, key)
         grads, metrics = jax.grad(loss, has_aux=True)(params, pass_key)
+        grads = parallel.mean(grads)
         changes, opt_state = of_moment.update(grads, opt_state, params)
         norm = {"losses/grad_norm": optax.tree.norm(grads)}
         return (optax.apply_updates(params, changes), opt_state), metrics | norm
@@ -173,7 +174,8 @@ def update(
         "parameter": params,
         "optimiser state": opt_state,
     }
-    fault = guard.first(learner.fault, guard.in_update(written, learner.iteration))
+    found = guard.in_update(written, learner.iteration)
+    fault = guard.agreed(guard.first(learner.fault, found))
     new = (params, opt_state, history)
     old = (learner.params, learner.opt_state, learner.entropy_history)
     params, opt_state, history = guard.keep(guard.ok(fault), new, old)

@@ -11,7 +11,6 @@ from onejit import algos, envs
 from onejit.algos import ppo
 from onejit.algos.core import collect, normalize
 from onejit.algos.core.networks import Networks
-from onejit.envs import VectorEnv
 
 SMALL = ppo.Config(
     num_envs=8,
@@ -33,9 +32,7 @@ def first_rollout(env, config, networks, key):
     """A fresh learner, and what it collects."""
     learner_key, env_key, rollout_key = jax.random.split(key, 3)
     learner = ppo.init_learner(learner_key, env=env, networks=networks, config=config)
-    collector = collect.make_collector(
-        VectorEnv(env, config.num_envs), collect.no_memory, networks.head.to_env
-    )
+    collector = collect.make_collector(env, collect.no_memory, networks.head.to_env)
 
     def explore(memory, obs, key):
         distribution = networks.policy.apply(learner.params["policy"], normalize.obs(learner, obs))

@@ -1,0 +1,317 @@
+"""The devices' axis, by `vmap(axis_name=)` on one device: shares, reductions, and how an update and
+a collection on four shares are those of the whole.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from onejit import algos, envs
+from onejit.algos import fixpo, ppo, sac, td3, tokens
+from onejit.algos.core import collect, guard, parallel
+from onejit.algos.core.config import ConfigError
+from onejit.algos.core.distribution import ALIKE, of_each_device, state_specs
+
+D = 4
+AXIS = parallel.AXIS
+
+
+def on_devices(function, **axes):
+    return jax.vmap(function, axis_name=AXIS, axis_size=D, **axes)
+
+
+def shares(tree, axis):
+    """The parts of four devices, along a new first axis."""
+    return jax.tree.map(lambda x: jnp.stack(jnp.split(x, D, axis)), tree)
+
+
+def whole(tree, axis):
+    """The devices' parts, put together."""
+    return jax.tree.map(lambda x: jnp.concatenate(list(x), axis), tree)
+
+
+def close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-6), a, b)
+
+
+def test_without_the_axis_nothing_is_shared_and_nothing_is_done():
+    x, key = jnp.arange(4.0), jax.random.key(0)
+    assert (parallel.size(), parallel.share(7)) == (1, 7)
+    for function in (parallel.mean, parallel.total, parallel.largest, parallel.gathered):
+        assert function(x) is x
+    for function in (parallel.own, parallel.same, parallel.own_key):
+        assert function(key) is key
+    assert parallel.place(x, 3) is x
+
+
+def test_the_reductions_by_hand():
+    each = jnp.array([[1.0, 3.0], [5.0, 7.0], [0.0, 2.0], [2.0, 4.0]])
+    mean, var = on_devices(parallel.moments)(each)
+    # Means 2, 6, 1, 3 and variances 1: the mean is 3, the variance 1 + (1 + 9 + 4 + 0)/4 = 4.5.
+    assert (mean.tolist(), var.tolist()) == ([3.0] * D, [4.5] * D)
+    counts = {"x": each[:, 0], "n": jnp.full(D, 7)}
+    found = on_devices(parallel.mean)(counts)
+    assert (found["x"].tolist(), found["n"].tolist()) == ([2.0] * D, [7] * D)
+    assert on_devices(parallel.largest)(each[:, 1]).tolist() == [7.0] * D
+    assert on_devices(parallel.total)(each[:, 1]).tolist() == [16.0] * D
+    assert on_devices(parallel.gathered)(each)[2].tolist() == each.ravel().tolist()
+    assert on_devices(parallel.own, in_axes=None)(jnp.arange(8)).tolist() == [
+        [0, 1],
+        [2, 3],
+        [4, 5],
+        [6, 7],
+    ]
+    assert on_devices(lambda i: parallel.place(i, 2))(jnp.array([0, 1, 0, 1])).tolist() == [
+        0,
+        3,
+        4,
+        7,
+    ]
+
+
+def test_the_first_device_decides_and_keys_differ():
+    tree = {"flag": jnp.array([True, False, False, False]), "x": jnp.array([2.5, 1.0, jnp.nan, 0])}
+    keys = jax.random.split(jax.random.key(0), D)
+    found = on_devices(parallel.same)(tree | {"key": keys})
+    assert found["flag"].tolist() == [True] * D and found["flag"].dtype == bool
+    assert found["x"].tolist() == [2.5] * D
+    data = jax.random.key_data(found["key"])
+    np.testing.assert_array_equal(data, np.tile(jax.random.key_data(keys)[0], (D, 1)))
+    own = on_devices(parallel.own_key, in_axes=None)(jax.random.key(1))
+    assert len({tuple(x) for x in jax.random.key_data(own).tolist()}) == D
+
+
+def test_all_devices_know_of_the_first_fault():
+    found = jnp.array([[0, -1, -1, -1], [2, 3, 0, 4], [1, 3, 7, 12], [1, 3, 7, 10]], jnp.int32)
+    # An observation (1) comes before a reward (2), and of the same step the smaller environment.
+    assert on_devices(guard.agreed)(found).tolist() == [[1, 3, 7, 10]] * D
+    none = jnp.tile(guard.init(), (D, 1))
+    assert on_devices(guard.agreed)(none).tolist() == none.tolist()
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        (ppo.Config(num_envs=6), "num_envs=6: must be a multiple of the 4 devices, such as 4 or 8"),
+        (ppo.Config(num_envs=2), "num_envs=2: must be a multiple of the 4 devices, such as 4"),
+        (
+            ppo.Config(num_envs=4, num_steps=10, num_minibatches=4),
+            "num_minibatches=4: must divide the 10 transitions of each device, such as 2 or 5",
+        ),
+        (
+            fixpo.Config(num_envs=4, num_steps=9, num_minibatches=1),
+            "fixup_minibatches=2: must divide the 9 transitions of each device, such as 1 or 3",
+        ),
+        (
+            ppo.Config(num_envs=8, num_minibatches=4, memory="gru"),
+            "num_minibatches=4: must divide the 2 environments of each device, such as 2",
+        ),
+        (sac.Config(num_envs=4, batch_size=250), "batch_size=250: .* such as 248 or 252"),
+        (
+            sac.Config(num_envs=4, batch_size=96, sequence_length=16, memory="gru"),
+            "batch_size=96: must be a multiple of 64, for 4 devices, such as 64 or 128",
+        ),
+        (tokens.Config(num_prompts=30), "num_prompts=30: .* such as 28 or 32"),
+    ],
+)
+def test_what_does_not_divide_is_refused_with_what_would(config, message):
+    config.require_shares(1)
+    with pytest.raises(ConfigError, match=message):
+        config.require_shares(D)
+
+
+def test_a_bank_must_divide_too():
+    config = ppo.Config(num_envs=6, num_steps=4, reset="bank")
+    config.require_shares(2)
+    with pytest.raises(ConfigError, match="reset=bank: must be full: 3 devices cannot share"):
+        config.require_shares(3)
+
+
+SMALL = {"num_envs": 8, "hidden_sizes": (8,)}
+ROLLOUT = ppo.Config(
+    **SMALL,
+    num_steps=5,
+    num_minibatches=1,
+    update_epochs=3,
+    normalize_obs=True,
+    normalize_reward=True,
+    learning_rate=1e-2,
+    total_steps=1000,
+)
+
+
+def test_an_update_of_ppo_on_four_shares_is_that_on_the_whole():
+    env = envs.make("gymnax/CartPole-v1")
+    networks = ppo.make_networks(env, ROLLOUT)
+    key = jax.random.split(jax.random.key(0), 6)
+    learner = ppo.init_learner(key[0], env=env, networks=networks, config=ROLLOUT)
+    learner = learner._replace(discounted_return=jnp.arange(8.0), iteration=jnp.int32(3))
+    obs = jax.random.normal(key[1], (6, 8, 4))
+    batch = ppo.Transition(
+        obs=obs[:-1],
+        action=jax.random.randint(key[2], (5, 8), 0, 2, jnp.int32),
+        reward=jax.random.normal(key[3], (5, 8)),
+        terminated=jax.random.bernoulli(key[4], 0.2, (5, 8)),
+        truncated=jnp.zeros((5, 8), bool),
+        next_obs=obs[1:],
+        log_prob=jnp.full((5, 8), -0.7),
+    )
+    update = partial(ppo.update, networks=networks, config=ROLLOUT)
+    expected, metrics = jax.jit(update)(learner, batch, key[5])
+
+    def share(learner, discounted_return, batch, key):
+        return update(learner._replace(discounted_return=discounted_return), batch, key)
+
+    given = shares(batch._replace(memory=()), 1)
+    own = shares(learner.discounted_return, 0)
+    run = jax.jit(on_devices(share, in_axes=(None, 0, 0, 0)))
+    keys = jax.random.split(jax.random.key(1), D)
+    found, found_metrics = run(learner, own, given, keys)
+    returns = whole(found.discounted_return, 0)
+    for device in range(D):
+        each = jax.tree.map(lambda x, d=device: x[d], found)
+        close(each._replace(discounted_return=returns), expected)
+    moved = jax.tree.leaves(jax.tree.map(lambda x, y: abs(x - y).max(), expected, learner)[0])
+    assert max(moved) > 5e-3  # by much more than rounding
+    for name in ("losses/policy_loss", "losses/approx_kl", "losses/grad_norm"):
+        close(found_metrics[name][2], metrics[name])
+
+
+OFF_POLICY = td3.Config(
+    num_envs=4,
+    batch_size=8,
+    learning_starts=8,
+    buffer_size=80,
+    actor_hidden_sizes=(8,),
+    critic_hidden_sizes=(8,),
+    policy_noise=0.0,
+    normalize_obs=True,
+    learning_rate=1e-2,
+)
+
+
+@pytest.mark.slow
+def test_an_update_of_td3_on_four_shares_is_that_on_the_whole():
+    env = envs.make("gymnax/Pendulum-v1")
+    networks = td3.make_networks(env, OFF_POLICY)
+    key = jax.random.split(jax.random.key(0), 5)
+    learner = td3.init_learner(key[0], env=env, networks=networks, config=OFF_POLICY)
+    batch = td3.Batch(
+        obs=jax.random.normal(key[1], (4, 8, 3)),
+        action=jax.random.uniform(key[2], (4, 8, 1), minval=-1.0),
+        reward=jax.random.normal(key[3], (4, 8)),
+        discount=jnp.full((4, 8), 0.9),
+        next_obs=jax.random.normal(key[4], (4, 8, 3)),
+    )
+    update = partial(td3.update, networks=networks, config=OFF_POLICY)
+    expected, metrics = jax.jit(update)(learner, batch, jax.random.key(1))
+    run = jax.jit(on_devices(update, in_axes=(None, 0, 0)))
+    found, found_metrics = run(learner, shares(batch, 1), jax.random.split(jax.random.key(2), D))
+    for device in range(D):
+        close(jax.tree.map(lambda x, d=device: x[d], found), expected)
+    close(whole(found_metrics["td_error"], 1), metrics["td_error"])
+
+
+@pytest.mark.slow
+def test_deterministic_environments_go_the_same_ways_on_four_shares():
+    env = envs.make("gymnax/Pendulum-v1")
+    config = OFF_POLICY.replace(num_envs=8)
+    collector = collect.make_collector(env, collect.no_memory, lambda action: action)
+    carry = jax.jit(collector.reset)(jax.random.key(0), config)
+
+    def run(carry, key):
+        def explore(memory, obs, key):
+            return jnp.sin(3.0 * obs[:, :1]), (), memory
+
+        carry, _, steps, _ = collector.collect(explore, config, carry, key, 20)
+        return carry.obs, steps.obs, steps.reward
+
+    expected = jax.jit(run)(carry, jax.random.key(1))
+    keys = jax.random.split(jax.random.key(2), D)
+    given = carry._replace(env_state=carry.env_state._replace(bank_cursor=()))
+    given = shares(given, 0)
+    cursor = jnp.zeros(D, jnp.int32)
+    given = given._replace(env_state=given.env_state._replace(bank_cursor=cursor))
+    obs, *steps = jax.jit(on_devices(run))(given, keys)
+    close((whole(obs, 0), *whole(steps, 1)), expected)
+
+
+def test_what_has_an_axis_of_environments_is_found():
+    algorithm = ppo.make(envs.make("gymnax/CartPole-v1"), ROLLOUT.replace(reset="bank"))
+    specs = state_specs(algorithm, 2)
+    assert {str(spec) for spec in jax.tree.leaves(specs.learner.params)} == {str(ALIKE)}
+    assert specs.key == specs.config.gamma == specs.learner.obs_statistics.mean == ALIKE
+    envs_first = jax.sharding.PartitionSpec(AXIS)
+    assert specs.learner.discounted_return == specs.collection.obs == envs_first
+    assert jax.tree.leaves(specs.collection.env_state.bank)[0] == envs_first
+    algorithm = td3.make(envs.make("gymnax/Pendulum-v1"), OFF_POLICY)
+    specs = state_specs(algorithm, 2)
+    assert specs.replay.rows.obs == jax.sharding.PartitionSpec(None, AXIS)
+    assert specs.replay.cursor == specs.learner.fault == ALIKE
+
+
+def test_a_mesh_of_one_device_leaves_nothing_in_the_program():
+    algorithm = ppo.make(envs.make("probe/observation"), ppo.Config(**SMALL, num_steps=4))
+    evaluate = algos.evaluator(algorithm, num_episodes=3)
+    given = {"num_iterations": 2, "evaluate": evaluate}
+
+    def text(**options):
+        run = jax.jit(lambda key: algos.train(algorithm, key, **given, **options))
+        return run.lower(jax.random.key(0)).as_text()
+
+    mesh = algos.make_mesh(1)
+    plain = text()
+    assert text(mesh=mesh) == plain
+    assert not {"all_reduce", "all_gather"} & set(plain.replace('"', ".").split("."))
+    assert algos.distribute(algorithm, mesh) is algorithm
+
+
+class Counter(NamedTuple):
+    key: Any
+    seen: Any
+
+
+def test_metrics_are_those_of_all_episodes_and_steps_have_keys_of_their_own():
+    episodes = jnp.array([1.0, 0.0, 3.0, 0.0])
+    returns = jnp.array([10.0, jnp.nan, 2.0, jnp.nan])
+
+    def step(state):
+        device = jax.lax.axis_index(AXIS)
+        metrics = {"charts/episodes": episodes[device], "charts/episodic_return": returns[device]}
+        metrics |= {"losses/loss": device.astype(jnp.float32)}
+        return state._replace(seen=jax.random.key_data(state.key)), metrics
+
+    algorithm = algos.Algorithm(None, step, None, None, None, None, 1)
+    each = of_each_device(algorithm, None)
+    key = jax.random.key(0)
+    run = on_devices(lambda: each.step(Counter(key, ())))
+    state, metrics = run()
+    # (1·10 + 3·2)/4 = 4; the loss is (0 + 1 + 2 + 3)/4.
+    assert metrics["charts/episodes"].tolist() == [4.0] * D
+    assert metrics["charts/episodic_return"].tolist() == [4.0] * D
+    assert metrics["losses/loss"].tolist() == [1.5] * D
+    assert len({tuple(x) for x in state.seen.tolist()}) == D
+    assert len({tuple(x) for x in jax.random.key_data(state.key).tolist()}) == 1
+
+
+def test_more_devices_than_there_are_are_refused():
+    needed = jax.device_count() + 1
+    with pytest.raises(ConfigError, match=f"num_devices={needed}: must be at most .* JAX_NUM_CPU"):
+        algos.make_mesh(needed)
+    with pytest.raises(ConfigError, match="population=0: must be at least 1"):
+        algos.make_mesh(1, population=0)
+
+
+def test_what_is_no_mesh_for_an_algorithm_is_refused():
+    algorithm = ppo.make(envs.make("probe/observation"), ppo.Config(**SMALL, num_steps=4))
+    auto, explicit = jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit
+    for name, kind in {"devices": auto, AXIS: explicit}.items():
+        mesh = jax.make_mesh((1,), (name,), axis_types=(kind,))
+        with pytest.raises(ConfigError, match=f"mesh=a mesh with {name} .*: must have Auto axes"):
+            algos.distribute(algorithm, mesh)
+    with pytest.raises(ConfigError, match="algorithm=a distributed one: must be as make"):
+        state_specs(algorithm._replace(shardings=()), 2)
