@@ -21,6 +21,7 @@ from . import (
 )
 from .core import population
 from .core.algorithm import Algorithm
+from .core.averaging import averaged
 from .core.evaluation import evaluate, evaluator
 from .core.guard import describe as describe_fault
 from .core.heads import ActionHead
@@ -38,6 +39,7 @@ __all__ = [
     "Sequence",
     "aq_sac",
     "aq_td3",
+    "averaged",
     "describe_fault",
     "draw",
     "evaluate",

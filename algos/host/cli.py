@@ -17,6 +17,7 @@ from absl import app, flags, logging
 from rich.console import Console
 
 from ... import envs
+from ..core.averaging import averaged
 from ..core.config import BaseConfig, ConfigError
 from . import checkpoint, compilation_cache, presets, run_folder, runner
 from .console import make_console
@@ -31,6 +32,7 @@ _LIMITS = {
     "num_logs": (1, 2**31 - 1),
     "num_evals": (1, 2**31 - 1),
     "eval_episodes": (1, 2**31 - 1),
+    "ema_decay": (0, 1),
 }
 # These say nothing of the run.
 OF_THE_PROCESS = {"resume", "help", "h", "compilation_cache"}
@@ -147,7 +149,7 @@ def _start(
         run = new_run(module, values, name)
         run_folder.require_writable(values.out)
     env = make_env(run)
-    algorithm = module.make(env, module.Config(**run["config"]))
+    algorithm = averaged(module.make(env, module.Config(**run["config"])), run["ema_decay"])
     total_steps = run["config"]["total_steps"]
     if algorithm.iterations(total_steps) < done:
         raise UsageError(
@@ -218,6 +220,7 @@ def new_run(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str
         "eval_episodes": values.eval_episodes,
         "record": values.record,
         "save_replay": values.save_replay,
+        "ema_decay": values.ema_decay,
         "config": config,
         "changes": [],
         "commands": [],
@@ -298,6 +301,7 @@ def _train(
     console.print(
         f"compiled in {result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s{speed};"
         f" evaluated return {result.eval_returns.mean():.1f}"
+        + (" of the average of the parameters" if run["ema_decay"] else "")
     )
     for problem in result.problems:
         console.print(problem, markup=False)

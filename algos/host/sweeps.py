@@ -22,6 +22,7 @@ from rich.console import Console
 from ... import envs
 from ..core import device_memory, guard
 from ..core.algorithm import Algorithm
+from ..core.averaging import averaged
 from ..core.config import BaseConfig, ConfigError
 from ..core.sweep import largest_chunk, stacked, static_combinations
 from ..core.training import advance
@@ -78,7 +79,7 @@ def plan(
     parts = []
     base = module.Config(**run["config"])
     for program, (config, columns, places) in enumerate(static_combinations(base, settings)):
-        algorithm = module.make(env, config)
+        algorithm = averaged(module.make(env, config), run["ema_decay"])
         stacked(algorithm, columns)
         size = chunk or _fitting(algorithm, run["num_seeds"], columns)
         size = -(-len(places) // -(-len(places) // size))  # parts of about the same size

@@ -61,6 +61,7 @@ def test_leaves_a_run_folder_and_resumes(name, monkeypatch, tmp_path):
             name,
             *SCRIPT_FLAGS[name],
             "--num_seeds=2",
+            "--ema_decay=0.9",
             "--total_steps=160",
             f"--out={tmp_path}",
         )
