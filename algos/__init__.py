@@ -3,6 +3,7 @@
 from . import (
     aq_sac,
     aq_td3,
+    avg,
     fast_sac,
     fast_td3,
     fixpo,
@@ -40,6 +41,7 @@ __all__ = [
     "aq_sac",
     "aq_td3",
     "averaged",
+    "avg",
     "describe_fault",
     "draw",
     "evaluate",

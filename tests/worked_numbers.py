@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from onejit import envs, losses
 from onejit.algos import aq_td3, fixpo, ppo_ewma
 from onejit.algos.core.heads import Gaussian, make_head
+from onejit.algos.off_policy import td_scale
 from onejit.envs import risk
 from onejit.losses.sequences import surrogates
 
@@ -111,6 +112,31 @@ def annealed_q(q, target, tau0, t, T):  # noqa: N803 - the reference's names
     return {"tau": tau, "loss": loss, "grad_q": slope}
 
 
+def avg_scaler(reward, log_prob, terminated, alpha, gamma):
+    scale, sigmas = td_scale.init(), []
+    for step in zip(*arrays(reward, log_prob, terminated), strict=True):
+        reward, log_prob, terminated = (each[None] for each in step)
+        scale = td_scale.update(
+            scale,
+            losses.soft_reward(reward, log_prob, alpha=alpha),
+            gamma * (1.0 - terminated),
+            terminated == 1.0,
+        )
+        sigmas.append(td_scale.value(scale))
+    return {"sigma": sigmas}
+
+
+def avg_losses(q, q_next, reward, terminated, next_log_prob, log_prob, q_pi, alpha, gamma, sigma):
+    discount = gamma * (1.0 - terminated)
+    target = losses.sac_target(*arrays(reward, discount, q_next, next_log_prob), alpha=alpha)
+    delta = losses.scaled_td_error(*arrays(q, target, sigma))
+    return {
+        "delta": delta,
+        "critic_loss": losses.squared_td_loss(delta, jnp.zeros_like(delta)),
+        "actor_loss": losses.sac_actor_loss(*arrays(log_prob, q_pi), alpha=alpha),
+    }
+
+
 def squashed_log_prob(pre, mean, log_std):
     head = unit_head(len(pre), "tanh_gaussian")
     (pre,) = arrays(pre)
@@ -157,6 +183,8 @@ ADAPTERS = {
     "fixpo": fixpo_,
     "fixpo_beta_adam": fixpo_beta_adam,
     "annealed_q": annealed_q,
+    "avg_scaler": avg_scaler,
+    "avg_losses": avg_losses,
     "squashed_log_prob": squashed_log_prob,
     "s2pg": s2pg,
     "ecrm_cost": ecrm_cost,

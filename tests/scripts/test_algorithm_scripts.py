@@ -38,6 +38,7 @@ OWN_FLAGS = {
     "sac": "target_entropy",
     "aq_td3": "expectile",
     "aq_sac": "anneal_fraction",
+    "avg": "critic_learning_rate",
     "fast_td3": "max_noise",
     "fast_sac": "num_atoms",
     "mdpo_off_policy": "kappa",
