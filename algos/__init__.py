@@ -3,6 +3,7 @@
 from . import (
     aq_sac,
     aq_td3,
+    avg,
     fast_sac,
     fast_td3,
     fixpo,
@@ -21,6 +22,7 @@ from . import (
 )
 from .core import population
 from .core.algorithm import Algorithm
+from .core.averaging import averaged
 from .core.distribution import distribute, make_mesh
 from .core.evaluation import evaluate, evaluator
 from .core.guard import describe as describe_fault
@@ -39,6 +41,8 @@ __all__ = [
     "Sequence",
     "aq_sac",
     "aq_td3",
+    "averaged",
+    "avg",
     "describe_fault",
     "distribute",
     "draw",

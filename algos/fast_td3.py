@@ -100,8 +100,9 @@ class Config(CategoricalConfig):
         super().validate(env)
         require_at_most(self, "min_noise", "max_noise")
 
-    def optimiser(self) -> optax.GradientTransformation:
-        """The optimiser of each set of parameters."""
+    def optimiser(self, name: str) -> optax.GradientTransformation:
+        """The optimiser of a set of parameters, the same for all."""
+        del name
         return optax.adamw(self.learning_rate, weight_decay=self.weight_decay)
 
 

@@ -120,19 +120,31 @@ def start_penalty(params: Any, config: Config) -> Penalty:
     return Penalty(beta, single(optax.adam(config.beta_learning_rate).init(beta)))
 
 
-def move_penalty(penalty: Penalty, params: Any, metrics: Metrics, config: Config) -> Penalty:
-    """One gradient step of β by the divergences of a minibatch, `[B]`; β does not fall below 0.
-
-    Where nothing is bounded, nothing moves it.
+def penalty_slope(beta: chex.Array, kl: chex.Array, config: Config) -> chex.Array:
+    """The gradient of β's loss by the divergences of a minibatch, `[B]`; 0 where nothing is
+    bounded.
     """
-    del params
-    max_kl = parallel.largest(jnp.max(metrics["losses/kl"]))
-    grad = jax.grad(losses.fixpo_beta_loss)(
-        penalty.beta, max_kl, kl_bound=config.kl_bound, kl_factor=config.kl_factor
-    )
-    grad = jnp.where(jnp.isinf(config.kl_bound), 0.0, grad)
+    bounds = {"kl_bound": config.kl_bound, "kl_factor": config.kl_factor}
+    grad = jax.grad(losses.fixpo_beta_loss)(beta, parallel.largest(jnp.max(kl)), **bounds)
+    return jnp.where(jnp.isinf(config.kl_bound), 0.0, grad)
+
+
+def step_penalty(penalty: Penalty, grad: chex.Array, config: Config) -> Penalty:
+    """One step of Adam with a gradient of β's loss; β does not fall below 0."""
     updates, opt_state = optax.adam(config.beta_learning_rate).update(grad, penalty.opt_state)
     return Penalty(jnp.maximum(penalty.beta + updates, 0.0), opt_state)
+
+
+def move_penalty(penalty: Penalty, params: Any, metrics: Metrics, config: Config) -> Penalty:
+    """One gradient step of β by the divergences of a minibatch, `[B]`."""
+    del params
+    grad = penalty_slope(penalty.beta, metrics["losses/kl"], config)
+    return step_penalty(penalty, grad, config)
+
+
+def is_beyond(kl: chex.Array, config: Config) -> chex.Array:
+    """Whether one of some divergences, in nats, is beyond the bound: bool scalar."""
+    return jnp.max(kl) > config.kl_bound
 
 
 def weight_of(penalty: Penalty, minibatch: Minibatch, series: Series) -> chex.Array:
@@ -170,7 +182,7 @@ def fix_up(
         params = optax.apply_updates(carry.params, updates)
         penalty = move_penalty(carry.companion, params, {"losses/kl": kl}, config)
         new = carry._replace(params=params, opt_state=opt_state, companion=penalty)
-        beyond = parallel.largest(jnp.max(kl)) > config.kl_bound
+        beyond = is_beyond(parallel.largest(jnp.max(kl)), config)
         return guard.keep(beyond, new, carry), beyond
 
     indices = jnp.arange(data.advantage.shape[-1]).reshape(config.fixup_minibatches, -1)
@@ -183,13 +195,13 @@ def fix_up(
         trained, taken = jax.lax.scan(gradient_step, trained, indices)
         return trained, largest(trained.params), num_passes + 1, num_steps + jnp.sum(taken)
 
-    def is_beyond(carry):
+    def goes_on(carry):
         _, max_kl, num_passes, _ = carry
-        return (max_kl > config.kl_bound) & (num_passes < config.max_fixup_passes)
+        return is_beyond(max_kl, config) & (num_passes < config.max_fixup_passes)
 
     carry = (trained, largest(trained.params), jnp.int32(0), jnp.int32(0))
-    trained, max_kl, _, num_steps = jax.lax.while_loop(is_beyond, one_pass, carry)
-    failed = (max_kl > config.kl_bound) & (config.max_fixup_passes > 0)
+    trained, max_kl, _, num_steps = jax.lax.while_loop(goes_on, one_pass, carry)
+    failed = is_beyond(max_kl, config) & (config.max_fixup_passes > 0)
     params = guard.keep(failed, start, trained.params)
     metrics = {
         "losses/max_kl": jnp.where(failed, 0.0, max_kl),

@@ -9,14 +9,15 @@ rate 5e-4, 1 pass of 8 minibatches, entropy bonus 0.01.
 """
 
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import chex
-import jax
 import jax.numpy as jnp
 
 from .. import losses
+from .core import averaging
 from .core.algorithm import Metrics
+from .core.averaging import Average
 from .core.collect import Transition
 from .core.config import configclass, traced
 from .core.networks import Networks
@@ -72,25 +73,16 @@ class Config(OnPolicyConfig):
         return self.replace(learning_rate=rate, proximal_decay=decay)
 
 
-class Average(NamedTuple):
-    """The proximal policy: an average of the params, and the weight of what is in it."""
-
-    params: Any
-    weight: chex.Array
-
-
 def start_average(params: Any, config: Config) -> Average:
     """The first parameters, which count as one."""
     del config
-    return Average(jax.tree.map(jnp.copy, params), jnp.float32(1.0))
+    return averaging.start(params)
 
 
 def move_average(average: Average, params: Any, metrics: Metrics, config: Config) -> Average:
     """With the parameters after another gradient step."""
     del metrics
-    step = partial(losses.ewma, weight=average.weight, decay=config.proximal_decay)
-    _, weight = step(average.weight, x=average.weight)
-    return Average(jax.tree.map(lambda old, x: step(old, x=x)[0], average.params, params), weight)
+    return averaging.move(average, params, config.proximal_decay)
 
 
 def proximal_log_prob(average: Average, minibatch: Minibatch, series: Series) -> chex.Array:

@@ -144,3 +144,30 @@ def risk_cost(
     measured = (1.0 - lam) * cost + weight * jnp.maximum(cost - threshold, 0.0)
     after = jnp.where(terminated, gamma * weight * jnp.maximum(-next_threshold, 0.0), 0.0)
     return jnp.where(first, cost, measured) + gamma * lam * next_threshold + after
+
+
+def conditional_value_at_risk(
+    values: chex.Array, probs: chex.Array, *, tail: float | chex.Array
+) -> tuple[chex.Array, chex.Array]:
+    """CVaR_α of a cost that takes finitely many values: min_η η + E[(c − η)₊]/α, the mean of the
+    worst α.
+
+    Args:
+      values: the costs, `[..., n]`.
+      probs: their probabilities, `[..., n]`, which add up to 1.
+      tail: α in (0, 1]; 1 gives the expectation.
+
+    Returns:
+      (CVaR, the η that attains it), both `[...]`; η is one of the values, of several the first.
+
+    Raises:
+      AssertionError: the arrays differ in shape.
+
+    Source: Rockafellar and Uryasev 2000, theorem 1.
+    """
+    chex.assert_equal_shape([values, probs])
+    excess = jnp.maximum(values[..., None, :] - values[..., :, None], 0.0)
+    measures = values + jnp.sum(probs[..., None, :] * excess, axis=-1) / tail
+    best = jnp.argmin(measures, axis=-1, keepdims=True)
+    found = (jnp.take_along_axis(x, best, axis=-1)[..., 0] for x in (measures, values))
+    return tuple(found)

@@ -16,6 +16,7 @@ highest precision, on accelerators too.
 """
 
 from . import bandits, curricula, denoising, preferences, sequences, supervised
+from .avg import scaled_td_error, soft_reward
 from .categorical import (
     categorical_cross_entropy,
     categorical_mean,
@@ -93,7 +94,9 @@ __all__ = [
     "sac_actor_loss",
     "sac_target",
     "sac_temperature_loss",
+    "scaled_td_error",
     "sequences",
+    "soft_reward",
     "spo_aligned_loss",
     "spo_loss",
     "squared_td_loss",

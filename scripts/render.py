@@ -20,6 +20,7 @@ import jax
 from absl import flags
 
 from onejit import algos, envs
+from onejit.algos.core.averaging import evaluated
 from onejit.algos.core.evaluation import player
 from onejit.algos.host import checkpoint, cli, compilation_cache, recording, run_folder
 from onejit.algos.host.console import make_console
@@ -92,6 +93,7 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
         ) from error
     try:
         algorithm = module.make(env, module.Config(**run["config"]))
+        algorithm = algos.averaged(algorithm, run["ema_decay"])
     except ValueError as error:
         raise cli.UsageError(f"{folder}: {error}") from error
     run_folder.require_same_run(folder, run, known)
@@ -169,7 +171,8 @@ def draw(arguments: Sequence[str]) -> None:
         console.print(problem, markup=False)
     if not files:
         raise cli.UsageError(f"nothing of {folder} could be drawn")
-    console.print(f"{len(states) - 1} steps, in " + ", ".join(map(str, files)), markup=False)
+    of = " of the average of the parameters" if evaluated(state) == "average" else ""
+    console.print(f"{len(states) - 1} steps{of}, in " + ", ".join(map(str, files)), markup=False)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

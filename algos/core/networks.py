@@ -23,7 +23,13 @@ from .masks import ACTION_MASK, masked, with_mask, without_mask
 from .recurrent import Recurrent, make_cell, map_obs, present, remembers
 
 VECTOR = Box(-jnp.inf, jnp.inf, (1,))  # what layers see that follow others: of any length
-ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "silu": nn.silu, "elu": nn.elu}
+ACTIVATIONS = {
+    "tanh": nn.tanh,
+    "relu": nn.relu,
+    "leaky_relu": nn.leaky_relu,
+    "silu": nn.silu,
+    "elu": nn.elu,
+}
 
 
 class MLP(nn.Module):

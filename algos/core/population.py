@@ -109,10 +109,11 @@ def exploit(
     """Truncation selection of population-based training (Jaderberg et al. 2017, section 4.1,
     arXiv 1711.09846): each of the worst members becomes a copy of one of the best, drawn uniformly.
 
-    A copy takes over the learner and the hyperparameters. Environments, replay and key stay its
-    own, so that it does not repeat what its source does: it goes on exactly as its source would
-    with these environments, replay and key. A learner's `discounted_return` is of the running
-    episodes and stays too. StaQ's cache, computed by the learner from the replay, goes with both.
+    A copy takes over the learner, an average of its parameters too, and the hyperparameters.
+    Environments, replay and key stay its own, so that it does not repeat what its source does: it
+    goes on exactly as its source would with these environments, replay and key. A learner's
+    `discounted_return` is of the running episodes and stays too. StaQ's cache, computed by the
+    learner from the replay, goes with both.
 
     Args:
       key: a typed key.
@@ -134,6 +135,7 @@ def exploit(
         raise ConfigError("fraction", fraction, "must be between 0 and 0.5")
     if parts is None:
         parts = ("learner", "config", *(("replay", "cache") if hasattr(states, "cache") else ()))
+        parts += ("average",) if hasattr(states, "average") else ()
     for name in parts:
         if name not in states._fields:
             raise ConfigError("parts", name, f"must be of {', '.join(states._fields)}")

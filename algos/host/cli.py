@@ -17,6 +17,7 @@ from absl import app, flags, logging
 from rich.console import Console
 
 from ... import envs
+from ..core.averaging import averaged
 from ..core.config import BaseConfig, ConfigError
 from ..core.distribution import make_mesh
 from . import checkpoint, compilation_cache, presets, run_folder, runner
@@ -33,6 +34,7 @@ _LIMITS = {
     "num_logs": (1, 2**31 - 1),
     "num_evals": (1, 2**31 - 1),
     "eval_episodes": (1, 2**31 - 1),
+    "ema_decay": (0, 1),
 }
 # These say nothing of the run.
 OF_THE_PROCESS = {"resume", "help", "h", "compilation_cache"}
@@ -151,7 +153,7 @@ def _start(
         run = new_run(module, values, name)
         run_folder.require_writable(values.out)
     env = make_env(run)
-    algorithm = module.make(env, module.Config(**run["config"]))
+    algorithm = averaged(module.make(env, module.Config(**run["config"])), run["ema_decay"])
     total_steps = run["config"]["total_steps"]
     if algorithm.iterations(total_steps) < done:
         raise UsageError(
@@ -215,14 +217,9 @@ def new_run(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str
         "algorithm": name,
         "env": values.env,
         "env_options": named_values(values.env_options, "env_options"),
-        "seed": values.seed,
-        "num_seeds": values.num_seeds,
         "num_devices": values.num_devices,
-        "num_logs": values.num_logs,
-        "num_evals": values.num_evals,
-        "eval_episodes": values.eval_episodes,
-        "record": values.record,
-        "save_replay": values.save_replay,
+        "ema_decay": values.ema_decay,
+        **{each: values[each].value for each in _SETTINGS},
         "config": config,
         "changes": [],
         "commands": [],
@@ -304,6 +301,7 @@ def _train(
     console.print(
         f"compiled in {result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s{speed};"
         f" evaluated return {result.eval_returns.mean():.1f}"
+        + (" of the average of the parameters" if run["ema_decay"] else "")
     )
     for problem in result.problems:
         console.print(problem, markup=False)

@@ -27,7 +27,18 @@ except ImportError:  # Windows, where nothing is locked
 CONFIG_FILE = "config.json"
 _LOCK = ".lock"
 # What a checkpoint knows of its run: with any of these changed it would be another one.
-IDENTITY = ("algorithm", "env", "env_options", "seed", "num_seeds", "save_replay", "config")
+IDENTITY = (
+    "algorithm",
+    "env",
+    "env_options",
+    "seed",
+    "num_seeds",
+    "save_replay",
+    "ema_decay",
+    "config",
+)
+# What runs of before it was there do not say.
+_LATER = {"ema_decay": 0.0, "num_devices": 1}
 _KINDS = {
     "algorithm": str,
     "env": str,
@@ -40,6 +51,7 @@ _KINDS = {
     "eval_episodes": int,
     "record": bool,
     "save_replay": bool,
+    "ema_decay": float,
     "config": dict,
     "changes": list,
     "commands": list,
@@ -48,6 +60,7 @@ _WORDS = {
     str: "a string",
     dict: "an object",
     int: "an integer",
+    float: "a number",
     bool: "true or false",
     list: "a list",
 }
@@ -180,7 +193,7 @@ def read(folder: Path, file: str = CONFIG_FILE) -> dict[str, Any]:
         raise RunFolderError(f"{path}: is not JSON ({error})") from error
     if not isinstance(run, dict):
         raise RunFolderError(f"{path}: is not the description of a run")
-    run.setdefault("num_devices", 1)  # as it was before there could be more
+    run = _LATER | run
     for name, kind in _KINDS.items():
         if name not in run:
             raise RunFolderError(f'{path}: has no "{name}"')
@@ -209,7 +222,7 @@ def require_known_fields(folder: Path, run: dict[str, Any], names: list[str]) ->
 
 def identity(run: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint is to know of its run, as JSON gives it back."""
-    known = {name: run[name] for name in IDENTITY}
+    known = {name: (_LATER | run)[name] for name in IDENTITY}
     known["config"] = {name: to_json(value) for name, value in run["config"].items()}
     return json.loads(json.dumps(known))
 
@@ -223,7 +236,7 @@ def require_same_run(folder: Path, run: dict[str, Any], metadata: dict[str, Any]
     Raises:
       CheckpointError: names every entry that differs.
     """
-    saved = _flat(metadata["run"])
+    saved = _flat({name: _LATER[name] for name in IDENTITY if name in _LATER} | metadata["run"])
     for change in run["changes"]:
         try:
             if change["iteration"] >= metadata["iteration"]:

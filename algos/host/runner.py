@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from ..core import guard
+from ..core import averaging, guard
 from ..core.algorithm import Algorithm, State
 from ..core.evaluation import player
 from . import checkpoint, plotting, recording, run_folder, signals
@@ -249,8 +249,11 @@ def _start(algorithm, programs, settings, saves, resume) -> tuple[State, int, li
 
 
 def _save(saves, iteration, state, algorithm, settings, score, waiting) -> None:
-    """Saves, and keeps two checkpoints: this one and the best so far by evaluated return."""
+    """Saves, and keeps two checkpoints: this one and the best so far by evaluated return. Each
+    says what was evaluated.
+    """
     known = {"iteration": iteration, "eval_return": score, "waiting": waiting}
+    known["evaluated"] = averaging.evaluated(state)
     known["run"] = run_folder.identity(settings.description) if settings.description else {}
     without = () if settings.save_replay else algorithm.replay
     last = checkpoint.save(saves, iteration, state, known, without=without)

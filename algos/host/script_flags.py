@@ -81,6 +81,13 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
     )
     integer("num_evals", settings["num_evals"], "Evaluations, each with a checkpoint.")
     integer("eval_episodes", settings["eval_episodes"], "Episodes in one evaluation, per seed.")
+    flags.DEFINE_float(
+        "ema_decay",
+        0.0,
+        "Decay, per iteration, of an average of the parameters that evaluations and recordings take"
+        " in place of the last ones; 0 keeps none.",
+        flag_values=values,
+    )
     flags.DEFINE_bool(
         "record",
         settings["record"],

@@ -24,6 +24,7 @@ from rich.console import Console
 from ... import envs
 from ..core import device_memory, guard, parallel
 from ..core.algorithm import Algorithm
+from ..core.averaging import averaged
 from ..core.config import BaseConfig, ConfigError
 from ..core.distribution import POPULATION, axis_size, make_mesh
 from ..core.sweep import largest_chunk, stacked, static_combinations
@@ -83,7 +84,7 @@ def plan(
     parts = []
     base = module.Config(**run["config"])
     for program, (config, columns, places) in enumerate(static_combinations(base, settings)):
-        algorithm = module.make(env, config)
+        algorithm = averaged(module.make(env, config), run["ema_decay"])
         stacked(algorithm, columns)
         size = chunk or num_groups * _fitting(algorithm, run["num_seeds"], columns)
         size = max(1, size // unit) * unit

@@ -210,6 +210,7 @@ class OffPolicyConfig(ReplayConfig):
         sizes = ("batch_size", "num_updates", "policy_delay", "n_step")
         return [*super().memory_parts(env), Part(sizes, needed, "the minibatches of a step")]
 
-    def optimiser(self) -> optax.GradientTransformation:
-        """The optimiser of each set of parameters."""
+    def optimiser(self, name: str) -> optax.GradientTransformation:
+        """The optimiser of a set of parameters, the same for all."""
+        del name
         return optax.adam(self.learning_rate)

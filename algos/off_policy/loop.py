@@ -46,7 +46,9 @@ from .replay import Sampler
 
 
 class State(NamedTuple):
-    """Everything that a run carries; `sampler` is the sampler's own state."""
+    """Everything that a run carries; `sampler` is the sampler's own state, `average` that of
+    `core.averaging`, () without one.
+    """
 
     config: Any
     learner: Learner
@@ -54,6 +56,7 @@ class State(NamedTuple):
     replay: replay.Replay
     sampler: Any
     key: chex.PRNGKey
+    average: Any = ()
 
 
 def batch_at(

@@ -38,7 +38,8 @@ class SquashedGaussianActor(nn.Module):
     """A torso, and a layer that puts out a `Gaussian` over what goes into a tanh, both parts `[...,
     d]`.
 
-    log_std runs smoothly between its bounds: min + ½·(max − min)·(1 + tanh(output)).
+    log_std runs smoothly between its bounds, min + ½·(max − min)·(1 + tanh(output)), or is cut off
+    there if not smooth.
     """
 
     torso: nn.Module
@@ -46,12 +47,15 @@ class SquashedGaussianActor(nn.Module):
     log_std_bounds: tuple[float, float]
     initialiser: str = "uniform"
     scale: float = 1.0
+    smooth: bool = True
 
     @nn.compact
     def __call__(self, obs: Any) -> Gaussian:
         x = self.torso(actor_obs(obs)).astype(jnp.float32)
         mean, raw = jnp.split(dense(2 * self.size, self.initialiser, self.scale)(x), 2, axis=-1)
         low, high = self.log_std_bounds
+        if not self.smooth:
+            return Gaussian(mean, jnp.clip(raw, low, high))
         return Gaussian(mean, low + 0.5 * (high - low) * (1.0 + jnp.tanh(raw)))
 
 

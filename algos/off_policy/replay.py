@@ -81,9 +81,7 @@ def add(replay: Replay, row: Any) -> Replay:
 def newest(replay: Replay) -> Any:
     """The row that was written last, leaves `[N, ...]`; zeros if there is none."""
     last = (replay.cursor - 1) % _capacity(replay)
-    return _read(
-        lambda rows: jax.lax.dynamic_index_in_dim(rows, last, keepdims=False), replay.rows
-    )
+    return _read(lambda rows: jax.lax.dynamic_index_in_dim(rows, last, keepdims=False), replay.rows)
 
 
 def sample_places(

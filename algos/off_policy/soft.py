@@ -13,7 +13,7 @@ from ...envs import Discrete, Environment
 from ..core.algorithm import Metrics
 from ..core.collect import Policy
 from ..core.config import BaseConfig, configclass, traced
-from ..core.heads import Gaussian, make_head, sample_gaussian
+from ..core.heads import Gaussian, make_head
 from ..core.networks import actor_space, critic_space
 from . import actor_critic, sequences
 from .actor_critic import Batch, Learner, gradient_step
@@ -84,7 +84,15 @@ def init_learner(
 
 def sample_action(distribution: Gaussian, key: chex.PRNGKey) -> tuple[chex.Array, chex.Array]:
     """An action in [−1, 1]^d, differentiable, and log π of it in nats: `[..., d]` and `[...]`."""
-    pre_tanh = sample_gaussian(key, distribution)
+    mean = distribution.mean
+    return squash(distribution, jax.random.normal(key, mean.shape, mean.dtype))
+
+
+def squash(distribution: Gaussian, noise: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """The action, in [−1, 1]^d, that a standard normal `noise[..., d]` draws, and log π of it in
+    nats: `[..., d]` and `[...]`.
+    """
+    pre_tanh = distribution.mean + jnp.exp(distribution.log_std) * noise
     log_prob = losses.tanh_gaussian_log_prob(pre_tanh, *distribution)
     return jnp.tanh(pre_tanh), jnp.sum(log_prob, axis=-1)
 

@@ -33,13 +33,16 @@ from .policy_gradient import Learner, init_learner, trained_parts
 
 
 class State(NamedTuple):
-    """Everything that a run carries; `lagging` are past policies, () without staleness."""
+    """Everything that a run carries; `lagging` are past policies, () without staleness, `average`
+    that of `core.averaging`, () without one.
+    """
 
     config: Any
     learner: Learner
     collection: collect.Carry
     key: chex.PRNGKey
     lagging: Any = ()
+    average: Any = ()
 
 
 def _lagging(learner, staleness):

@@ -27,12 +27,15 @@ from .update import Objective, init_learner, moved, update
 
 
 class State(NamedTuple):
-    """Everything that a run carries; `sampler` is what the `Sampler` knows, () if nothing."""
+    """Everything that a run carries; `sampler` is what the `Sampler` knows, () if nothing, and
+    `average` that of `core.averaging`, () without one.
+    """
 
     config: Any
     learner: Any
     key: chex.PRNGKey
     sampler: Any
+    average: Any = ()
 
 
 def make_network(env: TokenEnvironment, config: Config) -> nn.Module:

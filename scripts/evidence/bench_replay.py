@@ -1,5 +1,6 @@
-"""Ten million transitions of 50 floats, written and sampled: `python scripts/evidence/bench_replay.py`
-prints one JSON line per case.
+"""Ten million transitions of 50 floats, written and sampled, one JSON line per case.
+
+Run by `python scripts/evidence/bench_replay.py`.
 
 As FastTD3 has it: 1,024 environments, minibatches of 32,768. Observations are stored in float32 or
 bfloat16, actions, rewards and discounts in float32. `write_ms` is a row of all environments,

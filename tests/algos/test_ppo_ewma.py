@@ -116,8 +116,5 @@ def test_with_staleness_old_policies_act():
     assert histories[0]["losses/ratio_deviation"] < histories[2]["losses/ratio_deviation"]
 
 
-def test_the_rule_for_smaller_batches_by_hand():
-    # 0.889/0.111 = 8.009009 steps back, times 4 is 32.036036, which is that of 0.96973
-    config = ppo_ewma.Config(learning_rate=5e-4).for_batch_smaller_by(4.0)
-    close((config.proximal_decay, config.learning_rate), (0.96973, 2.5e-4), rtol=1e-5)
+def test_the_rule_for_smaller_batches_leaves_the_mean_of_all_what_it_is():
     assert ppo_ewma.Config(proximal_decay=1.0).for_batch_smaller_by(4.0).proximal_decay == 1.0

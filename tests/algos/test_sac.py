@@ -70,7 +70,7 @@ def test_discrete_sac_takes_the_expectation_of_the_smaller_critic_of_each_action
     actor = SimpleNamespace(apply=lambda params, obs: jnp.broadcast_to(params, (len(obs), 2)))
     config = sac.Config(gamma=0.5)
     params = {"actor": jnp.zeros(2), "critic": jnp.eye(2), "log_alpha": jnp.log(jnp.float32(0.1))}
-    optimisers = {name: config.optimiser().init(each) for name, each in params.items()}
+    optimisers = {name: config.optimiser(name).init(each) for name, each in params.items()}
     targets = {"critic": jnp.eye(2)}
     learner = sac.Learner(params, targets, optimisers, (), jnp.int32(0), guard.init())
     batch = sac.Batch(

@@ -68,6 +68,7 @@ SAMPLES = {
     "coefficients": lambda rng: rng.random(5),
     "log_alpha": lambda rng: rng.normal(),
     "num_stored": lambda rng: rng.integers(1, 5),
+    "scale": lambda rng: rng.uniform(1.0, 3.0, size=(5, 3)),
     "weight": lambda rng: rng.uniform(1.0, 3.0),
     "x": lambda rng: rng.uniform(0.1, 3.0, size=(5, 3, 4)),
 }

@@ -38,6 +38,7 @@ OWN_FLAGS = {
     "sac": "target_entropy",
     "aq_td3": "expectile",
     "aq_sac": "anneal_fraction",
+    "avg": "critic_learning_rate",
     "fast_td3": "max_noise",
     "fast_sac": "num_atoms",
     "mdpo_off_policy": "kappa",
@@ -61,6 +62,7 @@ def test_leaves_a_run_folder_and_resumes(name, monkeypatch, tmp_path):
             name,
             *SCRIPT_FLAGS[name],
             "--num_seeds=2",
+            "--ema_decay=0.9",
             "--total_steps=160",
             f"--out={tmp_path}",
         )

@@ -50,6 +50,7 @@ REFUSED = [
         ["--num_seeds=1e6", *TINY, "--hidden_sizes=512,512"],
         "num_seeds=1000000: must be smaller: .* GiB",
     ),
+    (["--ema_decay=1.5"], "ema_decay=1.5: must be at least 0 and at most 1"),
     (["--eval_episodes=1e9"], "eval_episodes=1000000000: must be smaller: .* GiB"),
     (["--update_epochs=1e9"], "update_epochs=1000000000: must be"),
     (["--env_options=gravity=None"], "gymnax/CartPole-v1: gravity=None: must be"),

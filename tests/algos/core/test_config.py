@@ -96,6 +96,7 @@ ALGORITHMS = (
     "td3",
     "aq_td3",
     "aq_sac",
+    "avg",
     "fast_td3",
     "sac",
     "fast_sac",
@@ -111,7 +112,7 @@ def env_of(name):
         return envs.make("tokens/brackets")
     return envs.make(
         "probe/value",
-        continuous=name in ("td3", "aq_td3", "fast_td3", "fast_sac", "mdpo_off_policy"),
+        continuous=name in ("td3", "aq_td3", "avg", "fast_td3", "fast_sac", "mdpo_off_policy"),
     )
 
 

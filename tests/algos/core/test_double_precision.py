@@ -25,6 +25,7 @@ cases = [
     (algos.sac, discrete, normalized),
     (algos.fast_sac, continuous, {}),
     (algos.mdpo_off_policy, continuous, {}),
+    (algos.avg, continuous, {}),
     (algos.staq, discrete, {}),
     (algos.tokens, envs.make("tokens/brackets"), {}),
 ]
@@ -67,7 +68,7 @@ print("the same")
     [
         ["ppo", "td3"],
         pytest.param(
-            ["sac", "staq", "mdpo", "fast_td3", "fast_sac", "mdpo_off_policy", "tokens"],
+            ["sac", "staq", "mdpo", "fast_td3", "fast_sac", "mdpo_off_policy", "avg", "tokens"],
             marks=pytest.mark.slow,
         ),
     ],

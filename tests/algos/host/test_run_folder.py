@@ -291,6 +291,8 @@ DAMAGES = [
     (lambda run: run.update(seed=True), "seed=true: must be an integer"),
     (lambda run: run.update(config=[1]), "must be an object"),
     (lambda run: run.update(changes=[{"iteration": None}]), '"changes" is damaged'),
+    (lambda run: run.update(ema_decay="x"), 'ema_decay="x": must be a number'),
+    (lambda run: run.update(ema_decay=0.5), "ema_decay is 0.5 and was 0.0"),
     (lambda run: run.update(seed=4), "checkpoint of iteration 2: seed is 4 and was 3"),
     (lambda run: run["env_options"].update(g=5.0), "env_options.g is 5.0 and was 10.0"),
     (lambda run: run["env_options"].pop("g"), "env_options.g is None and was 10.0"),

@@ -1,0 +1,192 @@
+"""The project's own functions behind the worked numbers of the papers on the two loops.
+
+`ADAPTERS` has, by the name of an example of tests/data/worked_numbers.json, a function that takes
+its inputs as keyword arguments, lists and numbers, and gives its outputs by name. Nothing is
+computed here but by what the project has for it; gradients are jax's.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from onejit import envs, losses
+from onejit.algos import aq_td3, fixpo, ppo_ewma
+from onejit.algos.core.heads import Gaussian, make_head
+from onejit.algos.off_policy import td_scale
+from onejit.envs import risk
+from onejit.losses.sequences import surrogates
+
+
+def arrays(*values):
+    """float32 arrays of lists and numbers."""
+    return tuple(jnp.asarray(each, jnp.float32) for each in values)
+
+
+def slopes(function, *values):
+    """A function of several arrays, `[B]`, element by element, and its derivative by the first."""
+    return jax.vmap(jax.value_and_grad(function))(*arrays(*values))
+
+
+def unit_head(size, policy):
+    """The head of actions in [−1, 1]^size."""
+    return make_head(envs.Box(-1.0, 1.0, (size,)), policy)
+
+
+def ppo_ewma_loss(lp, blp, plp, adv, eps=0.2, max_ratio=100.0):
+    """Nothing is held around the trained policy itself; with the other sign of the advantage the
+    loss is the smaller branch.
+    """
+    lp, blp, plp, adv = arrays(lp, blp, plp, adv)
+    loss = partial(losses.ppo_ewma_loss, clip_eps=eps, max_ratio=max_ratio)
+    larger, smaller, free = (
+        loss(lp, blp, plp, adv),
+        -loss(lp, blp, plp, -adv),
+        loss(lp, blp, lp, adv),
+    )
+    return {
+        "loss": larger,
+        "free": free,
+        "held": larger + smaller - free,
+        "clipped": losses.clip_fraction(lp, plp, clip_eps=eps),
+    }
+
+
+def ppo_ewma_average(params, decay):
+    first, *others = arrays(*params)
+    averages = [ppo_ewma.start_average(first, None)]
+    config = ppo_ewma.Config(proximal_decay=decay)
+    for each in others:
+        averages.append(ppo_ewma.move_average(averages[-1], each, {}, config))
+    return {
+        "weight": [each.weight for each in averages],
+        "average": [each.params for each in averages],
+    }
+
+
+def ppo_ewma_batch_scaling(decay, lr, c):
+    config = ppo_ewma.Config(proximal_decay=decay, learning_rate=lr).for_batch_smaller_by(c)
+    return {"decay": config.proximal_decay, "lr": config.learning_rate}
+
+
+def r2vpo(lp, olp, adv, lam):
+    def loss(lp, olp, adv):
+        return surrogates.ratio_variance_loss(lp - olp, adv, coef=lam)
+
+    value, slope = slopes(loss, lp, olp, adv)
+    deviation = losses.ratio_deviation(*arrays(lp, olp))
+    return {
+        "objective": -value,
+        "grad_weight": -slope,
+        "mean_square": jnp.mean(jnp.square(deviation)),
+    }
+
+
+def fixpo_(mean0, log_std0, mean1, log_std1, ratio, adv, beta, eps_kl, c):
+    head = unit_head(len(mean0[0]), "gaussian")
+    kl = head.kl(Gaussian(*arrays(mean0, log_std0)), Gaussian(*arrays(mean1, log_std1)))
+    ratio, adv, beta = arrays(ratio, adv, beta)
+    loss = losses.fixpo_policy_loss(jnp.log(ratio), jnp.zeros_like(ratio), adv, kl, beta=beta)
+    config = fixpo.Config(kl_bound=eps_kl, kl_factor=c)
+    return {
+        "kl": kl,
+        "loss": jnp.mean(loss),
+        "beta_grad": fixpo.penalty_slope(beta, kl, config),
+        "violated": fixpo.is_beyond(kl, config).astype(jnp.float32),
+    }
+
+
+def fixpo_beta_adam(beta, grads):
+    config = fixpo.Config(initial_beta=beta)
+    penalty = fixpo.start_penalty((), config)
+    seen = []
+    for grad in arrays(*grads):
+        penalty = fixpo.step_penalty(penalty, grad, config)
+        seen.append(penalty.beta)
+    return {"beta": seen}
+
+
+def annealed_q(q, target, tau0, t, T):  # noqa: N803 - the reference's names
+    tau = aq_td3.Config(expectile=tau0).schedules(t / T)["expectile"]
+    loss, slope = slopes(partial(losses.expectile_td_loss, expectile=tau), q, target)
+    return {"tau": tau, "loss": loss, "grad_q": slope}
+
+
+def avg_scaler(reward, log_prob, terminated, alpha, gamma):
+    scale, sigmas = td_scale.init(), []
+    for step in zip(*arrays(reward, log_prob, terminated), strict=True):
+        reward, log_prob, terminated = (each[None] for each in step)
+        scale = td_scale.update(
+            scale,
+            losses.soft_reward(reward, log_prob, alpha=alpha),
+            gamma * (1.0 - terminated),
+            terminated == 1.0,
+        )
+        sigmas.append(td_scale.value(scale))
+    return {"sigma": sigmas}
+
+
+def avg_losses(q, q_next, reward, terminated, next_log_prob, log_prob, q_pi, alpha, gamma, sigma):
+    discount = gamma * (1.0 - terminated)
+    target = losses.sac_target(*arrays(reward, discount, q_next, next_log_prob), alpha=alpha)
+    delta = losses.scaled_td_error(*arrays(q, target, sigma))
+    return {
+        "delta": delta,
+        "critic_loss": losses.squared_td_loss(delta, jnp.zeros_like(delta)),
+        "actor_loss": losses.sac_actor_loss(*arrays(log_prob, q_pi), alpha=alpha),
+    }
+
+
+def squashed_log_prob(pre, mean, log_std):
+    head = unit_head(len(pre), "tanh_gaussian")
+    (pre,) = arrays(pre)
+    log_prob = head.log_prob(pre, Gaussian(*arrays(mean, log_std)))
+    return {"action": head.to_env(pre), "log_prob": log_prob}
+
+
+def s2pg(action, z_next, mean, log_std, old_joint, adv, eps):
+    """The joint log-probability is that of the head on an action with further entries."""
+    size = len(action)
+    mean, log_std = arrays(mean, log_std)
+
+    def log_prob(entries, part):
+        head = unit_head(len(entries), "gaussian")
+        return head.log_prob(*arrays(entries), Gaussian(mean[part], log_std[part]))
+
+    joint = log_prob([*action, *z_next], slice(None))
+    return {
+        "log_prob_action": log_prob(action, slice(size)),
+        "log_prob_state": log_prob(z_next, slice(size, None)),
+        "joint": joint,
+        "loss": losses.ppo_clip_loss(joint, *arrays(old_joint, adv), clip_eps=eps),
+    }
+
+
+def ecrm_cost(cost, eta, eta_next, lam, tail, gamma, first, terminated=False):
+    numbers = {"lam": lam, "tail": tail, "gamma": gamma}
+    flags = jnp.bool_(first), jnp.bool_(terminated)
+    return {"transformed": risk.risk_cost(*arrays(cost, eta, eta_next), *flags, **numbers)}
+
+
+def cvar(values, probs, tail):
+    """The mean is that of a tail which is all."""
+    worst, threshold = risk.conditional_value_at_risk(*arrays(values, probs), tail=tail)
+    mean, _ = risk.conditional_value_at_risk(*arrays(values, probs), tail=1.0)
+    return {"cvar": worst, "eta": threshold, "mean": mean}
+
+
+ADAPTERS = {
+    "ppo_ewma_loss": ppo_ewma_loss,
+    "ppo_ewma_average": ppo_ewma_average,
+    "ppo_ewma_batch_scaling": ppo_ewma_batch_scaling,
+    "r2vpo": r2vpo,
+    "fixpo": fixpo_,
+    "fixpo_beta_adam": fixpo_beta_adam,
+    "annealed_q": annealed_q,
+    "avg_scaler": avg_scaler,
+    "avg_losses": avg_losses,
+    "squashed_log_prob": squashed_log_prob,
+    "s2pg": s2pg,
+    "ecrm_cost": ecrm_cost,
+    "cvar": cvar,
+}
