@@ -3,24 +3,30 @@
 from . import (
     aq_sac,
     aq_td3,
+    bc,
     fast_sac,
     fast_td3,
     fixpo,
+    iql,
     mdpo,
     mdpo_off_policy,
     parameter_steps,
     ppo,
     ppo_ewma,
+    prdc,
     r2vpo,
+    rebrac,
     sac,
     smoothing,
     spo,
     staq,
     td3,
+    td3_bc,
     tokens,
 )
-from .core import population
+from .core import dataset, population
 from .core.algorithm import Algorithm
+from .core.dataset import Dataset, DatasetError
 from .core.evaluation import evaluate, evaluator
 from .core.guard import describe as describe_fault
 from .core.heads import ActionHead
@@ -33,11 +39,15 @@ from .core.training import train
 __all__ = [
     "ActionHead",
     "Algorithm",
+    "Dataset",
+    "DatasetError",
     "NnxNetwork",
     "Recurrent",
     "Sequence",
     "aq_sac",
     "aq_td3",
+    "bc",
+    "dataset",
     "describe_fault",
     "draw",
     "evaluate",
@@ -46,20 +56,24 @@ __all__ = [
     "fast_td3",
     "fixpo",
     "grid",
+    "iql",
     "mdpo",
     "mdpo_off_policy",
     "parameter_steps",
     "population",
     "ppo",
     "ppo_ewma",
+    "prdc",
     "r2vpo",
+    "rebrac",
     "sac",
     "smoothing",
     "spo",
-    "static_combinations",
     "staq",
+    "static_combinations",
     "sweep",
     "td3",
+    "td3_bc",
     "tokens",
     "train",
 ]

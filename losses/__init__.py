@@ -16,6 +16,7 @@ highest precision, on accelerators too.
 """
 
 from . import bandits, curricula, denoising, preferences, sequences, supervised
+from .bc import bc_loss, ema_rate
 from .categorical import (
     categorical_cross_entropy,
     categorical_mean,
@@ -35,6 +36,7 @@ from .distributions import (
 )
 from .expectile import expectile_td_loss
 from .fixpo import fixpo_beta_loss, fixpo_policy_loss
+from .iql import iql_actor_loss, iql_value_loss
 from .mdpo import (
     mdpo_off_policy_actor_loss,
     mdpo_off_policy_tsallis_joint_actor_loss,
@@ -44,17 +46,21 @@ from .mdpo import (
 from .ppo import clipped_value_loss, ppo_clip_loss
 from .ppo_ewma import ewma, ppo_ewma_loss
 from .ratios import approx_kl, clip_fraction, importance_ratio, ratio_deviation
+from .rebrac import rebrac_actor_loss, rebrac_target
 from .returns import gae, lambda_returns, n_step_return, vtrace
 from .sac import sac_actor_loss, sac_target, sac_temperature_loss
 from .smoothing import certified_probability, certified_return, clopper_pearson_lower, dkw_lower
 from .spo import spo_aligned_loss, spo_loss
 from .staq import staq_coefficients, staq_logits, staq_target
 from .td3 import target_policy_noise, td3_actor_loss, td3_critic_loss, td3_target
+from .td3_bc import behaviour_weight, td3_bc_actor_loss
 from .temporal_difference import bootstrapped_target, squared_td_loss
 
 __all__ = [
     "approx_kl",
     "bandits",
+    "bc_loss",
+    "behaviour_weight",
     "bootstrapped_target",
     "categorical_cross_entropy",
     "categorical_entropy",
@@ -71,6 +77,7 @@ __all__ = [
     "curricula",
     "denoising",
     "dkw_lower",
+    "ema_rate",
     "ewma",
     "expectile_td_loss",
     "fixpo_beta_loss",
@@ -80,6 +87,8 @@ __all__ = [
     "gaussian_kl",
     "gaussian_log_prob",
     "importance_ratio",
+    "iql_actor_loss",
+    "iql_value_loss",
     "lambda_returns",
     "mdpo_off_policy_actor_loss",
     "mdpo_off_policy_tsallis_joint_actor_loss",
@@ -90,6 +99,8 @@ __all__ = [
     "ppo_ewma_loss",
     "preferences",
     "ratio_deviation",
+    "rebrac_actor_loss",
+    "rebrac_target",
     "sac_actor_loss",
     "sac_target",
     "sac_temperature_loss",
@@ -104,6 +115,7 @@ __all__ = [
     "tanh_gaussian_log_prob",
     "target_policy_noise",
     "td3_actor_loss",
+    "td3_bc_actor_loss",
     "td3_critic_loss",
     "td3_target",
     "tsallis_log",
