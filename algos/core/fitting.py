@@ -141,8 +141,9 @@ def own_or_default(
         see["critic"] = (obs,) if discrete else (obs, action)
         inputs = {name: see[name] for name in see if getattr(default, name, None) is not None}
         require_parts(networks, *inputs)
-        own, usual = (partial(getattr, each) for each in (networks, default))
-        pairs = {f"networks.{n}": (own(n), usual(n), each) for n, each in inputs.items()}
+        parts = {name: getattr(networks, name) for name in inputs}
+        pairs = {f"networks.{n}": (parts[n], getattr(default, n), inputs[n]) for n in inputs}
+        networks = default._replace(**parts, optimiser=getattr(networks, "optimiser", None))
     else:
         require_parts(networks, "init", "apply")
         pairs = {"networks": (networks, default, (obs,))}

@@ -18,7 +18,8 @@ from rich.console import Console
 
 from ... import envs
 from ..core.config import BaseConfig, ConfigError
-from . import checkpoint, compilation_cache, presets, run_folder, runner
+from ..core.dataset import DatasetError
+from . import checkpoint, compilation_cache, presets, run_data, run_folder, runner
 from .console import make_console
 from .run_folder import RunFolderError
 from .script_flags import UsageError, define_flags, help_text, named_values, programs_kept
@@ -69,6 +70,7 @@ def exit_with_code(argv: Sequence[str], run: Callable[[], int]) -> None:
         (
             UsageError,
             ConfigError,
+            DatasetError,
             RunFolderError,
             envs.ContractError,
             flags.Error,
@@ -147,7 +149,7 @@ def _start(
         run = new_run(module, values, name)
         run_folder.require_writable(values.out)
     env = make_env(run)
-    algorithm = module.make(env, module.Config(**run["config"]))
+    algorithm = module.make(env, module.Config(**run["config"]), **run_data.options(run))
     total_steps = run["config"]["total_steps"]
     if algorithm.iterations(total_steps) < done:
         raise UsageError(
@@ -200,6 +202,7 @@ def make_env(run: dict[str, Any]) -> envs.Environment:
 def new_run(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, Any]:
     """The description of a run from flags and preset: what is written to config.json."""
     fields = [field.name for field in dataclasses.fields(module.Config)]
+    data = run_data.describe(module, name, values)
     preset = presets.get(name, values.env)
     chosen = {each: values[each].value for each in fields if values[each].value is not None}
     config = {
@@ -218,6 +221,7 @@ def new_run(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str
         "eval_episodes": values.eval_episodes,
         "record": values.record,
         "save_replay": values.save_replay,
+        "data": data,
         "config": config,
         "changes": [],
         "commands": [],

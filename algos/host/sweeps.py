@@ -25,7 +25,7 @@ from ..core.algorithm import Algorithm
 from ..core.config import BaseConfig, ConfigError
 from ..core.sweep import largest_chunk, stacked, static_combinations
 from ..core.training import advance
-from . import checkpoint, logs, plotting, run_folder, runner
+from . import checkpoint, logs, plotting, run_data, run_folder, runner
 from .console import progress
 from .programs import Programs, Settings
 
@@ -77,8 +77,9 @@ def plan(
         raise ConfigError("total_steps", "swept", "is the length of all runs: give it as a flag")
     parts = []
     base = module.Config(**run["config"])
+    options = run_data.options(run)
     for program, (config, columns, places) in enumerate(static_combinations(base, settings)):
-        algorithm = module.make(env, config)
+        algorithm = module.make(env, config, **options)
         stacked(algorithm, columns)
         size = chunk or _fitting(algorithm, run["num_seeds"], columns)
         size = -(-len(places) // -(-len(places) // size))  # parts of about the same size

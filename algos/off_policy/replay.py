@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Replay(NamedTuple):
@@ -60,6 +61,14 @@ def newest(replay: Replay) -> Any:
     return jax.tree.map(
         lambda rows: jax.lax.dynamic_index_in_dim(rows, last, keepdims=False), replay.rows
     )
+
+
+def in_order(replay: Replay) -> Any:
+    """What has been written, oldest first, leaves `[size, N, ...]`, numpy; not for a program."""
+    order = (int(replay.cursor) - int(replay.size) + np.arange(int(replay.size))) % _capacity(
+        replay
+    )
+    return jax.tree.map(lambda rows: np.asarray(rows)[order], replay.rows)
 
 
 def sample_places(
