@@ -168,7 +168,7 @@ def _number_problems(transitions, observation_space, action_space) -> Iterator[s
 def _equal_rows(a: Any, b: Any) -> np.ndarray:
     """In which rows two pytrees are the same, `[M]`."""
     same = [
-        np.isclose(x, y, rtol=1e-5, atol=1e-6).reshape(len(x), -1).all(axis=1)
+        np.isclose(x, y, rtol=1e-5, atol=1e-6).all(axis=tuple(range(1, x.ndim)))
         for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     ]
     return np.logical_and.reduce(same)
@@ -209,8 +209,10 @@ def _time_limit_problems(transitions, done) -> Iterator[str]:
 
 def _reset_problems(done, joined, following) -> Iterator[str]:
     ends = np.flatnonzero(done[:-1])
+    if len(ends) < 2 or not joined[ends].all():
+        return
     first = jax.tree.leaves(following)[0][ends].reshape(len(ends), -1)
-    if len(ends) > 1 and joined[ends].all() and len(np.unique(first, axis=0)) > 1:
+    if len(np.unique(first, axis=0)) > 1:
         yield (
             "next_obs is the first observation of the next episode wherever one ends: the true last"
             " observation was lost when the environment reset itself"
