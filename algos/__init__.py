@@ -1,9 +1,11 @@
 """Update steps and training loops: one module per algorithm, `train` for a whole run."""
 
 from . import (
+    a2pr,
     aq_sac,
     aq_td3,
     bc,
+    famo2o,
     fast_sac,
     fast_td3,
     fixpo,
@@ -44,6 +46,7 @@ __all__ = [
     "NnxNetwork",
     "Recurrent",
     "Sequence",
+    "a2pr",
     "aq_sac",
     "aq_td3",
     "bc",
@@ -52,6 +55,7 @@ __all__ = [
     "draw",
     "evaluate",
     "evaluator",
+    "famo2o",
     "fast_sac",
     "fast_td3",
     "fixpo",

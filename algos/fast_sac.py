@@ -62,7 +62,7 @@ class Config(CategoricalConfig, TemperatureConfig):
     initial_alpha: float = 0.001
     target_entropy: float = 0.0
 
-    def optimiser(self) -> optax.GradientTransformation:
+    def optimiser(self, name: str = "") -> optax.GradientTransformation:
         """The optimiser of each set of parameters."""
         return optax.adamw(self.learning_rate, b2=0.95, weight_decay=self.weight_decay)
 

@@ -100,7 +100,7 @@ class Config(CategoricalConfig):
         super().validate(env)
         require_at_most(self, "min_noise", "max_noise")
 
-    def optimiser(self) -> optax.GradientTransformation:
+    def optimiser(self, name: str = "") -> optax.GradientTransformation:
         """The optimiser of each set of parameters."""
         return optax.adamw(self.learning_rate, weight_decay=self.weight_decay)
 

@@ -16,6 +16,13 @@ highest precision, on accelerators too.
 """
 
 from . import bandits, curricula, denoising, preferences, sequences, supervised
+from .a2pr import (
+    a2pr_actor_loss,
+    a2pr_goal,
+    a2pr_pull,
+    a2pr_vae_loss,
+    a2pr_value_target,
+)
 from .bc import bc_loss, ema_rate
 from .categorical import (
     categorical_cross_entropy,
@@ -35,6 +42,7 @@ from .distributions import (
     tsallis_log_prob,
 )
 from .expectile import expectile_td_loss
+from .famo2o import famo2o_code, famo2o_coefficient
 from .fixpo import fixpo_beta_loss, fixpo_policy_loss
 from .iql import iql_actor_loss, iql_value_loss
 from .mdpo import (
@@ -57,6 +65,11 @@ from .td3_bc import behaviour_weight, td3_bc_actor_loss
 from .temporal_difference import bootstrapped_target, squared_td_loss
 
 __all__ = [
+    "a2pr_actor_loss",
+    "a2pr_goal",
+    "a2pr_pull",
+    "a2pr_vae_loss",
+    "a2pr_value_target",
     "approx_kl",
     "bandits",
     "bc_loss",
@@ -80,6 +93,8 @@ __all__ = [
     "ema_rate",
     "ewma",
     "expectile_td_loss",
+    "famo2o_code",
+    "famo2o_coefficient",
     "fixpo_beta_loss",
     "fixpo_policy_loss",
     "gae",

@@ -35,7 +35,7 @@ _PPO_MINATAR = {
 _PENDULUM = {"learning_rate": 1e-3, "gamma": 0.98, "buffer_size": 20_000, "total_steps": 20_000}
 
 # What scripts/evidence/offline_table.py runs; small, and the same for all, nothing is tuned.
-_OFFLINE = ("bc", "td3_bc", "iql", "rebrac", "prdc")
+_OFFLINE = ("bc", "td3_bc", "iql", "rebrac", "prdc", "famo2o")
 _OFFLINE_PENDULUM = {
     "learning_rate": 1e-3,
     "gamma": 0.98,
@@ -182,6 +182,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "sac": {"gymnax/Pendulum-v1": _PENDULUM},
     "mdpo_off_policy": {"gymnax/Pendulum-v1": _PENDULUM},
     **dict.fromkeys(_OFFLINE, {"gymnax/Pendulum-v1": _OFFLINE_PENDULUM}),
+    "a2pr": {"gymnax/Pendulum-v1": {**_OFFLINE_PENDULUM, "vae_hidden_sizes": (64, 64)}},
     "staq": {
         "gymnax/CartPole-v1": _STAQ_SMALL,
         "gymnax/Acrobot-v1": _STAQ_SMALL,

@@ -129,7 +129,7 @@ def init_learner(
 
 def _optimiser(networks, name, config):
     if networks.optimiser is None:
-        return config.optimiser()
+        return config.optimiser(name)
     return optimisers.of_part(networks.optimiser, name, config.learning_rate)
 
 

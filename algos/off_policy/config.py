@@ -140,8 +140,9 @@ class ActorCriticConfig(UpdateConfig):
     )
     dtype: str = static("float32", "What the networks compute in.", choices=tuple(DTYPES))
 
-    def optimiser(self) -> optax.GradientTransformation:
-        """The optimiser of each set of parameters."""
+    def optimiser(self, name: str = "") -> optax.GradientTransformation:
+        """The optimiser of a set of parameters, the same for all."""
+        del name
         return optax.adam(self.learning_rate)
 
 

@@ -2,6 +2,7 @@
 and FamO2O share.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -71,13 +72,15 @@ def make_networks(env: Environment, config: Any) -> Networks:
 
 
 def init_learner(
-    key: chex.PRNGKey, *, env: Environment, networks: Networks, config: Any
+    key: chex.PRNGKey, *, env: Environment, networks: Any, config: Any, **more: Any
 ) -> Learner:
-    """Fresh parameters, value network included, the critics' targets, optimisers and statistics."""
+    """Fresh parameters, value network included, the critics' targets, optimisers and statistics;
+    `more` is what else is learned, by name.
+    """
     key, value_key = jax.random.split(key)
     value = networks.value.init(value_key, sample_obs(env))
     options = {"env": env, "networks": networks, "config": config, "targets": ("critic",)}
-    return actor_critic.init_learner(key, **options, value=value)
+    return actor_critic.init_learner(key, **options, value=value, **more)
 
 
 def target_q(learner: Learner, batch: Batch, networks: Networks) -> chex.Array:
@@ -121,11 +124,21 @@ def log_prob(distribution: Gaussian, action: chex.Array) -> chex.Array:
 
 
 def make_policy(env: Environment, networks: Networks) -> Policy:
-    """Explores by sampling, clipped to the bounds; without exploring, takes the mean."""
+    """`gaussian_policy` of the actor."""
     del env
 
     def distribution(params, obs):
         return networks.actor.apply(params["actor"], obs)
+
+    return gaussian_policy(distribution)
+
+
+def gaussian_policy(distribution: Callable[[Any, Any], Gaussian]) -> Policy:
+    """Explores by sampling, clipped to the bounds; without exploring, takes the mean.
+
+    Args:
+      distribution: (params, obs) -> that of actions.
+    """
 
     def explore(params, memory, obs, key):
         action = sample_gaussian(key, distribution(params, obs))

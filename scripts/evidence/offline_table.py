@@ -2,7 +2,7 @@
 
 `python scripts/evidence/offline_table.py` makes the data, trains five vmapped seeds of each cell,
 writes results/offline/CELL.json and prints the table; what exists is not run again. A run of SAC
-with its preset is cut at intervals of 250 steps: "expert" is its end, "medium" the first cut whose
+with its preset, of 10,000 steps, is cut at intervals of 250: "expert" is its end, "medium" the first cut whose
 deterministic return is a third of the way from random to the best that was seen. Each policy acts
 for 10,000 steps as in training; "medium_replay" is the replay at the medium cut, "medium_expert"
 both policies' data behind each other, "random" uniform actions. 0 is the mean return of random
@@ -32,13 +32,13 @@ from onejit.algos.off_policy import replay
 ROOT = Path(__file__).parents[2]
 ENV = "gymnax/Pendulum-v1"
 DATA = ("random", "medium_replay", "medium", "medium_expert", "expert")
-ALGORITHMS = ("bc", "td3_bc", "iql", "rebrac", "prdc")
+ALGORITHMS = ("bc", "td3_bc", "iql", "rebrac", "prdc", "a2pr", "famo2o")
 CUT = 250
 EPISODES = 64
 
 
 @cache
-def sac_states(total_steps: int | None) -> tuple[algos.Algorithm, Any, Any]:
+def sac_states(total_steps: int) -> tuple[algos.Algorithm, Any, Any]:
     """SAC, and its states at the medium cut and at the end."""
     config = sac.Config(**presets.get("sac", ENV))
     algorithm = sac.make(envs.make(ENV), config)
@@ -46,7 +46,7 @@ def sac_states(total_steps: int | None) -> tuple[algos.Algorithm, Any, Any]:
     advance = jax.jit(lambda state: training.advance(algorithm, state, CUT)[0])
     evaluate = jax.jit(algos.evaluator(algorithm, num_episodes=EPISODES))
     states, returns = [init(jax.random.key(0))], []
-    for _ in range(algorithm.iterations(total_steps or config.total_steps) // CUT):
+    for _ in range(algorithm.iterations(total_steps) // CUT):
         states.append(advance(states[-1]))
         key = jax.random.key(1)
         returns.append(float(evaluate(states[-1], key)["eval/episodic_return"]))
@@ -56,7 +56,7 @@ def sac_states(total_steps: int | None) -> tuple[algos.Algorithm, Any, Any]:
     return algorithm, states[1 + medium], states[-1]
 
 
-def make_data(name: str, total_steps: int | None, steps: int) -> algos.Dataset:
+def make_data(name: str, total_steps: int, steps: int) -> algos.Dataset:
     """One of the data sets."""
     if name == "medium_expert":
         parts = [make_data(each, total_steps, steps) for each in name.split("_")]
@@ -82,7 +82,7 @@ def make_data(name: str, total_steps: int | None, steps: int) -> algos.Dataset:
     return dataset.record(algorithm, state, key, **taken, source=words, **known)
 
 
-def data_of(name: str, folder: Path, total_steps: int | None, steps: int) -> algos.Dataset:
+def data_of(name: str, folder: Path, total_steps: int, steps: int) -> algos.Dataset:
     """A data set, made if it is not there."""
     path = folder / f"{name}.npz"
     if not path.exists():
@@ -163,7 +163,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("algorithms", list(ALGORITHMS), "Which algorithms.")
     flags.DEFINE_integer("seeds", 5, "How many seeds.")
     flags.DEFINE_integer("steps", 10_000, "Environment steps of each policy.")
-    flags.DEFINE_integer("sac_steps", None, "Environment steps of SAC, for a try.")
+    flags.DEFINE_integer("sac_steps", 10_000, "Environment steps of SAC.")
     flags.DEFINE_integer("updates", None, "Updates of each cell, for a try.")
     flags.DEFINE_string("files", str(ROOT / "runs" / "offline_data"), "Folder of the data.")
     flags.DEFINE_string("out", str(ROOT / "results" / "offline"), "Folder of the result files.")

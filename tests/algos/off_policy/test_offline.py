@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import DatasetError, bc, iql, prdc, rebrac, td3_bc
+from onejit.algos import DatasetError, a2pr, bc, famo2o, iql, prdc, rebrac, td3_bc
 from onejit.algos.core import guard
 from onejit.algos.core.collect import Transition
 from onejit.algos.core.config import ConfigError
@@ -25,7 +25,8 @@ SMALL = {
     "num_updates": 4,
     "learning_rate": 1e-2,
 }
-MODULES = [bc, td3_bc, iql, rebrac, prdc]
+MODULES = [bc, td3_bc, iql, rebrac, prdc, a2pr, famo2o]
+OWN = {a2pr: {"vae_hidden_sizes": (8,)}}
 
 
 def some_data(size=40, seed=0):
@@ -50,7 +51,7 @@ DATA = some_data()
 
 
 def made(module=td3_bc, data=DATA, **changes):
-    return module.make(ENV, module.Config(**SMALL | changes), data=data)
+    return module.make(ENV, module.Config(**SMALL | OWN.get(module, {}) | changes), data=data)
 
 
 def programs(algorithm):
@@ -165,6 +166,35 @@ def test_rebrac_without_its_penalties_is_offline_td3_and_its_scale():
     assert np.abs(kernel - jax.tree.leaves(expected.params["critic"])[1]).max() > 1e-3
 
 
+@pytest.mark.slow
+def test_famo2o_with_one_coefficient_is_iql():
+    """Its actor sees a constant code then, as the actor that IQL is given here does."""
+    config = famo2o.Config(**SMALL, low=3.0, high=3.0)
+    family = famo2o.make_networks(ENV, config)
+    networks = iql.Networks(*family[:3])
+    _, init, step = programs(iql.make(ENV, iql.Config(**SMALL), networks, data=DATA))
+    expected = step(init(jax.random.key(1)))[0].learner
+    _, init, step = programs(famo2o.make(ENV, config, data=DATA))
+    actual, metrics = step(init(jax.random.key(1)))
+    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    for name in ("actor", "critic", "value"):
+        jax.tree.map(close, actual.learner.params[name], expected.params[name])
+    assert metrics["losses/balance_grad_norm"] < 1.0 and np.isfinite(metrics["losses/choice"])
+
+
+@pytest.mark.slow
+def test_famo2o_goes_on_online_from_what_it_learned_from_data():
+    config = famo2o.Config(**SMALL)
+    before = jax.jit(famo2o.make(ENV, config, data=DATA).init)(jax.random.key(0)).learner
+    sizes = {name: SMALL[name] for name in SMALL if name != "num_updates"}
+    online = famo2o.OnlineConfig(**sizes, normalize_obs=True, num_envs=2, buffer_size=200)
+    algorithm = famo2o.make_online(ENV, online, data=DATA)
+    state = jax.jit(algorithm.init)(jax.random.key(1))._replace(learner=before)
+    state, metrics = jax.jit(algorithm.step)(state)
+    assert int(state.replay.size) == 21  # 40 transitions and a step of two environments
+    assert metrics["charts/fault"] == 0.0 and np.isfinite(metrics["losses/balance_loss"])
+
+
 def test_the_average_of_cloning_is_a_mean_of_iterates_or_the_last_one():
     """Iterates 0 and then 3, 6, 9: with power 1 and no floor their running mean, from start on."""
 
@@ -193,7 +223,8 @@ def test_what_the_data_do_is_learned(module, jit_to_learn):
     steps = data.transitions
     keep = (steps.reward > 0) | (np.arange(len(data)) % 3 == 0)
     data = data.replace(transitions=jax.tree.map(lambda x: x[keep], steps))
-    config = module.Config(**SMALL | {"num_updates": 100, "batch_size": 64})
+    changes = {"num_updates": 100, "batch_size": 64}
+    config = module.Config(**SMALL | OWN.get(module, {}) | changes)
     algorithm = module.make(env, config, data=data)
     evaluate = algos.evaluator(algorithm, num_episodes=64)
 

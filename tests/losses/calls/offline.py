@@ -23,6 +23,21 @@ CALLS = {
     ),
     "behaviour_weight": lambda rng: (per_step(rng, 1), {"alpha": 2.5}, {}),
     "td3_bc_actor_loss": lambda rng: ([*per_step(rng, 1), *actions(rng)], {"weight": 0.8}, {}),
+    "a2pr_value_target": lambda rng: (per_step(rng, 4), {}, {}),
+    "a2pr_goal": lambda rng: ([*actions(rng), *per_step(rng, 2)], {}, {}),
+    "a2pr_pull": lambda rng: (per_step(rng, 3), {"mask": 0.5}, {}),
+    "a2pr_vae_loss": lambda rng: (
+        [*actions(rng), *actions(rng), *per_step(rng, 2)],
+        {"weight": 1.5},
+        {},
+    ),
+    "a2pr_actor_loss": lambda rng: (
+        [*per_step(rng, 1), *actions(rng), *per_step(rng, 1)],
+        {"weight": 0.8},
+        {},
+    ),
+    "famo2o_coefficient": lambda rng: (per_step(rng, 1), {"low": 1.0, "high": 5.0}, {}),
+    "famo2o_code": lambda rng: (per_step(rng, 1), {"base": 100.0}, {"size": 6}),
     "iql_value_loss": lambda rng: (per_step(rng, 2), {"expectile": 0.9}, {}),
     "iql_actor_loss": lambda rng: (
         per_step(rng, 3),
