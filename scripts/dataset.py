@@ -64,7 +64,7 @@ def made(values: flags.FlagValues) -> algos.Dataset:
     steps = {"num_steps": values.steps, "num_envs": values.envs}
     folder = values["from"].value
     if folder is None:
-        env, known = envs.make(values.env), {"env": values.env, "source": "random actions"}
+        env, known = envs.make(values.env), {"env_id": values.env, "source": "random actions"}
         known["env_options"] = dict(getattr(env, "options", {}))
         data = dataset.record_random(env, record_key, **steps, **known)
     else:
@@ -72,7 +72,7 @@ def made(values: flags.FlagValues) -> algos.Dataset:
         algorithm, state = load_run(Path(folder), values.last, values.member)
         env = algorithm.env
         words = f"{values.what} of {run['algorithm']} after {_steps(algorithm, state):,} steps"
-        known = {"env": run["env"], "env_options": run["env_options"], "source": words}
+        known = {"env_id": run["env"], "env_options": run["env_options"], "source": words}
         if values.what == "replay":
             if not algorithm.replay or not run["save_replay"]:
                 raise cli.UsageError(f"from={folder}: its checkpoint holds no replay")

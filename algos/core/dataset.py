@@ -43,7 +43,7 @@ class Dataset:
       transitions: in order of time, leaves `[M, ...]`, numpy.
       observation_space: of the environment that they are of.
       action_space: likewise.
-      env: its name, such as "gymnax/Pendulum-v1"; "" where it has none.
+      env_id: its name, such as "gymnax/Pendulum-v1"; "" where it has none.
       env_options: what it was made with.
       source: how they came about, in words.
       random_score: the mean return of uniformly random actions there; None if not measured.
@@ -55,7 +55,7 @@ class Dataset:
     transitions: Transition
     observation_space: Any
     action_space: Any
-    env: str = ""
+    env_id: str = ""
     env_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     source: str = ""
     random_score: float | None = None
@@ -118,7 +118,7 @@ def from_arrays(
       terminated: bool `[M]`, the task was over.
       truncated: bool `[M]`, a time limit cut the episode, or the record breaks off here.
       next_obs: the true successors, also where an episode ended.
-      **known: attributes of the `Dataset`: env, source, random_score, ...
+      **known: attributes of the `Dataset`: env_id, source, random_score, ...
 
     Raises:
       DatasetError: something is wrong with them; the message lists each problem.

@@ -24,7 +24,7 @@ from .run_folder import from_json, to_json
 
 _FORMAT = 1
 _MANIFEST = "manifest"
-_KNOWN = ("env", "env_options", "source", "random_score", "expert_score", "true_terminations")
+_KNOWN = ("env_id", "env_options", "source", "random_score", "expert_score", "true_terminations")
 
 
 def save(path: Path | str, data: Dataset) -> Path:

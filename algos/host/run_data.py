@@ -32,8 +32,8 @@ def describe(module: ModuleType, name: str, values: flags.FlagValues) -> dict[st
     if values["data_share"].present and "data_share" not in takes:
         raise UsageError(f"data_share={values.data_share}: {name} learns from data alone")
     data = dataset_files.load(values.data)
-    if data.env and not values["env"].present:
-        values.env = data.env
+    if data.env_id and not values["env"].present:
+        values.env = data.env_id
         values.env_options = [f"{key}={value!r}" for key, value in data.env_options.items()]
     found = {"file": values.data, "checksum": data.checksum}
     return found | ({"share": values.data_share} if "data_share" in takes else {})

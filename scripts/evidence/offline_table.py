@@ -2,11 +2,11 @@
 
 `python scripts/evidence/offline_table.py` makes the data, trains five vmapped seeds of each cell,
 writes results/offline/CELL.json and prints the table; what exists is not run again. A run of SAC
-with its preset, of 10,000 steps, is cut at intervals of 250: "expert" is its end, "medium" the first cut whose
-deterministic return is a third of the way from random to the best that was seen. Each policy acts
-for 10,000 steps as in training; "medium_replay" is the replay at the medium cut, "medium_expert"
-both policies' data behind each other, "random" uniform actions. 0 is the mean return of random
-actions and 100 that of the expert without exploring.
+with its preset, of 10,000 steps, is cut at intervals of 250: "expert" is its end, "medium" the
+first cut whose deterministic return is a third of the way from random to the best that was seen.
+Each policy acts for 10,000 steps as in training; "medium_replay" is the replay at the medium cut,
+"medium_expert" both policies' data behind each other, "random" uniform actions. 0 is the mean
+return of random actions and 100 that of the expert without exploring.
 
 All algorithms have the preset for Pendulum, in which nothing is tuned for one of them.
 """
@@ -65,7 +65,7 @@ def make_data(name: str, total_steps: int, steps: int) -> algos.Dataset:
     env = algorithm.env
     score = jax.jit(algos.evaluator(algorithm, num_episodes=EPISODES))(expert, jax.random.key(3))
     known = {
-        "env": ENV,
+        "env_id": ENV,
         "random_score": dataset.random_score(env, jax.random.key(2), EPISODES),
         "expert_score": float(score["eval/episodic_return"]),
     }

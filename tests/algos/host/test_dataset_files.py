@@ -30,7 +30,7 @@ def some():
         transitions=transitions,
         observation_space=SPACES,
         action_space=CHOICES,
-        env="mine/Dict",
+        env_id="mine/Dict",
         env_options={"limit": float("inf"), "sizes": (1, 2)},
         source="drawn",
         random_score=-1.5,
@@ -45,10 +45,10 @@ def test_a_round_trip_changes_nothing(tmp_path, assert_bitwise_equal):
     assert_bitwise_equal(again.transitions, data.transitions)
     again.check(SimpleNamespace(observation_space=SPACES, action_space=CHOICES))
     assert again.observation_space["privileged_state"].normalize is False
-    for name in ("env", "env_options", "source", "random_score", "expert_score", "checksum"):
+    for name in ("env_id", "env_options", "source", "random_score", "expert_score", "checksum"):
         assert getattr(again, name) == getattr(data, name)
     with np.load(path, allow_pickle=False) as file:  # any program can read it
-        assert json.loads(str(file["manifest"]))["env"] == "mine/Dict"
+        assert json.loads(str(file["manifest"]))["env_id"] == "mine/Dict"
 
 
 def damaged(path, name, value):

@@ -175,11 +175,10 @@ def test_famo2o_with_one_coefficient_is_iql():
     _, init, step = programs(iql.make(ENV, iql.Config(**SMALL), networks, data=DATA))
     expected = step(init(jax.random.key(1)))[0].learner
     _, init, step = programs(famo2o.make(ENV, config, data=DATA))
-    actual, metrics = step(init(jax.random.key(1)))
+    actual = step(init(jax.random.key(1)))[0].learner
     close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     for name in ("actor", "critic", "value"):
-        jax.tree.map(close, actual.learner.params[name], expected.params[name])
-    assert metrics["losses/balance_grad_norm"] < 1.0 and np.isfinite(metrics["losses/choice"])
+        jax.tree.map(close, actual.params[name], expected.params[name])
 
 
 @pytest.mark.slow
