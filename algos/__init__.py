@@ -1,28 +1,36 @@
 """Update steps and training loops: one module per algorithm, `train` for a whole run."""
 
 from . import (
+    a2pr,
     aq_sac,
     aq_td3,
     avg,
+    bc,
+    famo2o,
     fast_sac,
     fast_td3,
     fixpo,
+    iql,
     mdpo,
     mdpo_off_policy,
     parameter_steps,
     ppo,
     ppo_ewma,
+    prdc,
     r2vpo,
+    rebrac,
     sac,
     smoothing,
     spo,
     staq,
     td3,
+    td3_bc,
     tokens,
 )
-from .core import population
+from .core import dataset, population
 from .core.algorithm import Algorithm
 from .core.averaging import averaged
+from .core.dataset import Dataset, DatasetError
 from .core.distribution import distribute, make_mesh
 from .core.evaluation import evaluate, evaluator
 from .core.guard import describe as describe_fault
@@ -36,22 +44,29 @@ from .core.training import train
 __all__ = [
     "ActionHead",
     "Algorithm",
+    "Dataset",
+    "DatasetError",
     "NnxNetwork",
     "Recurrent",
     "Sequence",
+    "a2pr",
     "aq_sac",
     "aq_td3",
     "averaged",
     "avg",
+    "bc",
+    "dataset",
     "describe_fault",
     "distribute",
     "draw",
     "evaluate",
     "evaluator",
+    "famo2o",
     "fast_sac",
     "fast_td3",
     "fixpo",
     "grid",
+    "iql",
     "make_mesh",
     "mdpo",
     "mdpo_off_policy",
@@ -59,14 +74,17 @@ __all__ = [
     "population",
     "ppo",
     "ppo_ewma",
+    "prdc",
     "r2vpo",
+    "rebrac",
     "sac",
     "smoothing",
     "spo",
-    "static_combinations",
     "staq",
+    "static_combinations",
     "sweep",
     "td3",
+    "td3_bc",
     "tokens",
     "train",
 ]

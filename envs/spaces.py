@@ -96,6 +96,15 @@ class Box:
         low, high = (jnp.broadcast_to(bound, jnp.shape(x)) for bound in (self.low, self.high))
         return (low + 0.5 * (x + 1.0) * (high - low)).astype(self.dtype)
 
+    def to_unit(self, x: chex.Array) -> jax.Array:
+        """The inverse of `from_unit`: low to −1, high to 1; `[..., *shape]`, float32. Where the two
+        bounds are the same, 0.
+        """
+        low, high = (jnp.broadcast_to(bound, jnp.shape(x)) for bound in (self.low, self.high))
+        width = high - low
+        unit = 2.0 * (jnp.asarray(x, jnp.float32) - low) / jnp.where(width > 0.0, width, 1.0) - 1.0
+        return jnp.where(width > 0.0, unit, 0.0)
+
     def sample(self, key: chex.PRNGKey) -> jax.Array:
         """A uniform element; standard normal, moved inside the bounds, where a bound is missing."""
         uniform_key, normal_key = jax.random.split(key)

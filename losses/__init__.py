@@ -16,7 +16,15 @@ highest precision, on accelerators too.
 """
 
 from . import bandits, curricula, denoising, preferences, sequences, supervised
+from .a2pr import (
+    a2pr_actor_loss,
+    a2pr_goal,
+    a2pr_pull,
+    a2pr_vae_loss,
+    a2pr_value_target,
+)
 from .avg import scaled_td_error, soft_reward
+from .bc import bc_loss, ema_rate
 from .categorical import (
     categorical_cross_entropy,
     categorical_mean,
@@ -35,7 +43,9 @@ from .distributions import (
     tsallis_log_prob,
 )
 from .expectile import expectile_td_loss
+from .famo2o import famo2o_code, famo2o_coefficient
 from .fixpo import fixpo_beta_loss, fixpo_policy_loss
+from .iql import iql_actor_loss, iql_value_loss
 from .mdpo import (
     mdpo_off_policy_actor_loss,
     mdpo_off_policy_tsallis_joint_actor_loss,
@@ -45,17 +55,26 @@ from .mdpo import (
 from .ppo import clipped_value_loss, ppo_clip_loss
 from .ppo_ewma import ewma, ppo_ewma_loss
 from .ratios import approx_kl, clip_fraction, importance_ratio, ratio_deviation
+from .rebrac import rebrac_actor_loss, rebrac_target
 from .returns import gae, lambda_returns, n_step_return, vtrace
 from .sac import sac_actor_loss, sac_target, sac_temperature_loss
 from .smoothing import certified_probability, certified_return, clopper_pearson_lower, dkw_lower
 from .spo import spo_aligned_loss, spo_loss
 from .staq import staq_coefficients, staq_logits, staq_target
 from .td3 import target_policy_noise, td3_actor_loss, td3_critic_loss, td3_target
+from .td3_bc import behaviour_weight, td3_bc_actor_loss
 from .temporal_difference import bootstrapped_target, squared_td_loss
 
 __all__ = [
+    "a2pr_actor_loss",
+    "a2pr_goal",
+    "a2pr_pull",
+    "a2pr_vae_loss",
+    "a2pr_value_target",
     "approx_kl",
     "bandits",
+    "bc_loss",
+    "behaviour_weight",
     "bootstrapped_target",
     "categorical_cross_entropy",
     "categorical_entropy",
@@ -72,8 +91,11 @@ __all__ = [
     "curricula",
     "denoising",
     "dkw_lower",
+    "ema_rate",
     "ewma",
     "expectile_td_loss",
+    "famo2o_code",
+    "famo2o_coefficient",
     "fixpo_beta_loss",
     "fixpo_policy_loss",
     "gae",
@@ -81,6 +103,8 @@ __all__ = [
     "gaussian_kl",
     "gaussian_log_prob",
     "importance_ratio",
+    "iql_actor_loss",
+    "iql_value_loss",
     "lambda_returns",
     "mdpo_off_policy_actor_loss",
     "mdpo_off_policy_tsallis_joint_actor_loss",
@@ -91,6 +115,8 @@ __all__ = [
     "ppo_ewma_loss",
     "preferences",
     "ratio_deviation",
+    "rebrac_actor_loss",
+    "rebrac_target",
     "sac_actor_loss",
     "sac_target",
     "sac_temperature_loss",
@@ -107,6 +133,7 @@ __all__ = [
     "tanh_gaussian_log_prob",
     "target_policy_noise",
     "td3_actor_loss",
+    "td3_bc_actor_loss",
     "td3_critic_loss",
     "td3_target",
     "tsallis_log",

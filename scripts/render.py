@@ -22,7 +22,14 @@ from absl import flags
 from onejit import algos, envs
 from onejit.algos.core.averaging import evaluated
 from onejit.algos.core.evaluation import player
-from onejit.algos.host import checkpoint, cli, compilation_cache, recording, run_folder
+from onejit.algos.host import (
+    checkpoint,
+    cli,
+    compilation_cache,
+    recording,
+    run_data,
+    run_folder,
+)
 from onejit.algos.host.console import make_console
 from onejit.envs.mujoco.renderer import RenderError
 
@@ -92,7 +99,7 @@ def load(folder: Path, last: bool, member: int) -> tuple[algos.Algorithm, Any]:
             f"the environment of {folder} cannot be made: {error}{hint}"
         ) from error
     try:
-        algorithm = module.make(env, module.Config(**run["config"]))
+        algorithm = module.make(env, module.Config(**run["config"]), **run_data.options(run))
         algorithm = algos.averaged(algorithm, run["ema_decay"])
     except ValueError as error:
         raise cli.UsageError(f"{folder}: {error}") from error

@@ -132,6 +132,29 @@ def test_the_page_of_policies():
 
 
 @pytest.mark.slow
+def test_the_page_of_data(tmp_path, monkeypatch):
+    # As on the page, with short runs of small networks.
+    monkeypatch.chdir(tmp_path)
+    sizes = "actor_hidden_sizes=(4,), critic_hidden_sizes=(4,), batch_size=8, "
+    smaller = {
+        "sac.Config(": f"sac.Config({sizes}learning_starts=50, ",
+        "td3_bc.Config(": f"td3_bc.Config({sizes}num_updates=2, ",
+        "OnlineConfig(": f"OnlineConfig({sizes}",
+        "num_iterations=5_000": "num_iterations=2",
+        "num_iterations=100, log_every=10": "num_iterations=2, log_every=2",
+        "num_steps=10_000": "num_steps=400",
+    }
+    [code] = blocks("offline.md")
+    for text, replacement in smaller.items():
+        assert text in code
+        code = code.replace(text, replacement)
+    names = {}
+    exec(code, names)
+    assert names["scores"].shape == (3,) and len(names["data"]) == 800
+    assert names["online"].initial_steps == 0 and names["family"].initial_steps == 1000
+
+
+@pytest.mark.slow
 def test_the_page_of_the_sweeps():
     # As on the page, with short runs of small members.
     smaller = {

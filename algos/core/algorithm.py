@@ -31,7 +31,8 @@ class Algorithm(NamedTuple):
         policies that remember need it.
       env: the single environment.
       config: the Config it was made with; its static fields hold for every State.
-      steps_per_iteration: environment steps that one `step` takes.
+      steps_per_iteration: environment steps that one `step` takes; where it takes none, as in
+        learning from data, its critic updates.
       initial_steps: environment steps that `init` takes, to fill a replay.
       memory: `memory(state, key, num_envs)`: what the policy remembers at the start of so many
         episodes, leaves `[num_envs, ...]`; () for policies that remember nothing.
@@ -39,6 +40,8 @@ class Algorithm(NamedTuple):
         largest when it is deterministic; None for continuous ones.
       evaluation: `evaluation(state, key, num_episodes) -> Metrics`: what an evaluation measures
         besides episodes of the deterministic policy, "eval/..."; None for nothing.
+      scores: the returns that stand for 0 and 100, of a random policy and of an expert; evaluations
+        then have "eval/normalized_score" too. None where they are not known.
       replay: the parts of the State that hold past experience, by name; `init` makes them anew.
       shardings: where `distribute` has shared the environments out over devices, a State of
         `jax.sharding.NamedSharding`s; else None.
@@ -55,6 +58,7 @@ class Algorithm(NamedTuple):
     logits: Callable[[State, Any], Any] | None = None
     evaluation: Callable[[State, chex.PRNGKey, int], Metrics] | None = None
     replay: tuple[str, ...] = ()
+    scores: tuple[float, float] | None = None
     shardings: Any = None
 
     def steps_after(self, iterations: int) -> int:

@@ -113,6 +113,19 @@ def player(algorithm: Algorithm, state: State, deterministic: bool) -> tuple[Act
     return act, memory
 
 
+def normalized_score(returns: chex.Array, scores: tuple[float, float]) -> chex.Array:
+    """100·(return − random)/(expert − random): 0 is a random policy, 100 the expert.
+
+    Args:
+      returns: undiscounted returns, any shape.
+      scores: (random, expert), the returns of the two.
+
+    Source: Fu et al. 2020 (arXiv 2004.07219), section 5.
+    """
+    low, high = scores
+    return 100.0 * (returns - low) / (high - low)
+
+
 def evaluator(
     algorithm: Algorithm,
     *,
@@ -127,7 +140,8 @@ def evaluator(
       A function of (state, key) that gives the mean return "eval/episodic_return", its standard
       deviation over the episodes "eval/episodic_return_std", the mean length "eval/episodic_length"
       and "eval/finished", the fraction of the episodes that ended within max_steps (the others
-      count with what was seen); and what the algorithm's own `evaluation` adds.
+      count with what was seen); "eval/normalized_score" where algorithm.scores say what is 0 and
+      100; and what the algorithm's own `evaluation` adds.
 
     Raises:
       ValueError: num_episodes is no integer above 0, or no multiple of the devices.
@@ -141,13 +155,15 @@ def evaluator(
         own = {}
         if algorithm.evaluation is not None:
             key, own_key = jax.random.split(key)
-            own = algorithm.evaluation(state, own_key, share)
+            own = dict(algorithm.evaluation(state, own_key, share))
         act, memory = player(algorithm, state, deterministic)
         limits = {"num_episodes": share, "max_steps": max_steps}
         # A device whose episodes have all ended does not wait for the others: nothing is exchanged
         # before all have.
         episodes = evaluate(algorithm.env, act, key, memory=memory, **limits)
         mean, var = parallel.moments(episodes.returns)
+        if algorithm.scores is not None:
+            own["eval/normalized_score"] = normalized_score(mean, algorithm.scores)
         others = {
             "eval/episodic_length": jnp.mean(episodes.lengths.astype(jnp.float32)),
             "eval/finished": jnp.mean(episodes.finished.astype(jnp.float32)),

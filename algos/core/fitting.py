@@ -93,10 +93,8 @@ def learner_shape(
     shape = _outputs("networks", init, jax.random.key(0), rows(env.observation_space))
     for path, leaf in jax.tree.leaves_with_path(shape.params):
         if 0 in leaf.shape:
-            found = (
-                f"a parameter {jax.tree_util.keystr(path, simple=True, separator='/')}"
-                f" {_describe(leaf)}"
-            )
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            found = f"a parameter {name} {_describe(leaf)}"
             raise ConfigError("networks", found, "must not have an axis of 0: it would see nothing")
     return shape
 
@@ -139,12 +137,13 @@ def own_or_default(
     )
     obs, action = rows(env.observation_space, _LEAD[0]), _floats(_LEAD[0], *env.action_space.shape)
     if isinstance(default, tuple):
-        inputs = {"actor": (without_mask(obs),), "critic": (obs,) if discrete else (obs, action)}
+        see = {"actor": (without_mask(obs),), "value": (obs,)}
+        see["critic"] = (obs,) if discrete else (obs, action)
+        inputs = {name: see[name] for name in see if getattr(default, name, None) is not None}
         require_parts(networks, *inputs)
-        pairs = {
-            f"networks.{name}": (getattr(networks, name), getattr(default, name), inputs[name])
-            for name in inputs
-        }
+        parts = {name: getattr(networks, name) for name in inputs}
+        pairs = {f"networks.{n}": (parts[n], getattr(default, n), inputs[n]) for n in inputs}
+        networks = default._replace(**parts, optimiser=getattr(networks, "optimiser", None))
     else:
         require_parts(networks, "init", "apply")
         pairs = {"networks": (networks, default, (obs,))}
@@ -288,7 +287,8 @@ def require_minibatches(learner: Any, batch: Any, networks: Any, config: Any) ->
         return networks.critic.apply(first, first_member(obs), *action)
 
     action = [batch.action] if continuous else []
-    _outputs("batch.obs", jax.vmap(critic), batch.obs, *action)
+    if networks.critic is not None:
+        _outputs("batch.obs", jax.vmap(critic), batch.obs, *action)
 
 
 def require_minibatch(learner: Any, batch: Any, networks: Any) -> None:

@@ -37,6 +37,7 @@ QUANTITIES = (
     "parameter",
     "optimiser state",
     "action mask",
+    "data",
 )
 
 
@@ -112,6 +113,16 @@ def in_masks(obs: Any, iteration: chex.Array, first_step: chex.Array | int = 0) 
     env = parallel.place(place % num_envs, num_envs)
     found = _fault(code, iteration, first_step + place // num_envs, env)
     return jnp.where(jnp.any(nothing), found, init())
+
+
+def in_data(same: chex.Array, iteration: chex.Array) -> chex.Array:
+    """The fault of data that are not those that a run began with; int32 `[4]`.
+
+    Args:
+      same: bool scalar, whether they are.
+      iteration: int32.
+    """
+    return jnp.where(same, init(), _fault(QUANTITIES.index("data"), iteration, -1, -1))
 
 
 def in_reset(
@@ -230,6 +241,7 @@ def _words(quantity):
     other = {
         "diverged parameter": "diverged: a parameter beyond 1e6",
         "action mask": "an action mask that allows nothing",
+        "data": "other data than the run began with",
     }
     name = QUANTITIES[quantity]
     return other.get(name, f"non-finite {name}")

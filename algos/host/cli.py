@@ -19,8 +19,9 @@ from rich.console import Console
 from ... import envs
 from ..core.averaging import averaged
 from ..core.config import BaseConfig, ConfigError
+from ..core.dataset import DatasetError
 from ..core.distribution import make_mesh
-from . import checkpoint, compilation_cache, presets, run_folder, runner
+from . import checkpoint, compilation_cache, presets, run_data, run_folder, runner
 from .console import make_console
 from .run_folder import RunFolderError
 from .script_flags import UsageError, define_flags, help_text, named_values, programs_kept
@@ -40,7 +41,6 @@ _LIMITS = {
 OF_THE_PROCESS = {"resume", "help", "h", "compilation_cache"}
 # Of these a resumed run may have others.
 _OF_THE_HOST = ("num_devices", "num_logs", "num_evals", "eval_episodes", "record")
-
 _SETTINGS = ("seed", "num_seeds", "num_logs", "num_evals", "eval_episodes", "record", "save_replay")
 
 
@@ -75,6 +75,7 @@ def exit_with_code(argv: Sequence[str], run: Callable[[], int]) -> None:
         (
             UsageError,
             ConfigError,
+            DatasetError,
             RunFolderError,
             envs.ContractError,
             flags.Error,
@@ -153,7 +154,8 @@ def _start(
         run = new_run(module, values, name)
         run_folder.require_writable(values.out)
     env = make_env(run)
-    algorithm = averaged(module.make(env, module.Config(**run["config"])), run["ema_decay"])
+    made = module.make(env, module.Config(**run["config"]), **run_data.options(run))
+    algorithm = averaged(made, run["ema_decay"])
     total_steps = run["config"]["total_steps"]
     if algorithm.iterations(total_steps) < done:
         raise UsageError(
@@ -206,6 +208,7 @@ def make_env(run: dict[str, Any]) -> envs.Environment:
 def new_run(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, Any]:
     """The description of a run from flags and preset: what is written to config.json."""
     fields = [field.name for field in dataclasses.fields(module.Config)]
+    data = run_data.describe(module, name, values)
     preset = presets.get(name, values.env)
     chosen = {each: values[each].value for each in fields if values[each].value is not None}
     config = {
@@ -220,6 +223,7 @@ def new_run(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str
         "num_devices": values.num_devices,
         "ema_decay": values.ema_decay,
         **{each: values[each].value for each in _SETTINGS},
+        "data": data,
         "config": config,
         "changes": [],
         "commands": [],
@@ -293,11 +297,9 @@ def _train(
         console.print(f"stopped by {interrupted}; to continue:\n  {command}", markup=False)
         return 128 + interrupted.signal_number
     steps = algorithm.steps_after(total_iterations) * run["num_seeds"]
-    speed = (
-        f", {steps / result.run_seconds:,.0f} steps/s"
-        if result.run_seconds and not resuming
-        else ""
-    )
+    speed = ""
+    if result.run_seconds and not resuming:
+        speed = f", {steps / result.run_seconds:,.0f} steps/s"
     console.print(
         f"compiled in {result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s{speed};"
         f" evaluated return {result.eval_returns.mean():.1f}"

@@ -34,6 +34,17 @@ _PPO_MINATAR = {
 # As in the papers: one environment, one update per step, minibatches of 256, 2×256.
 _PENDULUM = {"learning_rate": 1e-3, "gamma": 0.98, "buffer_size": 20_000, "total_steps": 20_000}
 
+# What scripts/evidence/offline_table.py runs; small, and the same for all, nothing is tuned.
+_OFFLINE = ("bc", "td3_bc", "iql", "rebrac", "prdc", "famo2o")
+_OFFLINE_PENDULUM = {
+    "learning_rate": 1e-3,
+    "gamma": 0.98,
+    "batch_size": 128,
+    "total_steps": 10_000,
+    "actor_hidden_sizes": (64, 64),
+    "critic_hidden_sizes": (64, 64),
+}
+
 # Many environments on a CPU: the published recipe with smaller networks and minibatches.
 _FAST_PENDULUM = {
     "gamma": 0.98,
@@ -170,6 +181,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "td3": {"gymnax/Pendulum-v1": _PENDULUM},
     "sac": {"gymnax/Pendulum-v1": _PENDULUM},
     "mdpo_off_policy": {"gymnax/Pendulum-v1": _PENDULUM},
+    **dict.fromkeys(_OFFLINE, {"gymnax/Pendulum-v1": _OFFLINE_PENDULUM}),
+    "a2pr": {"gymnax/Pendulum-v1": {**_OFFLINE_PENDULUM, "vae_hidden_sizes": (64, 64)}},
     "staq": {
         "gymnax/CartPole-v1": _STAQ_SMALL,
         "gymnax/Acrobot-v1": _STAQ_SMALL,

@@ -224,6 +224,8 @@ def identity(run: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint is to know of its run, as JSON gives it back."""
     known = {name: (_LATER | run)[name] for name in IDENTITY}
     known["config"] = {name: to_json(value) for name, value in run["config"].items()}
+    if run.get("data"):  # the file may be elsewhere
+        known["data"] = {name: x for name, x in run["data"].items() if name != "file"}
     return json.loads(json.dumps(known))
 
 

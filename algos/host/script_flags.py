@@ -68,6 +68,19 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
         "A run folder to continue; flags given beside it replace its values.",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "data",
+        "",
+        "A data set to learn from, as scripts/dataset.py makes them. An algorithm that steps its"
+        " environment begins with it in its replay.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "data_share",
+        0.0,
+        "Part of each minibatch that comes from --data, which the replay then does not hold.",
+        flag_values=values,
+    )
     integer("seed", settings["seed"], "Seed of the whole run.")
     integer("num_seeds", settings["num_seeds"], "Seeds trained side by side in one program.")
     integer(

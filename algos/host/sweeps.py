@@ -29,7 +29,7 @@ from ..core.config import BaseConfig, ConfigError
 from ..core.distribution import POPULATION, axis_size, make_mesh
 from ..core.sweep import largest_chunk, stacked, static_combinations
 from ..core.training import advance
-from . import checkpoint, logs, plotting, run_folder, runner
+from . import checkpoint, logs, plotting, run_data, run_folder, runner
 from .console import progress
 from .programs import Programs, Settings
 
@@ -83,8 +83,9 @@ def plan(
         raise ConfigError("total_steps", "swept", "is the length of all runs: give it as a flag")
     parts = []
     base = module.Config(**run["config"])
+    options = run_data.options(run)
     for program, (config, columns, places) in enumerate(static_combinations(base, settings)):
-        algorithm = averaged(module.make(env, config), run["ema_decay"])
+        algorithm = averaged(module.make(env, config, **options), run["ema_decay"])
         stacked(algorithm, columns)
         size = chunk or num_groups * _fitting(algorithm, run["num_seeds"], columns)
         size = max(1, size // unit) * unit

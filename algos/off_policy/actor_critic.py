@@ -44,6 +44,7 @@ class Batch(NamedTuple):
       discount: the factor of the bootstrap, γ^k·(1 − terminated).
       next_obs: the observation to bootstrap from.
       weight: of each in the critics' loss; () counts all the same.
+      next_action: what was done at next_obs, of stored data; () where nobody asks for it.
     """
 
     obs: Any
@@ -52,6 +53,7 @@ class Batch(NamedTuple):
     discount: chex.Array
     next_obs: Any
     weight: Any = ()
+    next_action: Any = ()
 
 
 class Learner(NamedTuple):
@@ -92,7 +94,8 @@ def init_learner(
     targets: tuple[str, ...],
     **more: Any,
 ) -> Learner:
-    """Fresh parameters, config.num_critics critics that start apart, optimisers and statistics.
+    """Fresh parameters, config.num_critics critics that start apart, optimisers and statistics; no
+    critics where networks.critic is None.
 
     Args:
       key: a typed key.
@@ -107,8 +110,10 @@ def init_learner(
     inputs = (obs,) if isinstance(space, Discrete) else (obs, jnp.zeros(space.shape))
     actor_key, critic_key = jax.random.split(key)
     actor = networks.actor.init(actor_key, obs)
-    critic = init_ensemble(networks.critic, critic_key, config.num_critics, *inputs)
-    params = single({"actor": actor, "critic": critic, **more})
+    params = {"actor": actor}
+    if networks.critic is not None:
+        params["critic"] = init_ensemble(networks.critic, critic_key, config.num_critics, *inputs)
+    params = single(params | more)
     return Learner(
         params=params,
         targets={name: jax.tree.map(jnp.copy, params[name]) for name in targets},
@@ -230,6 +235,14 @@ def q_of_action(critics: Callable[..., chex.Array], batch: Batch) -> chex.Array:
     if jnp.issubdtype(batch.action.dtype, jnp.floating):
         return critics(batch.obs, batch.action)
     return jnp.take_along_axis(critics(batch.obs), batch.action[None, ..., None], axis=-1)[..., 0]
+
+
+def no_update(
+    learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Any
+) -> tuple[Learner, Metrics]:
+    """The `critic_update` of an algorithm without critics."""
+    del key, networks, config
+    return learner, {TD_ERROR: jnp.zeros_like(batch.reward)}
 
 
 def update(

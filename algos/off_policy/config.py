@@ -21,9 +21,9 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @configclass
-class ReplayConfig(BaseConfig):
-    """What the algorithms that learn from a replay have in common; each says its rows_per_step, an
-    int.
+class UpdateConfig(BaseConfig):
+    """What all algorithms that bootstrap from stored transitions have in common; each says which
+    part of its run is `done` at an iteration.
     """
 
     learning_rate: float = traced(3e-4, "Step size of Adam.", above=0)
@@ -36,8 +36,26 @@ class ReplayConfig(BaseConfig):
     anneal_lr: bool = static(
         False, "Whether the learning rate falls linearly to 0 over total_steps."
     )
-    num_envs: int = static(1, "Environments that are stepped together.", low=1)
     batch_size: int = static(256, "Transitions in a minibatch.", low=1)
+
+    def schedules(self, done: float | chex.Array) -> dict[str, Any]:
+        """The learning rate when this part of total_steps is done, in [0, 1], if it is annealed."""
+        return {"learning_rate": self.learning_rate * (1.0 - done)} if self.anneal_lr else {}
+
+    def annealed(self, iteration: chex.Array) -> Self:
+        """The config with the learning rate of an iteration."""
+        if not self.anneal_lr:
+            return self
+        return self.replace(learning_rate=self.schedules(self.done(iteration))["learning_rate"])
+
+
+@configclass
+class ReplayConfig(UpdateConfig):
+    """What the algorithms that learn from a replay have in common; each says its rows_per_step, an
+    int.
+    """
+
+    num_envs: int = static(1, "Environments that are stepped together.", low=1)
     buffer_size: int = static(
         1_000_000, "Transitions that the replay holds, of all environments together.", low=1
     )
@@ -65,16 +83,6 @@ class ReplayConfig(BaseConfig):
                 allowed = f"must be at least learning_starts and one step, {needed}"
                 raise ConfigError("total_steps", self.total_steps, allowed)
         device_memory.require(self, *self.memory_parts(env))
-
-    def schedules(self, done: float | chex.Array) -> dict[str, Any]:
-        """The learning rate when this part of total_steps is done, in [0, 1], if it is annealed."""
-        return {"learning_rate": self.learning_rate * (1.0 - done)} if self.anneal_lr else {}
-
-    def annealed(self, iteration: chex.Array) -> Self:
-        """The config with the learning rate of an iteration."""
-        if not self.anneal_lr:
-            return self
-        return self.replace(learning_rate=self.schedules(self.done(iteration))["learning_rate"])
 
     def done(self, iteration: chex.Array) -> chex.Array:
         """The part of total_steps that was done before an iteration, in [0, 1]."""
@@ -113,14 +121,11 @@ class ReplayConfig(BaseConfig):
 
 
 @configclass
-class OffPolicyConfig(ReplayConfig):
-    """What the off-policy actor-critic algorithms have in common."""
+class ActorCriticConfig(UpdateConfig):
+    """What algorithms with an actor and critics have in common."""
 
-    learning_rate: float = traced(3e-4, "Step size of Adam, for actor and critics.", above=0)
-    num_updates: int = static(1, "Critic updates per vector step.", low=1)
     policy_delay: int = static(1, "Critic updates per actor update.", low=1)
     num_critics: int = static(2, "Critics that are learned side by side.", low=1)
-    n_step: int = static(1, "Rewards that are summed before bootstrapping.", low=1)
     normalize_obs: bool = static(
         False, "Whether observations are normalised by running statistics."
     )
@@ -136,6 +141,20 @@ class OffPolicyConfig(ReplayConfig):
         "uniform", "Initialisation of all networks.", choices=tuple(INITIALISERS)
     )
     dtype: str = static("float32", "What the networks compute in.", choices=tuple(DTYPES))
+
+    def optimiser(self, name: str) -> optax.GradientTransformation:
+        """The optimiser of a set of parameters, the same for all."""
+        del name
+        return optax.adam(self.learning_rate)
+
+
+@configclass
+class OffPolicyConfig(ActorCriticConfig, ReplayConfig):
+    """What the off-policy actor-critic algorithms have in common."""
+
+    learning_rate: float = traced(3e-4, "Step size of Adam, for actor and critics.", above=0)
+    num_updates: int = static(1, "Critic updates per vector step.", low=1)
+    n_step: int = static(1, "Rewards that are summed before bootstrapping.", low=1)
     memory: str = static(
         "none",
         "Recurrent cell behind the first hidden layer of all networks, so that they remember within"
@@ -209,8 +228,3 @@ class OffPolicyConfig(ReplayConfig):
         needed = rows * (2 * obs + action + 8 + self.n_step * (8 + 4 + 2))
         sizes = ("batch_size", "num_updates", "policy_delay", "n_step")
         return [*super().memory_parts(env), Part(sizes, needed, "the minibatches of a step")]
-
-    def optimiser(self, name: str) -> optax.GradientTransformation:
-        """The optimiser of a set of parameters, the same for all."""
-        del name
-        return optax.adam(self.learning_rate)

@@ -66,3 +66,18 @@ def policy_maker(noise: Callable[..., chex.Array]) -> Callable[[Environment, Net
         return Policy(explore, act, memory)
 
     return make_policy
+
+
+def quiet_policy(env: Environment, networks: Networks) -> Policy:
+    """The `make_policy` of algorithms that step no environment: none has noise to explore by."""
+    del env
+
+    def act(params, memory, obs):
+        return networks.actor.apply(params["actor"], obs), memory
+
+    def explore(params, memory, obs, key):
+        del key
+        action, memory = act(params, memory, obs)
+        return action, (), memory
+
+    return Policy(explore, act)

@@ -33,11 +33,12 @@ from ..core import (
 )
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Policy
+from ..core.dataset import Dataset
 from ..core.device_memory import Part
 from ..core.networks import remember, rows
 from ..core.optimisers import Optimiser
 from ..core.recurrent import Sequence, first_member
-from . import replay, sequences
+from . import replay, sequences, stored
 from .actor_critic import TD_ERROR, Batch, Learner
 from .collection import Store, make_replay_collector
 from .config import OffPolicyConfig
@@ -147,6 +148,8 @@ def maker(
         *,
         sampler: Sampler = replay.uniform,
         optimiser: Optimiser = None,
+        data: Dataset | None = None,
+        data_share: float = 0.0,
     ) -> Algorithm:
         """The algorithm on an environment.
 
@@ -161,17 +164,22 @@ def maker(
           sampler: how minibatches are drawn from the replay.
           optimiser: an own optimiser, see `core.optimisers`; by default that of the networks, and
             else the one of the config.
+          data: stored transitions to learn from too; None for none.
+          data_share: part of each minibatch that is from the data, whatever the replay holds. With
+            0 the replay begins with the data in the place of random actions.
 
         Raises:
           ConfigError: the config is not valid for the environment, what it describes cannot fit
-            into the device, or the networks or the optimiser do not fit.
+            into the device, or the networks, the optimiser or data_share do not fit.
+          DatasetError: something is wrong with the data, or they are of another environment.
         """
         config = Config.of(config)
         config.validate(env)
         discrete = _is_discrete(env)
         networks = fitting.own_or_default(env, config, networks, make_networks, discrete)
         optimiser = getattr(networks, "optimiser", None) if optimiser is None else optimiser
-        networks = Networks(masks.masked(networks.actor, env.observation_space), networks.critic)
+        actor = masks.masked(networks.actor, env.observation_space)
+        networks = networks._replace(actor=actor, optimiser=None)
         shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
         if optimiser is not None:
             optimisers.require(optimiser, list(shape.params))
@@ -183,17 +191,21 @@ def maker(
         sequences.require_declared(networks, config)
         _require_memory(env, config, networks, shape)
         policy = make_policy(env, networks)
-        return _algorithm(env, config, networks, policy, sampler, init_learner, update)
+        data = stored.of(data, data_share, env, config)
+        return _algorithm(env, config, networks, policy, sampler, init_learner, update, data)
 
     return make
 
 
-def _algorithm(env, config, networks, policy, sampler, init_learner, update):
+def _algorithm(env, config, networks, policy, sampler, init_learner, update, data):
     default_config = config
+    filled = data is not None and not data.samples
+    prefill_rows = 0 if filled else config.prefill_rows
+    from_data = 0 if data is None else data.samples
     capacity = config.buffer_size // config.num_envs
     remembers = remember(networks)
     collector = make_replay_collector(
-        env, config, policy.memory, partial(sequences.remembered, networks)
+        env, config, policy.memory, partial(sequences.remembered, networks), prefill_rows
     )
 
     def explorer(learner):
@@ -208,6 +220,7 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update):
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
         watch = explorer(learner) if remembers else None
         carry, store = collector.start(start_key, config, learner.obs_statistics, watch)
+        store = stored.fill(data, store) if filled else store
         # A fault leaves the statistics as they were.
         statistics = guard.keep(guard.ok(store.fault), store.obs_statistics, learner.obs_statistics)
         learner = learner._replace(fault=store.fault, obs_statistics=statistics)
@@ -234,8 +247,9 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update):
         new_rows = (ring.cursor - num_rows + jnp.arange(num_rows)) % capacity
         # Sample.
         samples = sampler.add(state.sampler, new_rows)
-        num_samples = parallel.share(default_config.samples)
-        shape = (num_rows * default_config.num_updates, num_samples)
+        num_minibatches = num_rows * default_config.num_updates
+        num_stored = parallel.share(from_data)
+        shape = (num_minibatches, parallel.share(default_config.samples) - num_stored)
         row, at_env, weight = sampler.sample(samples, ring, sample_key, shape, config.window)
         if remembers:
             batches = sequences.batch_at(ring, row, at_env, config)
@@ -244,6 +258,11 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update):
         else:
             batches = batch_at(ring, row, at_env, config)
         batches = batches._replace(weight=weight)
+        if from_data:
+            key, data_key = jax.random.split(key)
+            size = (num_minibatches, num_stored)
+            places = replay.sample_places(data.ring, data_key, size, window=config.window)
+            batches = stored.join(batches, batch_at(data.ring, *places, config))
         # Update.
         learner, metrics = update(
             learner._replace(fault=store.fault),
@@ -254,6 +273,7 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update):
             obs_statistics=store.obs_statistics,
         )
         td_error = metrics.pop(TD_ERROR)
+        td_error = td_error[:, : shape[1]] if from_data else td_error
         td_error = jnp.mean(td_error, axis=1) if remembers else td_error
         updated = sampler.update(samples, row[0], at_env, td_error)
         samples = guard.keep(guard.ok(learner.fault), updated, samples)
@@ -272,7 +292,7 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update):
         env,
         config,
         steps_per_iteration=config.rows_per_step * config.num_envs,
-        initial_steps=config.prefill_rows * config.num_envs,
+        initial_steps=prefill_rows * config.num_envs,
         logits=acting.logits,
         replay=("replay", "sampler"),
     )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Bits(NamedTuple):
@@ -82,6 +83,14 @@ def newest(replay: Replay) -> Any:
     """The row that was written last, leaves `[N, ...]`; zeros if there is none."""
     last = (replay.cursor - 1) % _capacity(replay)
     return _read(lambda rows: jax.lax.dynamic_index_in_dim(rows, last, keepdims=False), replay.rows)
+
+
+def in_order(replay: Replay) -> Any:
+    """What has been written, oldest first, leaves `[size, N, ...]`, numpy; not for a program."""
+    order = (int(replay.cursor) - int(replay.size) + np.arange(int(replay.size))) % _capacity(
+        replay
+    )
+    return jax.tree.map(lambda rows: np.asarray(rows)[order], replay.rows)
 
 
 def sample_places(

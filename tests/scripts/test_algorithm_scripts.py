@@ -43,6 +43,13 @@ OWN_FLAGS = {
     "fast_sac": "num_atoms",
     "mdpo_off_policy": "kappa",
     "staq": "kl_weight",
+    "bc": "ema_power",
+    "td3_bc": "alpha",
+    "iql": "coefficient",
+    "rebrac": "critic_beta",
+    "prdc": "beta",
+    "a2pr": "vae_hidden_sizes",
+    "famo2o": "target_entropy",
 }
 
 

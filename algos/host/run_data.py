@@ -1,0 +1,54 @@
+"""The data of a run of the scripts: which file, and that it is the one that the run began with."""
+
+import inspect
+from types import ModuleType
+from typing import Any
+
+from absl import flags
+
+from ..core.dataset import DatasetError
+from . import dataset_files
+from .script_flags import UsageError
+
+
+def describe(module: ModuleType, name: str, values: flags.FlagValues) -> dict[str, Any]:
+    """What config.json says of the data: file, checksum and share; {} where there are none.
+
+    Where no flag says otherwise, the environment becomes that of the data.
+
+    Raises:
+      UsageError: the algorithm needs data, or takes none.
+      DatasetError: the file cannot be read.
+    """
+    takes = inspect.signature(module.make).parameters
+    if not values.data:
+        if "data" in takes and takes["data"].default is inspect.Parameter.empty:
+            raise UsageError(f"data=: {name} learns from data: name a file of scripts/dataset.py")
+        if values["data_share"].present:
+            raise UsageError(f"data_share={values.data_share}: needs --data=FILE")
+        return {}
+    if "data" not in takes:
+        raise UsageError(f"data={values.data}: {name} does not learn from data")
+    if values["data_share"].present and "data_share" not in takes:
+        raise UsageError(f"data_share={values.data_share}: {name} learns from data alone")
+    data = dataset_files.load(values.data)
+    if data.env_id and not values["env"].present:
+        values.env = data.env_id
+        values.env_options = [f"{key}={value!r}" for key, value in data.env_options.items()]
+    found = {"file": values.data, "checksum": data.checksum}
+    return found | ({"share": values.data_share} if "data_share" in takes else {})
+
+
+def options(run: dict[str, Any]) -> dict[str, Any]:
+    """What `make` is to be called with beside environment and config.
+
+    Raises:
+      DatasetError: the file cannot be read, or has other data than the run began with.
+    """
+    known = run.get("data")
+    if not known:
+        return {}
+    data = dataset_files.load(known["file"])
+    if data.checksum != known["checksum"]:
+        raise DatasetError(f"{known['file']}: are other data than the run began with")
+    return {"data": data} | ({"data_share": known["share"]} if "share" in known else {})

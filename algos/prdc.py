@@ -1,0 +1,131 @@
+"""PRDC, policy regularisation with dataset constraint (Ran et al., 2023, arXiv 2306.06569): TD3+BC
+with another goal, the action of the transition nearest to (s, π(s)) in the data.
+
+Nearest is by the Euclidean distance of (β·s, a), with s as the networks see it. With a large β that
+is the transition of the same state, and this TD3+BC where states are unique; with β = 0 the nearest
+action of the data, whatever the state. One `step` is as in TD3+BC. Differs from the published code
+in what `algos.td3_bc` says, in that the search is exact and in the program, and in that there is
+one neighbour (its k above 1 does not run).
+"""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from .. import losses
+from ..envs import Environment
+from .core import normalize
+from .core.algorithm import Metrics
+from .core.collect import Transition
+from .core.config import configclass, static, traced
+from .core.networks import actor_space
+from .off_policy import actor_critic, deterministic, offline
+from .off_policy.actor_critic import Batch, Learner
+from .off_policy.neighbours import keys_of, nearest
+from .off_policy.networks import (
+    DeterministicActor,
+    Networks,
+    action_critic,
+    apply_ensemble,
+    apply_first,
+    smallest,
+    torso,
+)
+from .off_policy.offline import OfflineConfig
+
+__all__ = [
+    "Batch",
+    "Config",
+    "Learner",
+    "Networks",
+    "Transition",
+    "init_learner",
+    "make",
+    "make_networks",
+    "update",
+]
+
+
+@configclass
+class Config(OfflineConfig):
+    """Hyperparameters of PRDC."""
+
+    policy_delay: int = 2
+    alpha: float = traced(2.5, "Weight of Q beside the distance from the neighbour.", low=0)
+    beta: float = traced(2.0, "Weight of the state in the distance to a neighbour.", low=0)
+    policy_noise: float = traced(0.2, "Standard deviation of the noise on target actions.", low=0)
+    noise_clip: float = traced(0.5, "Bound of the noise on target actions.", low=0)
+    chunk_size: int = static(4096, "Transitions that are searched at once.", low=1)
+
+
+def make_networks(env: Environment, config: Config) -> Networks:
+    """An actor and a critic, as the config says."""
+    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
+    actor = DeterministicActor(layers, env.action_space.shape[0], config.initialiser)
+    return Networks(actor, action_critic(config))
+
+
+init_learner = partial(actor_critic.init_learner, targets=("actor", "critic"))
+
+
+def critic_update(
+    learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
+) -> tuple[Learner, Metrics]:
+    """One gradient step of all critics towards the clipped double-Q target."""
+    actor, critic = learner.targets["actor"], learner.targets["critic"]
+    next_action = deterministic.smoothed_action(networks.actor, actor, batch.next_obs, key, config)
+    next_q = apply_ensemble(networks.critic, critic, batch.next_obs, next_action)
+    target = losses.bootstrapped_target(batch.reward, batch.discount, smallest(next_q))
+    return actor_critic.update_critics(
+        learner, batch, target, key, networks=networks, config=config
+    )
+
+
+def actor_update(
+    learner: Learner,
+    batch: Batch,
+    key: chex.PRNGKey,
+    *,
+    networks: Networks,
+    config: Config,
+    data: Transition,
+) -> tuple[Learner, Metrics]:
+    """One gradient step of the actor up the first critic and towards its neighbours' actions; then
+    all targets follow.
+    """
+    keys = keys_of(data.obs, data.action, config.beta)
+
+    def loss(actor):
+        action = actor(batch.obs)
+        q = apply_first(networks.critic, learner.params["critic"], batch.obs, action)
+        weight = losses.behaviour_weight(q, alpha=config.alpha)
+        queries = jax.lax.stop_gradient(keys_of(batch.obs, action, config.beta))
+        index, distance2 = nearest(queries, keys, chunk_size=config.chunk_size)
+        each = losses.td3_bc_actor_loss(q, action, data.action[index], weight=weight)
+        actor_loss = jnp.mean(each)
+        metrics = {"losses/actor_loss": actor_loss, "losses/distance": jnp.mean(distance2**0.5)}
+        return actor_loss, metrics
+
+    learner, metrics = actor_critic.gradient_step(
+        learner, "actor", loss, key, networks=networks, config=config
+    )
+    learner = actor_critic.update_target(learner, "critic", config)
+    return actor_critic.update_target(learner, "actor", config), metrics
+
+
+def update(
+    learner: Learner, batch: Batch, key: chex.PRNGKey, *, data: Transition, **options
+) -> tuple[Learner, Metrics]:
+    """`actor_critic.update` with all transitions of the data, leaves `[M, ...]`, as `data`, among
+    which neighbours are looked for; their observations are as the environment shows them.
+    """
+    data = data._replace(obs=normalize.obs(learner, data.obs), action=jnp.asarray(data.action))
+    parts = {"critic_update": critic_update, "actor_update": partial(actor_update, data=data)}
+    return actor_critic.update(learner, batch, key, **parts, **options)
+
+
+make = offline.maker(
+    Config, make_networks, init_learner, update, deterministic.quiet_policy, sees_data=True
+)

@@ -1,0 +1,170 @@
+"""What the offline algorithms make of five data sets of Pendulum: normalised scores, cell by cell.
+
+`python scripts/evidence/offline_table.py` makes the data, trains five vmapped seeds of each cell,
+writes results/offline/CELL.json and prints the table; what exists is not run again. A run of SAC
+with its preset, of 10,000 steps, is cut at intervals of 250: "expert" is its end, "medium" the
+first cut whose deterministic return is a third of the way from random to the best that was seen.
+Each policy acts for 10,000 steps as in training; "medium_replay" is the replay at the medium cut,
+"medium_expert" both policies' data behind each other, "random" uniform actions. 0 is the mean
+return of random actions and 100 that of the expert without exploring.
+
+All algorithms have the preset for Pendulum, in which nothing is tuned for one of them.
+"""
+
+import json
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from learning_curves import measure
+
+from onejit import algos, envs
+from onejit.algos import dataset, sac
+from onejit.algos.core import training
+from onejit.algos.host import dataset_files, plotting, presets
+from onejit.algos.host.run_folder import write_json
+from onejit.algos.off_policy import replay
+
+ROOT = Path(__file__).parents[2]
+ENV = "gymnax/Pendulum-v1"
+DATA = ("random", "medium_replay", "medium", "medium_expert", "expert")
+ALGORITHMS = ("bc", "td3_bc", "iql", "rebrac", "prdc", "a2pr", "famo2o")
+CUT = 250
+EPISODES = 64
+
+
+@cache
+def sac_states(total_steps: int) -> tuple[algos.Algorithm, Any, Any]:
+    """SAC, and its states at the medium cut and at the end."""
+    config = sac.Config(**presets.get("sac", ENV))
+    algorithm = sac.make(envs.make(ENV), config)
+    init = jax.jit(algorithm.init)
+    advance = jax.jit(lambda state: training.advance(algorithm, state, CUT)[0])
+    evaluate = jax.jit(algos.evaluator(algorithm, num_episodes=EPISODES))
+    states, returns = [init(jax.random.key(0))], []
+    for _ in range(algorithm.iterations(total_steps) // CUT):
+        states.append(advance(states[-1]))
+        key = jax.random.key(1)
+        returns.append(float(evaluate(states[-1], key)["eval/episodic_return"]))
+    low = dataset.random_score(algorithm.env, jax.random.key(2), EPISODES)
+    third = low + (max(returns) - low) / 3.0
+    medium = next(i for i, each in enumerate(returns) if each >= third)
+    return algorithm, states[1 + medium], states[-1]
+
+
+def make_data(name: str, total_steps: int, steps: int) -> algos.Dataset:
+    """One of the data sets."""
+    if name == "medium_expert":
+        parts = [make_data(each, total_steps, steps) for each in name.split("_")]
+        return dataset.mix(*parts)
+    algorithm, medium, expert = sac_states(total_steps)
+    env = algorithm.env
+    score = jax.jit(algos.evaluator(algorithm, num_episodes=EPISODES))(expert, jax.random.key(3))
+    known = {
+        "env_id": ENV,
+        "random_score": dataset.random_score(env, jax.random.key(2), EPISODES),
+        "expert_score": float(score["eval/episodic_return"]),
+    }
+    taken = {"num_steps": steps, "num_envs": 10}
+    key = jax.random.key(4 + DATA.index(name))
+    if name == "random":
+        return dataset.record_random(env, key, **taken, source="random actions", **known)
+    state = expert if name == "expert" else medium
+    after = algorithm.steps_after(int(state.learner.iteration))
+    words = f"SAC after {after:,} steps"
+    if name == "medium_replay":
+        rows = replay.in_order(state.replay)
+        return dataset.of_steps(rows, env, source=f"the replay of {words}", **known)
+    return dataset.record(algorithm, state, key, **taken, source=words, **known)
+
+
+def data_of(name: str, folder: Path, total_steps: int, steps: int) -> algos.Dataset:
+    """A data set, made if it is not there."""
+    path = folder / f"{name}.npz"
+    if not path.exists():
+        dataset_files.save(path, make_data(name, total_steps, steps))
+    return dataset_files.load(path)
+
+
+def mean_return(data: algos.Dataset) -> float:
+    """Of the episodes that are whole in the data."""
+    ends = np.flatnonzero(data.transitions.terminated | data.transitions.truncated)
+    totals = np.diff(np.cumsum(data.transitions.reward, dtype=np.float64)[ends], prepend=0.0)
+    lengths = np.diff(ends, prepend=-1)
+    return float(totals[lengths == lengths.max()].mean())
+
+
+def run_cell(name: str, data: algos.Dataset, seeds: int, updates: int | None) -> dict:
+    """Trains all seeds on a data set and returns what the result file holds."""
+    module = getattr(algos, name)
+    changes = {} if updates is None else {"total_steps": updates}
+    config = module.Config(**presets.get(name, ENV) | changes)
+    algorithm = module.make(envs.make(ENV), config, data=data)
+    measured = measure(algorithm, seeds, vmapped=True, eval_episodes=EPISODES // 2, rows=10)
+    about = {"source": data.source, "transitions": len(data), "scores": data.scores}
+    about |= {"mean_return": mean_return(data), "checksum": data.checksum}
+    return {"algorithm": name, "env": ENV, "data": about, **measured}
+
+
+def score_of(result: dict) -> np.ndarray:
+    """The normalised scores of the last evaluation, `[seeds]`."""
+    low, high = result["data"]["scores"]
+    return 100.0 * (np.array(result["returns"], float)[:, -1] - low) / (high - low)
+
+
+def table(folder: Path, data: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
+    """The lines of the table, of the cells that have been run."""
+    lines = [f"| data | its own | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for each in data:
+        paths = {name: folder / f"{name}_{each}.json" for name in names}
+        found = {n: json.loads(p.read_text()) for n, p in paths.items() if p.exists()}
+        if not found:
+            continue
+        about = next(iter(found.values()))["data"]
+        own = score_of({"data": about, "returns": [[about["mean_return"]]]})[0]
+        cells = []
+        for name in names:
+            if name not in found:
+                cells.append("not run")
+                continue
+            scores = score_of(found[name])
+            low, high = plotting.interval_of_mean(scores[None])
+            cells.append(f"{scores.mean():.1f} ({low[0]:.1f} to {high[0]:.1f})")
+        lines.append(f"| {each} | {own:.1f} | {' | '.join(cells)} |")
+    return lines
+
+
+def main(argv: list[str]) -> None:
+    """Runs what is missing and prints the table."""
+    del argv
+    values = flags.FLAGS
+    unknown = {*values.data, *values.algorithms} - {*DATA, *ALGORITHMS}
+    if unknown:
+        sys.exit(f"{min(unknown)} is none of {', '.join((*DATA, *ALGORITHMS))}")
+    folder = Path(values.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in values.algorithms:
+        for each in values.data:
+            path = folder / f"{name}_{each}.json"
+            if path.exists():
+                continue
+            data = data_of(each, Path(values.files), values.sac_steps, values.steps)
+            write_json(path, run_cell(name, data, values.seeds, values.updates))
+            print(f"{path.name}: {score_of(json.loads(path.read_text())).mean():.1f}", flush=True)
+    print("\n".join(table(folder, tuple(values.data), tuple(values.algorithms))))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list("data", list(DATA), "Which data sets.")
+    flags.DEFINE_list("algorithms", list(ALGORITHMS), "Which algorithms.")
+    flags.DEFINE_integer("seeds", 5, "How many seeds.")
+    flags.DEFINE_integer("steps", 10_000, "Environment steps of each policy.")
+    flags.DEFINE_integer("sac_steps", 10_000, "Environment steps of SAC.")
+    flags.DEFINE_integer("updates", None, "Updates of each cell, for a try.")
+    flags.DEFINE_string("files", str(ROOT / "runs" / "offline_data"), "Folder of the data.")
+    flags.DEFINE_string("out", str(ROOT / "results" / "offline"), "Folder of the result files.")
+    app.run(main)
