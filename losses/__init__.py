@@ -44,6 +44,7 @@ from .mdpo import (
 )
 from .ppo import clipped_value_loss, ppo_clip_loss
 from .ppo_ewma import ewma, ppo_ewma_loss
+from .props import props_loss
 from .ratios import approx_kl, clip_fraction, importance_ratio, ratio_deviation
 from .returns import gae, lambda_returns, n_step_return, vtrace
 from .sac import sac_actor_loss, sac_target, sac_temperature_loss
@@ -90,6 +91,7 @@ __all__ = [
     "ppo_clip_loss",
     "ppo_ewma_loss",
     "preferences",
+    "props_loss",
     "ratio_deviation",
     "sac_actor_loss",
     "sac_target",
