@@ -54,6 +54,7 @@ from .mdpo import (
 )
 from .ppo import clipped_value_loss, ppo_clip_loss
 from .ppo_ewma import ewma, ppo_ewma_loss
+from .props import props_loss
 from .ratios import approx_kl, clip_fraction, importance_ratio, ratio_deviation
 from .rebrac import rebrac_actor_loss, rebrac_target
 from .returns import gae, lambda_returns, n_step_return, vtrace
@@ -114,6 +115,7 @@ __all__ = [
     "ppo_clip_loss",
     "ppo_ewma_loss",
     "preferences",
+    "props_loss",
     "ratio_deviation",
     "rebrac_actor_loss",
     "rebrac_target",

@@ -112,6 +112,12 @@ def fixpo_beta_adam(beta, grads):
     return {"beta": seen}
 
 
+def props(lp, target_lp, eps):
+    loss, slope = slopes(partial(losses.props_loss, clip_eps=eps), lp, target_lp)
+    kl = losses.approx_kl(*arrays(lp, target_lp))
+    return {"loss": loss, "grad_lp": slope, "approx_kl": jnp.mean(kl)}
+
+
 def annealed_q(q, target, tau0, t, T):  # noqa: N803 - the reference's names
     tau = aq_td3.Config(expectile=tau0).schedules(t / T)["expectile"]
     loss, slope = slopes(partial(losses.expectile_td_loss, expectile=tau), q, target)
@@ -286,6 +292,7 @@ ADAPTERS = {
     "r2vpo": r2vpo,
     "fixpo": fixpo_,
     "fixpo_beta_adam": fixpo_beta_adam,
+    "props": props,
     "annealed_q": annealed_q,
     "avg_scaler": avg_scaler,
     "avg_losses": avg_losses,

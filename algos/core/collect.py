@@ -86,8 +86,9 @@ class Collector(NamedTuple):
 
     Attributes:
       reset: (key, config) -> Carry, at the start of N episodes.
-      collect: (explore, config, carry, key, num_steps, store, write) -> (carry, store,
-        transitions, episodes). `explore` is (memory, obs, key) -> (action, log_prob, memory).
+      collect: (explore, config, carry, key, num_steps, store, write, key_data) -> (carry, store,
+        transitions, episodes). `key_data` are the steps' keys where they were split already, see
+        `keys.split_for_scan`. `explore` is (memory, obs, key) -> (action, log_prob, memory).
         With a `write`, (store, number of the step, transition, obs to act on next) -> store, each
         step goes there and the transitions are (); without, they are stacked, `[T, N, ...]`.
         `episodes` is for `episode_metrics`.
@@ -118,7 +119,7 @@ def make_collector(env: Environment, memory: Callable[..., Any], to_env: Callabl
         env_key, memory_key = jax.random.split(key)
         return Carry(*environments(config).reset(env_key), begin(memory_key, config))
 
-    def collect(explore, config, carry, key, num_steps, store=(), write=None):
+    def collect(explore, config, carry, key, num_steps, store=(), write=None, key_data=None):
         envs = environments(config)
 
         def step(carried, inputs):
@@ -147,7 +148,8 @@ def make_collector(env: Environment, memory: Callable[..., Any], to_env: Callabl
             return (Carry(env_state, result.obs, memory), store), (transition, episodes)
 
         # A policy without a memory needs no keys for it.
-        key_data = split_for_scan(key, num_steps, 3 if jax.tree.leaves(carry.memory) else 2)
+        if key_data is None:
+            key_data = split_for_scan(key, num_steps, 3 if jax.tree.leaves(carry.memory) else 2)
         steps = (jnp.arange(num_steps, dtype=jnp.int32), key_data)
         remembered = carry.memory
         (carry, store), (transitions, episodes) = jax.lax.scan(step, (carry, store), steps)

@@ -63,6 +63,15 @@ class StreamingConfig(BaseConfig):
         super().validate(env)
         deterministic.require_continuous(env)
 
+    def require_shares(self, num_devices: int) -> None:
+        """Refuses devices.
+
+        Raises:
+          ConfigError: always.
+        """
+        allowed = "must be 1: one environment is one stream; seeds may lie on devices of their own"
+        raise ConfigError("num_devices", num_devices, allowed)
+
 
 class Learner(NamedTuple):
     """What a transition changes.

@@ -34,7 +34,7 @@ from .policy_gradient import Learner, init_learner, trained_parts
 
 class State(NamedTuple):
     """Everything that a run carries; `lagging` are past policies, () without staleness, `average`
-    that of `core.averaging`, () without one.
+    that of `core.averaging`, () without one, `behaviour` what a `Behaviour` carries, () without.
     """
 
     config: Any
@@ -43,6 +43,21 @@ class State(NamedTuple):
     key: chex.PRNGKey
     lagging: Any = ()
     average: Any = ()
+    behaviour: Any = ()
+
+
+class Behaviour(NamedTuple):
+    """How a paper collects that has another policy act.
+
+    Attributes:
+      init: (learner, config) -> what the State carries for it.
+      collect: (collector, policy, networks, learner, carried, config, carry, key) -> (carry,
+        rollout, episodes, carried, metrics): as `Collector.collect`, with the log_prob of the
+        learner's policy.
+    """
+
+    init: Callable[..., Any]
+    collect: Callable[..., tuple[collect.Carry, Any, Any, Any, Metrics]]
 
 
 def _lagging(learner, staleness):
@@ -161,6 +176,7 @@ def maker(
     update: Callable[..., tuple[Learner, Metrics]],
     init_learner: Callable[..., Learner] = init_learner,
     make_policy: Callable[..., collect.Policy] = make_policy,
+    behaviour: Behaviour | None = None,
 ) -> Callable[..., Algorithm]:
     """The `make` of an on-policy algorithm.
 
@@ -169,6 +185,7 @@ def maker(
       update: (learner, batch, key, *, networks, config) -> (learner, metrics).
       init_learner: (key, *, env, networks, config) -> learner.
       make_policy: (env, networks) -> how it acts.
+      behaviour: how it collects, where that is not by its own policy.
     """
 
     def make(
@@ -214,12 +231,13 @@ def maker(
             shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
         _require_memory(env, config, networks, shape)
         init = partial(init_learner, env=env, networks=networks)
-        return _algorithm(env, config, networks, make_policy(env, networks), init, update)
+        policy = make_policy(env, networks)
+        return _algorithm(env, config, networks, policy, init, update, behaviour)
 
     return make
 
 
-def _algorithm(env, config, networks, policy, init_learner, update):
+def _algorithm(env, config, networks, policy, init_learner, update, behaviour):
     default_config = config
     to_env = networks.head.to_env
     collector = collect.make_collector(env, policy.memory, to_env)
@@ -231,7 +249,10 @@ def _algorithm(env, config, networks, policy, init_learner, update):
         learner = init_learner(learner_key, config=config)
         fault = guard.agreed(guard.in_reset(carry.obs, learner.iteration))
         learner = learner._replace(fault=fault)
-        return State(config, learner, carry, key, _lagging(learner, config.staleness))
+        state = State(config, learner, carry, key, _lagging(learner, config.staleness))
+        if behaviour is not None:
+            state = state._replace(behaviour=behaviour.init(learner, config))
+        return state
 
     def step(state: State) -> tuple[State, Metrics]:
         key, rollout_key, update_key = jax.random.split(state.key, 3)
@@ -248,16 +269,35 @@ def _algorithm(env, config, networks, policy, init_learner, update):
             return policy.explore(actor.params, memory, normalize.obs(actor, obs), key)
 
         # Collect.
-        carry, _, batch, episodes = collector.collect(
-            explore, config, state.collection, rollout_key, num_steps
-        )
+        carried, own = state.behaviour, {}
+        if behaviour is None:
+            carry, _, batch, episodes = collector.collect(
+                explore, config, state.collection, rollout_key, num_steps
+            )
+        else:
+            carry, batch, episodes, carried, own = behaviour.collect(
+                collector,
+                policy,
+                networks,
+                learner,
+                carried,
+                config,
+                state.collection,
+                rollout_key,
+            )
         last = jax.tree.map(lambda x: x[-1], batch.next_obs)
         at_reset = guard.in_reset(carry.obs, learner.iteration, num_steps - 1, last)
-        learner = learner._replace(fault=guard.first(learner.fault, at_reset))
+        fault = guard.first(learner.fault, at_reset)
+        if behaviour is not None:
+            written = {"optimiser state": carried}
+            fault = guard.first(fault, guard.in_update(written, learner.iteration))
+        learner = learner._replace(fault=fault)
         # Update.
         learner, metrics = update(learner, batch, update_key, networks=networks, config=config)
-        metrics = collect.episode_metrics(*episodes) | metrics | guard.metrics(learner.fault)
-        return State(config, learner, carry, key, lagging), metrics
+        if behaviour is not None:
+            carried = guard.keep(guard.ok(learner.fault), carried, state.behaviour)
+        metrics = collect.episode_metrics(*episodes) | metrics | own | guard.metrics(learner.fault)
+        return State(config, learner, carry, key, lagging, behaviour=carried), metrics
 
     def seen(state: State, obs: Any) -> tuple[Any, Any]:
         return state.learner.params, normalize.obs(state.learner, obs)

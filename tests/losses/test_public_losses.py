@@ -53,7 +53,8 @@ TRACED = [name for name in NAMES if function_named(name).__module__ not in HOST_
 # or classes. The words are the project's vocabulary: some wait for the loss that will use them.
 PER_STEP = """advantage beta discount kl log_prob log_ratio max_kl next_entropy next_log_prob next_q
     next_q1 next_q2 next_value next_values
-    noise old_log_prob old_value proximal_log_prob q q_value reward rewards target value values"""
+    noise old_log_prob old_value proximal_log_prob q q_value reward rewards target
+    target_log_prob value values"""
 PER_FEATURE = (
     "average log_probs log_std log_std_p log_std_q logits logits_p logits_q mean mean_p mean_q"
     " old_log_probs pre_tanh q_stack"

@@ -35,6 +35,7 @@ OWN_FLAGS = {
     "fixpo": "kl_bound",
     "r2vpo": "target_variance",
     "ppo_ewma": "proximal_decay",
+    "props": "refresh_every",
     "sac": "target_entropy",
     "aq_td3": "expectile",
     "aq_sac": "anneal_fraction",

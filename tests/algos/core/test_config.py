@@ -90,6 +90,7 @@ ALGORITHMS = (
     "ppo",
     "ppo_ewma",
     "fixpo",
+    "props",
     "r2vpo",
     "spo",
     "mdpo",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import fixpo, mdpo, ppo, ppo_ewma, r2vpo, spo
+from onejit.algos import fixpo, mdpo, ppo, ppo_ewma, props, r2vpo, spo
 from onejit.algos.on_policy import policy_gradient
 
 ALGORITHMS = {
@@ -20,6 +20,7 @@ ALGORITHMS = {
     "ppo_ewma": ppo_ewma,
     "fixpo": fixpo,
     "r2vpo": r2vpo,
+    "props": props,
 }
 # What the loss of a paper gets beside, where nothing has moved yet.
 COMPANIONS = {
@@ -116,13 +117,15 @@ def test_truncation_probe_fails_when_truncation_is_wrong(mistake, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        each if each in ("mdpo", "ppo_ewma") else pytest.param(each, marks=pytest.mark.slow)
+        each
+        if each in ("mdpo", "ppo_ewma", "props")
+        else pytest.param(each, marks=pytest.mark.slow)
         for each in ALGORITHMS
     ],
 )
 def test_resume_is_exact(name, assert_resume_is_exact):
-    """MDPO's step has two passes, PPO-EWMA's a companion and old policies; PPO's resumes in another
-    process too, in test_checkpoint.
+    """MDPO's step has two passes, PPO-EWMA's a companion and old policies, PROPS's a behaviour
+    policy; PPO's resumes in another process too, in test_checkpoint.
     """
     module = ALGORITHMS[name]
     stale = {"staleness": 2} if module is ppo_ewma else {}
