@@ -18,7 +18,7 @@ from ...envs.vector import RESETS
 from ..core import collect, device_memory, fitting, guard, normalize, optimisers
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Transition
-from ..core.config import BaseConfig, configclass, static, traced
+from ..core.config import BaseConfig, ConfigError, configclass, static, traced
 from ..core.device_memory import Part
 from ..core.initialisers import INITIALISERS
 from ..core.keys import split_for_scan, unpack_keys
