@@ -70,7 +70,7 @@ def sweep(
       evaluate: as of `train`.
       keep: of each final State; `lambda state: state.learner` leaves replay and environments out.
       memory_bytes: that may be used, of each device; by default what it has.
-      max_chunk: members side by side, at most.
+      max_chunk: members side by side, at most; with a mesh one on each group of devices at least.
       mesh: of devices: members lie along its axis "population", without a word between them, and
         devices along "environments" share the environments of each member.
 

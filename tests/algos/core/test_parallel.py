@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import fixpo, ppo, sac, td3, tokens
+from onejit.algos import fixpo, ppo, sac, staq, td3, tokens
 from onejit.algos.core import collect, guard, parallel
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.distribution import ALIKE, of_each_device, state_specs
+from onejit.envs.base import Step
 
 D = 4
 AXIS = parallel.AXIS
@@ -214,6 +215,51 @@ def test_an_update_of_td3_on_four_shares_is_that_on_the_whole():
     for device in range(D):
         close(jax.tree.map(lambda x, d=device: x[d], found), expected)
     close(whole(found_metrics["td_error"], 1), metrics["td_error"])
+
+
+class Line:
+    """Counts its steps; where `bad` is set it is not a number from the tenth step on."""
+
+    observation_space = envs.Box(-1e6, 1e6, (2,))
+    action_space = envs.Discrete(2)
+
+    def reset(self, key):
+        mark = jax.random.uniform(key)
+        return (mark, jnp.int32(0), jnp.bool_(False)), jnp.stack([mark, 0.0])
+
+    def step(self, key, state, action):
+        mark, time, bad = state
+        time = time + 1
+        obs = jnp.stack([mark, jnp.where(bad & (time > 9), jnp.nan, time / 100.0)])
+        return (mark, time, bad), Step(obs, jnp.float32(1.0), jnp.bool_(False), time >= 40, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [sac, staq])
+def test_a_number_that_is_none_on_one_device_stops_all(module):
+    config = {"num_envs": 16, "batch_size": 16, "buffer_size": 1600, "learning_starts": 64}
+    if module is sac:
+        config |= {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)}
+    else:
+        config |= {"num_steps": 1, "hidden_sizes": (8,), "memory": 4}
+    algorithm = module.make(Line(), module.Config(**config))
+    each = of_each_device(algorithm, state_specs(algorithm, D))
+    state = jax.jit(on_devices(each.init, in_axes=None))(jax.random.key(0))
+    env_state = state.collection.env_state
+    mark, time, bad = env_state.env_state
+    env_state = env_state._replace(env_state=(mark, time, bad.at[2, 1].set(True)))
+    state = state._replace(collection=state.collection._replace(env_state=env_state))
+    step = jax.jit(on_devices(each.step))
+    for _ in range(8):
+        before = state
+        state, metrics = step(state)
+        if metrics["charts/fault"][0]:
+            break
+    # Four steps of the prefill and five others are good; environment 1 of device 2 is 4·2 + 1.
+    assert state.learner.fault.tolist() == [[1, 5, 0, 9]] * D
+    assert metrics["charts/fault"].tolist() == [1.0] * D
+    jax.tree.map(np.testing.assert_array_equal, state.learner.params, before.learner.params)
+    assert jnp.isfinite(state.replay.rows.next_obs).all()
 
 
 @pytest.mark.slow
