@@ -1,4 +1,5 @@
-"""PPO-EWMA, FixPO, R²VPO and annealed Q-learning beside their siblings: what do the papers claim?
+"""PPO-EWMA, FixPO, R²VPO, annealed Q-learning, AVG and PROPS beside their siblings: what do the
+papers claim?
 
 `python scripts/evidence/compare_papers.py` trains five vmapped seeds of each cell and writes
 results/papers/CELL.json; what exists is not run again. From the files it prints a table with 95 %
@@ -9,8 +10,13 @@ intervals over seeds. `--cells=stale` runs those whose name has the word in it.
   is one iteration, so that the largest divergence of any state, `losses/max_kl`, is of each.
 * annealed_*: Pendulum with the preset of TD3: TD3, and its critics' expectile annealed from 0.9 to
   ½, or fixed at 0.95. `losses/q` is what the critics say of the replay's actions.
+* avg_*: Pendulum with the preset of AVG: all of its normalisations, each taken away, and none. All
+  have the step sizes of the first.
+* props_*: CartPole with one environment and rollouts of 256 steps: PPO, and PROPS with the paper's
+  numbers for discrete actions. `sampling_error.py` measures what PROPS is after.
 
-Nothing is tuned: all have the learning rate and the sizes of their sibling's preset.
+Nothing is tuned: all have the learning rate and the sizes of their sibling's preset (AVG of its
+own, the best of eight).
 """
 
 import json
@@ -56,6 +62,18 @@ def _annealed(name, **changes):
     return Cell(name, "gymnax/Pendulum-v1", "td3", changes, ("losses/q",))
 
 
+def _avg(*without):
+    changes = {"total_steps": 100_000} | dict.fromkeys(without, False)
+    return Cell("avg", "gymnax/Pendulum-v1", "avg", changes, ("losses/q",))
+
+
+def _few(name, **changes):
+    sizes = {"num_envs": 1, "num_steps": 256, "total_steps": 100_000}
+    return Cell(name, "gymnax/CartPole-v1", "ppo", sizes | changes)
+
+
+FITS = {"refresh_every": 16, "behaviour_minibatches": 4, "behaviour_kl": 0.01}
+NORMALISATIONS = ("normalize_obs", "normalize_features", "scale_td_error")
 FAMILY = ("ppo", "spo", "mdpo", "ppo_ewma", "fixpo", "r2vpo")
 TASKS = {"cartpole": "gymnax/CartPole-v1", "pendulum": "gymnax/Pendulum-v1"}
 CELLS = {
@@ -63,6 +81,11 @@ CELLS = {
     **{f"family_{task}_{n}": _family(n, env) for task, env in TASKS.items() for n in FAMILY},
     "annealed_td3": _annealed("td3"),
     "annealed_aq_td3": _annealed("aq_td3"),
+    "avg_all": _avg(),
+    **{f"avg_not_{name}": _avg(name) for name in NORMALISATIONS},
+    "avg_none": _avg(*NORMALISATIONS),
+    "props_ppo": _few("ppo"),
+    "props_props": _few("props", **FITS),
     "annealed_aq_td3_fixed": _annealed("aq_td3", expectile=0.95, final_expectile=0.95),
 }
 

@@ -65,6 +65,26 @@ def test_the_expectile_falls_over_its_part_of_total_steps():
     assert both.expectile == pytest.approx(0.8996)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [aq_td3, aq_sac])
+def test_vmapped_seeds_and_expectiles_equal_single_runs_and_differ_from_each_other(module):
+    algorithm = module.make(ENV, module.Config(**SMALL))
+
+    def run(key, expectile):
+        config = algorithm.config.replace(expectile=expectile)
+        return algos.train(algorithm, key, config=config, num_iterations=5)[0].learner.params
+
+    keys, expectiles = jax.random.split(jax.random.key(0), 2), jnp.array([0.6, 0.9])
+    many = jax.jit(jax.vmap(run))(keys, expectiles)
+    single = jax.jit(run)
+    close = functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=5e-6)
+    for i in range(2):
+        one = single(jax.random.clone(keys)[i], expectiles[i])
+        jax.tree.map(lambda many, one, i=i: close(many[i], one), many, one)
+    kernel = jax.tree.leaves(many["critic"])[1]
+    assert np.abs(kernel[0] - kernel[1]).max() > 1e-2
+
+
 @pytest.mark.parametrize("value", [0.4, 1.0])
 def test_what_is_no_expectile_is_refused(value):
     with pytest.raises(ConfigError, match="expectile="):

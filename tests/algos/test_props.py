@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from onejit import algos, envs
+from onejit import envs
 from onejit.algos import ppo, props
 from onejit.algos.core.config import ConfigError
 
@@ -151,23 +151,6 @@ def test_a_rollout_looks_more_like_the_policy_than_one_of_the_policy():
     # That of on-policy sampling is about 1/(2·64) = 0.0078.
     assert 0.004 < on_policy < 0.012
     assert adapted < 0.6 * on_policy
-
-
-@pytest.mark.slow
-def test_vmapped_seeds_are_single_runs():
-    algorithm = props.make(ENV, props.Config(**SIZES, **FITS))
-
-    def run(key):
-        return algos.train(algorithm, key, num_iterations=2)[0].learner.params
-
-    keys = jax.random.split(jax.random.key(0), 3)
-    many = jax.jit(jax.vmap(run))(keys)
-    single = jax.jit(run)
-    for i in range(3):
-        one = single(jax.random.clone(keys)[i])
-        jax.tree.map(
-            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=5e-6), many, one
-        )
 
 
 @pytest.mark.parametrize(

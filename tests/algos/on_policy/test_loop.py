@@ -136,23 +136,37 @@ def test_resume_is_exact(name, assert_resume_is_exact):
     assert_resume_is_exact(algorithm, init, step, 2)
 
 
+# A hyperparameter of each paper's own, with three values; PPO's seeds are in test_ppo, as a sweep.
+OWN = {
+    "spo": ("eps", [0.05, 0.2, 0.4]),
+    "mdpo": ("vf_coef", [0.1, 0.5, 1.0]),
+    "ppo_ewma": ("proximal_decay", [0.0, 0.5, 1.0]),
+    "fixpo": ("kl_bound", [0.001, 0.01, 0.2]),
+    "r2vpo": ("initial_dual", [0.0, 1.0, 10.0]),
+    "props": ("behaviour_learning_rate", [0.0, 1e-3, 1e-1]),
+}
+
+
 @pytest.mark.slow
-def test_vmapped_seeds_of_mdpo_equal_single_runs_and_differ_from_each_other():
-    """PPO's are in test_ppo, as a sweep."""
-    algorithm = mdpo.make(envs.make("probe/delay", continuous=True), mdpo.Config(**SIZES))
+@pytest.mark.parametrize("name", OWN)
+def test_vmapped_seeds_and_hyperparameters_equal_single_runs_and_differ_from_each_other(name):
+    module, (field, values) = ALGORITHMS[name], OWN[name]
+    algorithm = module.make(envs.make("probe/delay", continuous=True), module.Config(**SIZES))
 
-    def run(key):
-        return algos.train(algorithm, key, num_iterations=3)
+    def run(key, value):
+        config = algorithm.config.replace(**{field: value})
+        return algos.train(algorithm, key, config=config, num_iterations=3)[0].learner
 
-    keys = jax.random.split(jax.random.key(0), 3)
-    many = jax.jit(jax.vmap(run))(keys)[0].learner.params
+    keys, values = jax.random.split(jax.random.key(0), 3), jnp.array(values)
+    many = jax.jit(jax.vmap(run))(keys, values)
     single = jax.jit(run)
+    close = partial(np.testing.assert_allclose, rtol=2e-4, atol=5e-6)
     for i in range(3):
-        one = single(jax.random.clone(keys)[i])[0].learner.params
-        jax.tree.map(
-            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=2e-6), many, one
-        )
-    kernel = many["value"]["params"]["torso"]["Dense_0"]["kernel"]
+        one = single(jax.random.clone(keys)[i], values[i])
+        for part in ("params", "companion"):
+            members = jax.tree.map(lambda x, i=i: x[i], getattr(many, part))
+            jax.tree.map(close, members, getattr(one, part))
+    kernel = many.params["value"]["params"]["torso"]["Dense_0"]["kernel"]
     assert np.abs(kernel[0] - kernel[1]).max() > 0.1
     assert np.abs(kernel[1] - kernel[2]).max() > 0.1
 
