@@ -51,6 +51,8 @@ def sac_states(total_steps: int) -> tuple[algos.Algorithm, Any, Any]:
         key = jax.random.key(1)
         returns.append(float(evaluate(states[-1], key)["eval/episodic_return"]))
     low = dataset.random_score(algorithm.env, jax.random.key(2), EPISODES)
+    if min(max(returns), returns[-1]) <= low:
+        sys.exit(f"sac_steps={total_steps}: SAC is no better than random actions by then")
     third = low + (max(returns) - low) / 3.0
     medium = next(i for i, each in enumerate(returns) if each >= third)
     return algorithm, states[1 + medium], states[-1]

@@ -70,7 +70,11 @@ def test_from_a_run_to_data_to_a_run(monkeypatch, tmp_path, capsys):
     assert code == 0, capsys.readouterr().err
     (student,) = (tmp_path / "students").iterdir()
     rows = (student / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(rows[-1])["step"] == 16
+    last = json.loads(rows[-1])
+    assert last["step"] == 16
+    low, high = data.scores
+    score = 100.0 * (last["eval/episodic_return"] - low) / (high - low)
+    assert last["eval/normalized_score"] == pytest.approx(score, rel=1e-4, abs=1e-3)
     assert run(monkeypatch, "bc", f"--resume={student}", "--total_steps=24") == 0
     assert json.loads((student / "config.json").read_text())["env"] == "probe/observation"
     # Other data under the same name are refused.
