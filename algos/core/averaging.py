@@ -78,9 +78,9 @@ def averaged(algorithm: Algorithm, decay: float) -> Algorithm:
         if function is None:
             return None
 
-        def call(state, *args):
+        def call(state, *args, **kwargs):
             learner = state.learner._replace(params=state.average.params)
-            return function(state._replace(learner=learner, average=()), *args)
+            return function(state._replace(learner=learner, average=()), *args, **kwargs)
 
         return call
 

@@ -241,7 +241,8 @@ def maker(
           networks: own networks, an actor that puts out a `Gaussian` and a critic of (obs,
             action); by default those of `make_networks`.
           optimiser: an own optimiser, see `core.optimisers`; by default that of the networks, and
-            else Adam as the config says.
+            else Adam as the config says. A function of the learning rate gets
+            config.learning_rate, for both networks.
 
         Raises:
           ConfigError: the config is not valid for the environment, what it describes cannot fit

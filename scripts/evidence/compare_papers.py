@@ -16,7 +16,7 @@ intervals over seeds. `--cells=stale` runs those whose name has the word in it.
   numbers for discrete actions. `sampling_error.py` measures what PROPS is after.
 
 Nothing is tuned: all have the learning rate and the sizes of their sibling's preset (AVG of its
-own, the best of eight).
+own).
 """
 
 import json

@@ -11,6 +11,7 @@ import pytest
 
 from onejit import envs
 from onejit.algos import ppo, props
+from onejit.algos.core import guard
 from onejit.algos.core.config import ConfigError
 
 SIZES = {
@@ -151,6 +152,35 @@ def test_a_rollout_looks_more_like_the_policy_than_one_of_the_policy():
     # That of on-policy sampling is about 1/(2·64) = 0.0078.
     assert 0.004 < on_policy < 0.012
     assert adapted < 0.6 * on_policy
+
+
+class Breaks:
+    """The reward of the 20th step is no number."""
+
+    observation_space = envs.Box(-1.0, 1.0, (2,))
+    action_space = envs.Discrete(2)
+
+    def reset(self, key):
+        return jnp.int32(0), jax.random.uniform(key, (2,))
+
+    def step(self, key, state, action):
+        reward = jnp.where(state == 19, jnp.nan, 1.0)
+        false = jnp.bool_(False)
+        return state + 1, envs.Step(jax.random.uniform(key, (2,)), reward, false, false, {})
+
+
+@pytest.mark.slow
+def test_after_a_fault_the_behaviour_policys_optimiser_stays_too(assert_bitwise_equal):
+    algorithm = props.make(Breaks(), props.Config(**SIZES, **FITS))
+    found = [jax.jit(algorithm.init)(jax.random.key(0))]
+    step = jax.jit(algorithm.step)
+    for _ in range(2):
+        found.append(step(found[-1])[0])
+    _, good, bad = found
+    expected = "non-finite reward in iteration 1, step 3 of the rollout, environment 0"
+    assert guard.describe(bad.learner.fault) == expected
+    assert_bitwise_equal(bad.behaviour, good.behaviour)
+    assert_bitwise_equal(bad.learner.params, good.learner.params)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_it_acts_with_the_average_and_the_statistics_of_the_moment(steps):
     state = decayed[-1]
     averages = state.learner._replace(params=state.average.params)
     expected = PLAIN.act(plain[-1]._replace(learner=averages), OBS, jax.random.key(1), True)
-    found = DECAYED.act(state, OBS, jax.random.key(1), True)
+    found = DECAYED.act(state, OBS, jax.random.key(1), deterministic=True)
     np.testing.assert_array_equal(found, expected)
     last = PLAIN.act(plain[-1], OBS, jax.random.key(1), True)
     assert np.abs(found - last).max() > 1e-4

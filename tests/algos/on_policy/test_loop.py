@@ -117,9 +117,7 @@ def test_truncation_probe_fails_when_truncation_is_wrong(mistake, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     [
-        each
-        if each in ("mdpo", "ppo_ewma", "props")
-        else pytest.param(each, marks=pytest.mark.slow)
+        each if each in ("mdpo", "ppo_ewma") else pytest.param(each, marks=pytest.mark.slow)
         for each in ALGORITHMS
     ],
 )
@@ -174,7 +172,8 @@ def test_vmapped_seeds_and_hyperparameters_equal_single_runs_and_differ_from_eac
 @pytest.mark.parametrize(
     "name, env_id",
     [
-        *((name, "gymnax/Breakout-MinAtar") for name in ALGORITHMS),
+        *((name, "gymnax/Breakout-MinAtar") for name in ALGORITHMS if name != "props"),
+        pytest.param("props", "gymnax/Breakout-MinAtar", marks=pytest.mark.slow),
         pytest.param("ppo", "brax/inverted_pendulum", marks=pytest.mark.slow),
     ],
 )
@@ -190,7 +189,13 @@ def test_the_whole_training_lowers_for_tpu_and_cuda(name, env_id):
     assert "stablehlo.while" in lowered.as_text()
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        each if each != "props" else pytest.param(each, marks=pytest.mark.slow)
+        for each in ALGORITHMS
+    ],
+)
 def test_default_config_fits_a_laptop(name):
     algorithm = ALGORITHMS[name].make(envs.make("gymnax/CartPole-v1"))
     step = (
