@@ -167,6 +167,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "total_steps": 1_500_000,
         },
     },
+    "pathwise": {
+        "inventory/store": {
+            "learning_rate": 3e-3,
+            "horizon": 50,  # whole episodes
+            "hidden_sizes": (32, 32, 32),
+            "total_steps": 400 * 64 * 50,
+        },
+    },
     "td3": {"gymnax/Pendulum-v1": _PENDULUM},
     "sac": {"gymnax/Pendulum-v1": _PENDULUM},
     "mdpo_off_policy": {"gymnax/Pendulum-v1": _PENDULUM},

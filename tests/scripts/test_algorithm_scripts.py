@@ -42,6 +42,7 @@ OWN_FLAGS = {
     "fast_sac": "num_atoms",
     "mdpo_off_policy": "kappa",
     "staq": "kl_weight",
+    "pathwise": "horizon",
 }
 
 
