@@ -19,6 +19,7 @@ from . import (
     staq,
     td3,
     tokens,
+    trpo,
 )
 from .core import population
 from .core.algorithm import Algorithm
@@ -64,4 +65,5 @@ __all__ = [
     "td3",
     "tokens",
     "train",
+    "trpo",
 ]

@@ -51,6 +51,7 @@ from .spo import spo_aligned_loss, spo_loss
 from .staq import staq_coefficients, staq_logits, staq_target
 from .td3 import target_policy_noise, td3_actor_loss, td3_critic_loss, td3_target
 from .temporal_difference import bootstrapped_target, squared_td_loss
+from .trpo import trpo_loss
 
 __all__ = [
     "approx_kl",
@@ -106,6 +107,7 @@ __all__ = [
     "td3_actor_loss",
     "td3_critic_loss",
     "td3_target",
+    "trpo_loss",
     "tsallis_log",
     "tsallis_log_prob",
     "vtrace",

@@ -167,6 +167,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "total_steps": 1_500_000,
         },
     },
+    "trpo": {"gymnax/CartPole-v1": {"reward_scale": 0.1, "total_steps": 500_000}},
     "pathwise": {
         "inventory/store": {
             "learning_rate": 3e-3,

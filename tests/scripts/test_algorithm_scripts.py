@@ -43,6 +43,7 @@ OWN_FLAGS = {
     "mdpo_off_policy": "kappa",
     "staq": "kl_weight",
     "pathwise": "horizon",
+    "trpo": "max_kl",
 }
 
 
