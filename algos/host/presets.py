@@ -167,6 +167,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "total_steps": 1_500_000,
         },
     },
+    "hnpg": {
+        "probe/lock": {
+            "gamma": 1.0,
+            "num_steps": 10,  # whole episodes
+            "offline_batch": 640,
+            "total_steps": 250 * 640,
+        },
+    },
     "trpo": {"gymnax/CartPole-v1": {"reward_scale": 0.1, "total_steps": 500_000}},
     "pathwise": {
         "inventory/store": {

@@ -44,6 +44,9 @@ OWN_FLAGS = {
     "staq": "kl_weight",
     "pathwise": "horizon",
     "trpo": "max_kl",
+    "hnpg": "offline_batch",
+    "npg_igt": "momentum_power",
+    "harpg": "normalize_step",
 }
 
 
