@@ -55,6 +55,28 @@ def test_without_offline_rows_and_with_a_critic_blind_to_actions_it_is_trpo():
     )
 
 
+@pytest.mark.slow
+def test_without_offline_rows_it_solves_the_probes(jit_to_learn):
+    """The right actions where they differ and are visited, as in on_policy/test_loop.py; that of
+    "truncation" is wrong where the true successor is not bootstrapped from.
+    """
+    env = envs.make("probe/all", continuous=True)
+    sizes = {"num_envs": 32, "num_steps": 16, "hidden_sizes": (16,), "total_steps": 150 * 512}
+    config = hnpg.Config(**sizes, gamma=0.9, learning_rate=3e-3, max_grad_norm=10.0)
+    algorithm = hnpg.make(env, config)
+    state, _ = jit_to_learn(lambda key: algos.train(algorithm, key, num_iterations=150))(
+        jax.random.key(0)
+    )
+    observations = jnp.eye(env.observation_space.shape[0])
+    action = algorithm.act(state, observations, jax.random.key(1), True)[:, 0] > 0
+    best = env.solve(gamma=0.9)[1]
+    visited = {"action": 1, "delay": 1, "observation": 2, "truncation": 1, "termination": 1}
+    for probe, num_states in visited.items():
+        first = env.first_state[probe]
+        places = np.arange(first, first + num_states)
+        np.testing.assert_array_equal(action[places], best[places], err_msg=probe)
+
+
 @pytest.fixture(scope="module")
 def hybrid():
     config = hnpg.Config(**SIZES, num_minibatches=2, offline_batch=16, normalize_obs=True)
@@ -96,6 +118,12 @@ def test_offline_rows_have_own_actions_for_the_policy_and_the_datas_for_the_crit
 
 def test_resume_is_exact(hybrid, assert_resume_is_exact):
     assert_resume_is_exact(hybrid, jax.jit(hybrid.init), jax.jit(hybrid.step), 2)
+
+
+def test_the_whole_training_lowers_for_tpu_and_cuda(hybrid):
+    run = jax.jit(lambda key: algos.train(hybrid, key, num_iterations=2))
+    lowered = run.trace(jax.random.key(0)).lower(lowering_platforms=("tpu", "cuda"))
+    assert "stablehlo.while" in lowered.as_text()
 
 
 def test_seeds_side_by_side_equal_single_runs(hybrid):

@@ -166,6 +166,12 @@ def test_resume_is_exact(algorithm, assert_resume_is_exact):
     assert_resume_is_exact(algorithm, init, step, 2)
 
 
+def test_the_whole_training_lowers_for_tpu_and_cuda(algorithm):
+    run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=2))
+    lowered = run.trace(jax.random.key(0)).lower(lowering_platforms=("tpu", "cuda"))
+    assert "stablehlo.while" in lowered.as_text()
+
+
 def test_it_learns_what_to_do_first_and_seeds_side_by_side_equal_single_runs(algorithm):
     def run(key, rate):
         config = algorithm.config.replace(learning_rate=rate)
