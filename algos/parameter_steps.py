@@ -81,3 +81,61 @@ def snr_step_size(
     chex.assert_equal_shape([mean_grad_sq, variance_trace])
     total = mean_grad_sq + variance_trace / batch
     return scale * jnp.where(total > 0, mean_grad_sq / jnp.where(total > 0, total, 1.0), 0.0)
+
+
+def power_decay(initial: Scalar, step: chex.Array, *, power: Scalar) -> chex.Array:
+    """A step size that falls as a power of the number of steps: initial·(2/(t + 2))^power.
+
+    Args:
+      initial: the first one.
+      step: t, how many steps there were, an integer.
+      power: at least 0; with 0 it stays.
+
+    Returns:
+      The step size, a scalar.
+
+    Source: Fatkhullin et al. 2023 (arXiv 2302.01734), theorems 4.4 and 5.4.
+    """
+    return initial * (2.0 / (step + 2.0)) ** power
+
+
+def look_ahead(
+    params: chex.ArrayTree, previous: chex.ArrayTree, *, momentum: Scalar
+) -> chex.ArrayTree:
+    """Where implicit gradient transport takes its gradient: θ + ((1 − η)/η)·(θ − θ_previous).
+
+    Averaged as (1 − η)·d + η·g, such gradients g of a quadratic are its gradient at θ, if d was
+    that at θ_previous.
+
+    Args:
+      params: θ, arrays of floats.
+      previous: θ of one step before, of the same structure.
+      momentum: η in (0, 1], the weight of the new gradient; with 1 it is θ.
+
+    Returns:
+      The parameters to take a gradient at.
+
+    Source: Arnold et al. 2019 (arXiv 1906.03532); Fatkhullin et al. 2023, algorithm 1.
+    """
+    ahead = (1.0 - momentum) / momentum
+    return jax.tree.map(lambda new, old: new + ahead * (new - old), params, previous)
+
+
+def normalized_step(
+    params: chex.ArrayTree, direction: chex.ArrayTree, *, size: Scalar
+) -> chex.ArrayTree:
+    """A step of this length whatever the direction's is: θ + size·d/‖d‖; none where d is 0.
+
+    Args:
+      params: θ, arrays of floats.
+      direction: d, uphill, of the same structure.
+      size: the length.
+
+    Returns:
+      The parameters after the step.
+
+    Source: Fatkhullin et al. 2023, algorithm 1.
+    """
+    norm = optax.tree.norm(direction)
+    scale = jnp.where(norm > 0, size / jnp.where(norm > 0, norm, 1.0), 0.0)
+    return jax.tree.map(lambda x, d: x + scale * d, params, direction)

@@ -19,12 +19,14 @@ When an algorithm does not learn, the first probe that it fails tells what is br
 * `probe/mask`: some actions are not allowed, see `masks.Masks`. Fails: a masked action is taken.
 * `probe/gamble`: a small cost that is sure, or a gamble that is better on average, see
   `gamble.Gamble`. Fails: what `RiskAverse` makes of costs.
+* `probe/lock`: one right action in ten at each step, see `lock.Lock`. Fails where nothing but
+  chance explores, and there is no data.
 * `probe/all`: each episode is one of the tables, with states of their own, so that one run tries
   all; `first_state["delay"]` is the state in which that one begins.
 
-All but `probe/recall`, `probe/mask` and `probe/gamble` are tables of states. All but `probe/mask`
-have two actions, and all but that and `probe/gamble` have them as discrete ones or
-(continuous=True) as a Box in which the sign of the action chooses.
+All but `probe/recall`, `probe/mask`, `probe/gamble` and `probe/lock` are tables of states. All but
+`probe/mask` and `probe/lock` have two actions, and all but these and `probe/gamble` have them as
+discrete ones or (continuous=True) as a Box in which the sign of the action chooses.
 `Probe.solve(gamma)` gives the exact values, and the best action of each state. The idea: Andy
 Jones, "Debugging reinforcement learning systems", 2021.
 """
@@ -39,6 +41,7 @@ import numpy as np
 
 from .base import Step
 from .gamble import Gamble
+from .lock import Lock
 from .masks import Masks
 from .options import checked
 from .recall import Recall
@@ -131,6 +134,7 @@ _OTHERS = {
     "recall": (Recall, {"continuous": False, "steps": 4}),
     "mask": (Masks, {}),
     "gamble": (Gamble, {}),
+    "lock": (Lock, {"steps": 10, "seed": 0}),
 }
 
 
@@ -139,14 +143,14 @@ def names() -> list[str]:
     return [*_TABLES, "all", *_OTHERS]
 
 
-def make(name: str, **options) -> "Probe | Recall | Masks | Gamble":
+def make(name: str, **options) -> "Probe | Recall | Masks | Gamble | Lock":
     """Makes a probe.
 
     Args:
       name: one of `names()`.
-      **options: `continuous`, of all but mask and gamble: actions are a Box([−1], [1]) of which the
-        sign chooses, instead of Discrete(2); `steps`, of recall. Whatever else is given is refused
-        by name.
+      **options: `continuous`, of all but mask, gamble and lock: actions are a Box([−1], [1]) of
+        which the sign chooses, instead of Discrete(2); `steps`, of recall and lock; `seed`, of
+        lock. Whatever else is given is refused by name.
 
     Raises:
       ValueError: an option that the probe does not have, or a value that is none of it.

@@ -13,6 +13,7 @@ from .base import Environment
 _SUITES = {
     "brax": (".suites.brax", None),
     "gymnax": (".suites.gymnax", None),
+    "inventory": (".inventory", None),
     "mjx": (".suites.mjx", "mjx"),
     "playground": (".suites.playground", "playground"),
     "probe": (".probes", None),

@@ -65,6 +65,7 @@ from .staq import staq_coefficients, staq_logits, staq_target
 from .td3 import target_policy_noise, td3_actor_loss, td3_critic_loss, td3_target
 from .td3_bc import behaviour_weight, td3_bc_actor_loss
 from .temporal_difference import bootstrapped_target, squared_td_loss
+from .trpo import trpo_loss
 
 __all__ = [
     "a2pr_actor_loss",
@@ -138,6 +139,7 @@ __all__ = [
     "td3_bc_actor_loss",
     "td3_critic_loss",
     "td3_target",
+    "trpo_loss",
     "tsallis_log",
     "tsallis_log_prob",
     "vtrace",

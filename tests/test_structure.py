@@ -99,6 +99,7 @@ def misplaced(edges):
 # The rooms of `algos`, and which others each may import.
 ROOMS = {
     "core": set(),
+    "actor_only": {"core"},
     "on_policy": {"core"},
     "off_policy": {"core"},
     "smoothing": {"core"},

@@ -9,13 +9,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from onejit import envs, losses
-from onejit.algos import aq_td3, bc, fixpo, ppo_ewma
+from onejit.algos import aq_td3, bc, fixpo, parameter_steps, ppo_ewma
 from onejit.algos.core.heads import Gaussian, make_head
 from onejit.algos.off_policy import td_scale
 from onejit.algos.off_policy.neighbours import keys_of, nearest
-from onejit.envs import risk
+from onejit.algos.on_policy import trust_region
+from onejit.envs import inventory, risk
 from onejit.losses.sequences import surrogates
 
 
@@ -285,6 +287,68 @@ def ema_bc(params, power, floor):
     return {"average": jax.lax.scan(step, start, array(params))[1]}
 
 
+def hdpo_rollout(stock, orders, demands, lead, h, p, lost):
+    def step(stock, inputs):
+        return inventory.period(
+            stock, *inputs, holding_cost=h, shortage_cost=p, lost_sales=bool(lost)
+        )
+
+    start = jnp.zeros(int(lead)).at[0].set(stock)
+    final, cost = jax.lax.scan(step, start, (array(orders), array(demands)))
+    return {"cost": cost, "final": final}
+
+
+def hdpo_base_stock(mu, sd, lead, h, p):
+    level, cost = inventory.base_stock(mu, sd, lead, holding_cost=h, shortage_cost=p)
+    return {"level": level, "cost_per_period": cost}
+
+
+def hnpg_step(fisher, grad, damping, max_kl, iters):
+    matrix = array(fisher)
+    direction, step, expected = trust_region.natural_step(
+        lambda vector: matrix @ vector,
+        array(grad),
+        damping=damping,
+        max_kl=max_kl,
+        num_iterations=int(iters),
+    )
+    return {"direction": direction, "step": step, "expected": expected}
+
+
+def hnpg_losses(q_on, ret, q_off, off_target, ratio_on, adv_on, ratio_off, adv_off):
+    online = losses.squared_td_loss(array(q_on), array(ret))
+    offline = losses.squared_td_loss(array(q_off), array(off_target))
+    log_prob = jnp.log(array(ratio_on + ratio_off))
+    actor = losses.trpo_loss(log_prob, jnp.zeros_like(log_prob), array(adv_on + adv_off))
+    return {
+        "critic_loss": jnp.mean(online) + jnp.mean(offline),
+        "actor_loss": jnp.mean(actor),
+    }
+
+
+def npg_igt(theta, previous, direction, grad, t, gamma0, eta0):
+    theta = array(theta)
+    eta = parameter_steps.power_decay(eta0, t, power=0.8)
+    gamma = parameter_steps.power_decay(gamma0, t, power=1.0)
+    direction = optax.incremental_update(array(grad), array(direction), eta)
+    return {
+        "eta": eta,
+        "gamma": gamma,
+        "lookahead": parameter_steps.look_ahead(theta, array(previous), momentum=eta),
+        "direction": direction,
+        "theta": parameter_steps.normalized_step(theta, direction, size=gamma),
+    }
+
+
+def harpg(theta, direction, hvp, grad, t, gamma0, eta0, normalised):
+    theta, carried = array(theta), array(direction) + array(hvp)
+    eta = parameter_steps.power_decay(eta0, t, power=1.0)
+    direction = optax.incremental_update(array(grad), carried, eta)
+    gamma = parameter_steps.power_decay(gamma0, t, power=1.0 if normalised else 0.5)
+    step = parameter_steps.normalized_step(theta, direction, size=gamma)
+    return {"direction": direction, "theta": step if normalised else theta + gamma * direction}
+
+
 ADAPTERS = {
     "ppo_ewma_loss": ppo_ewma_loss,
     "ppo_ewma_average": ppo_ewma_average,
@@ -307,4 +371,10 @@ ADAPTERS = {
     "famo2o_encoding": famo2o_encoding,
     "famo2o_balance": famo2o_balance,
     "ema_bc": ema_bc,
+    "hdpo_rollout": hdpo_rollout,
+    "hdpo_base_stock": hdpo_base_stock,
+    "npg_igt": npg_igt,
+    "harpg": harpg,
+    "hnpg_step": hnpg_step,
+    "hnpg_losses": hnpg_losses,
 }

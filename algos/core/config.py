@@ -66,7 +66,8 @@ class BaseConfig:
     """What every algorithm's Config can do."""
 
     ACTION_SPACES = (Box, Discrete)  # that the algorithm is for; () for all that have a head
-    SHARED = ("num_envs",)  # the fields that devices share out among them
+    # The fields that devices share out among them; None where one device must do.
+    SHARED = ("num_envs",)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -156,6 +157,9 @@ class BaseConfig:
         Raises:
           ConfigError: they cannot; it names the field and the numbers around it that can.
         """
+        if self.SHARED is None:
+            allowed = "must be 1: no run of this algorithm is shared out over devices"
+            raise ConfigError("num_devices", num_devices, allowed)
         for name in self.SHARED:
             parallel.require_multiple(name, getattr(self, name), num_devices)
         if getattr(self, "reset", None) == "bank" and BANK_SIZE % num_devices:

@@ -8,6 +8,7 @@ flagged as truncated. Continuous actions are in [−1, 1]^d, as everywhere in `a
 import dataclasses
 import zlib
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import chex
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...envs import Box, Environment, VectorEnv
+from ...envs import Box, Environment
 from . import dataset_checks
 from .algorithm import Algorithm, State
 from .collect import Transition, make_collector, no_memory
@@ -218,13 +219,14 @@ def _random_action(env, key, num_envs):
 
 def _rollout(env, explore: Callable, memory: Callable, key, num_steps: int, num_envs: int):
     """Transitions `[T, N, ...]` with actions as they are stored."""
-    collector = make_collector(VectorEnv(env, num_envs), memory, lambda action: action)
+    collector = make_collector(env, memory, lambda action: action)
+    config = SimpleNamespace(num_envs=num_envs, reset="full")
 
     def run(key):
         reset_key, key = jax.random.split(key)
-        carry = collector.reset(reset_key, None)
+        carry = collector.reset(reset_key, config)
         rows = -(-num_steps // num_envs)
-        steps = collector.collect(explore, None, carry, key, rows)[2]
+        steps = collector.collect(explore, config, carry, key, rows)[2]
         if isinstance(env.action_space, Box):
             steps = steps._replace(action=env.action_space.to_unit(steps.action))
         return steps

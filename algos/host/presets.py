@@ -206,6 +206,23 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "fixpo": _AS_PPO,
     "r2vpo": _AS_PPO,
     "props": {"gymnax/CartPole-v1": _PROPS_CARTPOLE},
+    "hnpg": {
+        "probe/lock": {
+            "gamma": 1.0,
+            "num_steps": 10,  # whole episodes
+            "offline_batch": 640,
+            "total_steps": 250 * 640,
+        },
+    },
+    "trpo": {"gymnax/CartPole-v1": {"reward_scale": 0.1, "total_steps": 500_000}},
+    "pathwise": {
+        "inventory/store": {
+            "learning_rate": 3e-3,
+            "horizon": 50,  # whole episodes
+            "hidden_sizes": (32, 32, 32),
+            "total_steps": 400 * 64 * 50,
+        },
+    },
     "td3": {"gymnax/Pendulum-v1": _PENDULUM},
     "sac": {"gymnax/Pendulum-v1": _PENDULUM},
     "aq_td3": {"gymnax/Pendulum-v1": _PENDULUM},

@@ -18,7 +18,7 @@ from ...envs.vector import RESETS
 from ..core import collect, device_memory, fitting, guard, normalize, optimisers
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Transition
-from ..core.config import BaseConfig, ConfigError, configclass, static, traced
+from ..core.config import BaseConfig, configclass, static, traced
 from ..core.device_memory import Part
 from ..core.initialisers import INITIALISERS
 from ..core.keys import split_for_scan, unpack_keys
@@ -53,6 +53,7 @@ class StreamingConfig(BaseConfig):
     reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
 
     num_critics = 1  # as `actor_critic` asks for
+    SHARED = None  # a stream is one environment
 
     def validate(self, env: Environment) -> None:
         """Checks the fields, and that actions are continuous.
@@ -62,15 +63,6 @@ class StreamingConfig(BaseConfig):
         """
         super().validate(env)
         deterministic.require_continuous(env)
-
-    def require_shares(self, num_devices: int) -> None:
-        """Refuses devices.
-
-        Raises:
-          ConfigError: always.
-        """
-        allowed = "must be 1: one environment is one stream; seeds may lie on devices of their own"
-        raise ConfigError("num_devices", num_devices, allowed)
 
 
 class Learner(NamedTuple):

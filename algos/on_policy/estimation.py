@@ -1,5 +1,6 @@
 """From a rollout to what the losses see: scaled rewards, values, advantages, minibatches."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -87,10 +88,15 @@ def values_of(
 
 
 def estimate(
-    learner: Any, batch: Transition, networks: Networks, config: OnPolicyConfig
+    learner: Any,
+    batch: Transition,
+    networks: Networks,
+    config: OnPolicyConfig,
+    *,
+    values_of: Callable[..., tuple[chex.Array, chex.Array]] = values_of,
 ) -> tuple[Minibatch, tuple[Any, Any, Any]]:
     """The rollout as minibatch material, `[T·N, ...]`, or `[T, N, ...]` where networks remember;
-    and the statistics after it.
+    and the statistics after it. `values_of` is how observations are valued.
     """
     obs, next_obs = normalize.obs(learner, batch.obs), normalize.obs(learner, batch.next_obs)
     obs, next_obs = seen(batch, obs, next_obs, networks)

@@ -143,6 +143,8 @@ def update(
     config: OnPolicyConfig,
     objectives: dict[str, Loss],
     companion: Companion | None = None,
+    first: Callable[..., tuple[Trained, Metrics, chex.Array]] = gradient_steps,
+    estimate: Callable[..., tuple[Minibatch, Any]] = estimate,
 ) -> tuple[Learner, Metrics]:
     """Estimates advantages on a rollout and takes the gradient steps of config.passes.
 
@@ -161,6 +163,8 @@ def update(
       objectives: the loss of each of config.passes, by the name of the metric of its gradient's
         norm.
       companion: what travels beside the parameters through the first series, if anything does.
+      first: how the first series is taken, as `gradient_steps`.
+      estimate: what makes minibatches of the rollout, as `estimation.estimate`.
 
     Returns:
       (learner, metrics). Metrics are averaged over the gradient steps; those in `DRIFT`, which
@@ -182,14 +186,16 @@ def update(
     metrics = {}
     pass_keys = [key] if len(objectives) == 1 else jax.random.split(key, len(objectives))
     companions = [companion, *[None] * (len(objectives) - 1)]
+    ways = [first, *[gradient_steps] * (len(objectives) - 1)]
     carried = learner.companion
-    for (norm_name, objective), counts, parts, opt_state, pass_key, beside in zip(
+    for (norm_name, objective), counts, parts, opt_state, pass_key, beside, way in zip(
         objectives.items(),
         config.passes,
         trained_parts(networks, config),
         learner.opt_state,
         pass_keys,
         companions,
+        ways,
         strict=True,
     ):
 
@@ -206,7 +212,7 @@ def update(
         trained = Trained(
             params, opt_state, learning_rate, jnp.bool_(True), () if beside is None else carried
         )
-        trained, new, norms = gradient_steps(series, trained, data, pass_key, *counts)
+        trained, new, norms = way(series, trained, data, pass_key, *counts)
         params, opt_state, learning_rate, _, new_carried = trained
         carried = carried if beside is None else new_carried
         opt_states.append(opt_state)

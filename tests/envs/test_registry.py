@@ -112,6 +112,7 @@ def test_the_other_suites_work_without_a_package(monkeypatch):
     assert envs.env_ids("gymnax") == []
     assert {env_id.split("/")[0] for env_id in envs.env_ids()} == {
         "brax",
+        "inventory",
         "mjx",
         "playground",
         "probe",

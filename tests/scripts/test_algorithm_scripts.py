@@ -51,6 +51,11 @@ OWN_FLAGS = {
     "prdc": "beta",
     "a2pr": "vae_hidden_sizes",
     "famo2o": "target_entropy",
+    "pathwise": "horizon",
+    "trpo": "max_kl",
+    "hnpg": "offline_batch",
+    "npg_igt": "momentum_power",
+    "harpg": "normalize_step",
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import fixpo, mdpo, ppo, ppo_ewma, props, r2vpo, spo
+from onejit.algos import fixpo, mdpo, ppo, ppo_ewma, props, r2vpo, spo, trpo
 from onejit.algos.on_policy import policy_gradient
 
 ALGORITHMS = {
@@ -21,6 +21,7 @@ ALGORITHMS = {
     "fixpo": fixpo,
     "r2vpo": r2vpo,
     "props": props,
+    "trpo": trpo,
 }
 # What the loss of a paper gets beside, where nothing has moved yet.
 COMPANIONS = {
@@ -222,7 +223,7 @@ def test_the_first_gradient_of_the_policy_is_the_policy_gradient(name, continuou
     data = module.Minibatch(
         obs, action, networks.head.log_prob(action, old), old, value, advantage, target
     )
-    loss = module.policy_loss if module in (mdpo, fixpo) else module.loss
+    loss = module.policy_loss if module in (mdpo, fixpo, trpo) else module.loss
     if module in COMPANIONS:
         loss = partial(loss, companion=COMPANIONS[module](data))
 

@@ -1,0 +1,59 @@
+"""Trust Region Policy Optimization (Schulman et al., 2015, arXiv 1502.05477): the longest natural
+gradient step whose mean divergence from the old policy is within a bound.
+
+One `step` is one rollout of num_envs·num_steps environment steps, one step of the policy on all of
+it, see `on_policy.trust_region`, and update_epochs·num_minibatches gradient steps of the value
+network. Differs from the released code (modular_rl, baselines) in that the Fisher matrix is that of
+all of the rollout and not of a fifth, in that the value network is trained by Adam and not by
+L-BFGS, and as PPO does here. An own optimiser is the value network's alone.
+"""
+
+from functools import partial
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+
+from .core.algorithm import Metrics
+from .core.collect import Transition
+from .core.config import configclass
+from .core.networks import Networks
+from .core.networks import make_actor_critic as make_networks
+from .on_policy import loop, policy_gradient, trust_region
+from .on_policy.policy_gradient import Learner, Minibatch, init_learner
+from .on_policy.trust_region import TrustRegionConfig, policy_loss
+
+__all__ = [
+    "Config",
+    "Learner",
+    "Minibatch",
+    "Networks",
+    "Transition",
+    "init_learner",
+    "make",
+    "make_networks",
+    "policy_loss",
+    "update",
+    "value_loss",
+]
+
+
+@configclass
+class Config(TrustRegionConfig):
+    """Hyperparameters of TRPO."""
+
+
+def value_loss(
+    params: Any, minibatch: Minibatch, key: chex.PRNGKey, *, networks: Networks, config: Config
+) -> tuple[chex.Array, Metrics]:
+    """vf_coef · value loss, averaged to a scalar, and metrics of each sample."""
+    del key  # nothing is sampled
+    value_loss = policy_gradient.value_loss(params, minibatch, networks=networks, config=config)
+    return config.vf_coef * jnp.mean(value_loss), {"losses/value_loss": value_loss}
+
+
+update = partial(
+    trust_region.update,
+    objectives={"losses/policy_grad_norm": policy_loss, "losses/value_grad_norm": value_loss},
+)
+make = loop.maker(Config, update)
