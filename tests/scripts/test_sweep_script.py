@@ -95,7 +95,8 @@ def test_a_sweep_is_described_whole_with_infinities_and_widths(tmp_path):
     values = sweep_cli._define_flags(ppo, "ppo")
     cli.parse(values, ["sweep.py", "--grid", "vf_clip_eps=inf,0.2", "--grid", "hidden_sizes=8x4,8"])
     run = cli.new_run(ppo, values, "ppo")
-    run |= {"settings": sweep_cli._settings(ppo, values, run), "chunk": 4}
+    run |= {"chunk": 4, "devices_per_member": 2}
+    run["settings"] = sweep_cli._settings(ppo, values, run)
     inf = float("inf")
     assert run["settings"] == {
         "vf_clip_eps": [inf, inf, 0.2, 0.2],
@@ -139,7 +140,8 @@ def run_in_process(folder, settings, chunk):
     values = sweep_cli._define_flags(ppo, "ppo")
     cli.parse(values, ["sweep.py", *TINY, *settings])
     run = cli.new_run(ppo, values, "ppo")
-    run |= {"settings": sweep_cli._settings(ppo, values, run), "chunk": chunk}
+    run |= {"chunk": chunk, "devices_per_member": 1}
+    run["settings"] = sweep_cli._settings(ppo, values, run)
     parts = sweeps.plan(ppo, cli.make_env(run), run, chunk)
     folder.mkdir(exist_ok=True)
     console = Console(file=io.StringIO())
