@@ -101,9 +101,7 @@ def test_the_gradient_is_that_of_differences(on_inventory):
     state = jax.jit(algorithm.init)(jax.random.key(0))
     networks = pathwise.make_networks(env, algorithm.config)
     policy = loop.make_policy(env, networks)
-    collector = collect.make_collector(
-        envs.VectorEnv(env, SIZES["num_envs"]), policy.memory, networks.head.to_env
-    )
+    collector = collect.make_collector(env, policy.memory, networks.head.to_env)
     room = loop.Room(collector, policy, networks, algorithm.config)
 
     @jax.jit
