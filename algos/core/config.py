@@ -157,10 +157,10 @@ class BaseConfig:
         Raises:
           ConfigError: they cannot; it names the field and the numbers around it that can.
         """
-        if self.SHARED is None:
+        if self.SHARED is None and num_devices > 1:
             allowed = "must be 1: no run of this algorithm is shared out over devices"
             raise ConfigError("num_devices", num_devices, allowed)
-        for name in self.SHARED:
+        for name in self.SHARED or ():
             parallel.require_multiple(name, getattr(self, name), num_devices)
         if getattr(self, "reset", None) == "bank" and BANK_SIZE % num_devices:
             allowed = f"must be full: {num_devices} devices cannot share a bank of {BANK_SIZE}"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import fixpo, ppo, sac, staq, td3, tokens
+from onejit.algos import avg, fixpo, ppo, sac, staq, td3, tokens
 from onejit.algos.core import collect, guard, parallel
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.distribution import ALIKE, of_each_device, state_specs
@@ -298,6 +298,12 @@ def test_what_has_an_axis_of_environments_is_found():
     specs = state_specs(algorithm, 2)
     assert specs.replay.rows.obs == jax.sharding.PartitionSpec(None, AXIS)
     assert specs.replay.cursor == specs.learner.fault == ALIKE
+
+
+def test_one_device_is_always_enough_and_for_a_stream_there_is_no_more():
+    avg.Config().require_shares(1)
+    with pytest.raises(ConfigError, match="num_devices=2: must be 1: no run of this algorithm"):
+        avg.Config().require_shares(2)
 
 
 def test_a_mesh_of_one_device_leaves_nothing_in_the_program():
