@@ -33,12 +33,15 @@ class Networks(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything that a run carries; `collection` is () where each iteration begins anew."""
+    """Everything that a run carries; `collection` is () where each iteration begins anew, `average`
+    that of `core.averaging`, () without one.
+    """
 
     config: Any
     learner: Any
     collection: Any
     key: chex.PRNGKey
+    average: Any = ()
 
 
 class Room(NamedTuple):

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import losses
+from . import guard
 from .algorithm import Algorithm, Metrics, State
 from .fields import ConfigError
 
@@ -72,7 +73,9 @@ def averaged(algorithm: Algorithm, decay: float) -> Algorithm:
 
     def step(state: State) -> tuple[State, Metrics]:
         new, metrics = algorithm.step(state._replace(average=()))
-        return new._replace(average=move(state.average, new.learner.params, decay)), metrics
+        average = move(state.average, new.learner.params, decay)
+        average = guard.keep(guard.ok(new.learner.fault), average, state.average)
+        return new._replace(average=average), metrics
 
     def of_average(function):
         if function is None:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from onejit import algos, envs
-from onejit.algos import ppo, staq, td3, tokens
+from onejit.algos import npg_igt, pathwise, ppo, staq, td3, tokens
 from onejit.algos.core import averaging
 from onejit.algos.core.config import ConfigError
 from onejit.algos.host import checkpoint, runner
@@ -104,9 +104,18 @@ def test_staqs_policy_is_not_made_of_its_parameters():
         algos.averaged(algorithm, 0.5)
 
 
+def test_after_a_fault_the_average_stays_too(assert_bitwise_equal, steps):
+    state = steps[1][2]
+    learner = state.learner._replace(fault=jnp.array([1, 0, 0, 0], jnp.int32))
+    after, _ = jax.jit(DECAYED.step)(state._replace(learner=learner, key=jax.random.key(9)))
+    assert_bitwise_equal(after.average, state.average)
+
+
 OTHERS = {
     "td3": lambda: td3.make(envs.make("probe/delay", continuous=True)),
     "tokens": lambda: tokens.make(envs.make("tokens/brackets", depth=2)),
+    "npg_igt": lambda: npg_igt.make(envs.make("probe/delay")),
+    "pathwise": lambda: pathwise.make(envs.make("inventory/store")),
 }
 
 
