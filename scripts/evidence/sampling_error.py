@@ -64,7 +64,7 @@ def error(key, rate, num_pulls):
     value = nn.Sequential([nn.Dense(1), lambda x: x[..., 0]])
     networks = props.Networks(Logits(), value, make_head(env.action_space, config.policy))
     policy = loop.make_policy(env, networks)
-    collector = collect.make_collector(envs.VectorEnv(env, 1), policy.memory, lambda action: action)
+    collector = collect.make_collector(env, policy.memory, lambda action: action)
     learner_key, reset_key, key = jax.random.split(key, 3)
     learner = props.init_learner(learner_key, env=env, networks=networks, config=config)
     opt_state = props.init_behaviour(learner, config)
