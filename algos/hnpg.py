@@ -28,6 +28,8 @@ from .core import keys, normalize
 from .core.algorithm import Algorithm, Metrics
 from .core.collect import Transition
 from .core.config import ConfigError, configclass, static
+from .core.dataset import Dataset
+from .core.initialisers import dense
 from .core.networks import (
     Networks,
     actor_space,
@@ -85,6 +87,7 @@ class Config(TrustRegionConfig):
             allowed = f"must divide num_envs·num_steps + offline_batch = {size}"
             raise ConfigError("num_minibatches", self.num_minibatches, allowed)
         for name, only in (
+            ("policy", "gaussian"),  # whose stored actions are those that the critic and data have
             ("memory", "none"),
             ("shared_torso", False),
             ("normalize_reward", False),
@@ -118,10 +121,12 @@ class Critic(nn.Module):
     Attributes:
       torso: the hidden layers.
       action_size: numbers of an action.
+      initialiser: of the last layer.
     """
 
     torso: nn.Module
     action_size: int
+    initialiser: str = "orthogonal"
 
     @nn.compact
     def __call__(self, obs: Any, action: chex.Array | None = None) -> chex.Array:
@@ -129,7 +134,7 @@ class Critic(nn.Module):
         if action is None:
             action = jnp.zeros((*seen.shape[:-1], self.action_size), jnp.float32)
         both = jnp.concatenate([seen, jnp.clip(action, -1.0, 1.0)], axis=-1)
-        return jnp.squeeze(nn.Dense(1)(self.torso(both)), axis=-1)
+        return jnp.squeeze(dense(1, self.initialiser, scale=1.0)(self.torso(both)), axis=-1)
 
 
 def make_networks(env: Environment, config: Config) -> Networks:
@@ -145,7 +150,7 @@ def make_networks(env: Environment, config: Config) -> Networks:
     torso = make_torso(
         Box(-jnp.inf, jnp.inf, (size,)), config.hidden_sizes, config.activation, config.initialiser
     )
-    critic = Critic(torso, env.action_space.shape[0])
+    critic = Critic(torso, env.action_space.shape[0], config.initialiser)
     return make_actor_critic(env, config)._replace(value=critic)
 
 
@@ -169,7 +174,7 @@ def estimate(
     config: Config,
     *,
     key: chex.PRNGKey,
-    dataset: Any,
+    rows: Any,
 ) -> tuple[Minibatch, Any]:
     """In the place of `estimation.estimate`: the rollout's rows, and as many offline ones as the
     config says.
@@ -185,8 +190,8 @@ def estimate(
     size, num_offline = online.target.size, config.offline_batch
     if not num_offline:
         return Minibatch(*online, online.action, jnp.ones(size)), statistics
-    index = jax.random.randint(row_key, (num_offline,), 0, len(dataset.reward))
-    rows = jax.tree.map(lambda x: x[index], dataset)
+    index = jax.random.randint(row_key, (num_offline,), 0, len(rows.reward))
+    rows = jax.tree.map(lambda x: x[index], rows)
     obs, next_obs = normalize.obs(learner, rows.obs), normalize.obs(learner, rows.next_obs)
     action_key, own_key, target_key = offline_keys
     distribution = networks.policy.apply(learner.params["policy"], obs)
@@ -230,11 +235,21 @@ def update(
     *,
     networks: Networks,
     config: Config,
-    dataset: Any = None,
+    rows: Any = None,
 ) -> tuple[Learner, Metrics]:
-    """`policy_gradient.update` on the rollout and on rows of the dataset, leaves `[M, ...]` with
-    the names of a `Transition`, actions in their stored form; it is not looked at where
-    config.offline_batch is 0.
+    """`policy_gradient.update` on the rollout and on offline rows.
+
+    Args:
+      learner: what is to be updated.
+      batch: the rollout, leaves `[T, N, ...]`.
+      key: a typed key.
+      networks: the networks that belong to learner.params.
+      config: the hyperparameters.
+      rows: offline data, arrays `[M, ...]` with the names of a `Transition`, actions in
+        [−1, 1]^d; not looked at where config.offline_batch is 0.
+
+    Returns:
+      (learner, metrics), as `policy_gradient.update`.
     """
     key, estimate_key = jax.random.split(key)
     return trust_region.update(
@@ -244,7 +259,7 @@ def update(
         networks=networks,
         config=config,
         objectives={"losses/policy_grad_norm": policy_loss, "losses/value_grad_norm": critic_loss},
-        estimate=partial(estimate, key=estimate_key, dataset=dataset),
+        estimate=partial(estimate, key=estimate_key, rows=rows),
     )
 
 
@@ -253,7 +268,7 @@ def make(
     config: Config | None = None,
     networks: Networks | None = None,
     *,
-    dataset: Any = None,
+    data: Dataset | None = None,
     optimiser: Optimiser = None,
 ) -> Algorithm:
     """The algorithm on an environment, see `on_policy.loop.maker`.
@@ -263,23 +278,30 @@ def make(
       config: the hyperparameters; `Config()` by default.
       networks: own networks, of which `value` is called with observations and actions, and by
         checks with observations alone.
-      dataset: offline data as `update` takes them; by default those that the environment gives
-        (`demonstrations`), where config.offline_batch asks for any.
+      data: offline data; by default those that the environment gives (`demonstrations`), where
+        config.offline_batch asks for any.
       optimiser: an own optimiser of the critic.
 
     Raises:
       ConfigError: as for the other algorithms; and there are no offline data where config asks for
-        some.
+        some, or some where it asks for none.
+      DatasetError: something is wrong with the data, or they are of other spaces.
     """
     config = Config.of(config)
     config.validate(env)
-    if config.offline_batch and dataset is None:
+    rows = None
+    if data is not None:
+        if not config.offline_batch:
+            raise ConfigError("offline_batch", 0, "must be above 0 to learn from data")
+        data.check(env)
+        rows = jax.tree.map(jnp.asarray, data.transitions)
+    elif config.offline_batch:
         if not hasattr(env, "demonstrations"):
-            allowed = "must be 0 without a dataset: the environment has no demonstrations"
+            allowed = "must be 0 without data: the environment has no demonstrations"
             raise ConfigError("offline_batch", config.offline_batch, allowed)
-        dataset = jax.jit(env.demonstrations, static_argnums=1)(
+        rows = jax.jit(env.demonstrations, static_argnums=1)(
             keys.seed_key(0), config.offline_episodes
         )
     networks = make_networks(env, config) if networks is None else networks
-    whole = loop.maker(Config, partial(update, dataset=dataset))
+    whole = loop.maker(Config, partial(update, rows=rows))
     return whole(env, config, networks, optimiser=optimiser)

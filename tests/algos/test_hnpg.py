@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import hnpg, trpo
+from onejit.algos import dataset, hnpg, trpo
+from onejit.algos.core import guard
 from onejit.algos.core.config import ConfigError
 from onejit.envs.lock import Lock
 
@@ -95,9 +96,7 @@ def test_offline_rows_have_own_actions_for_the_policy_and_the_datas_for_the_crit
 
     @jax.jit
     def estimate(learner):
-        return hnpg.estimate(learner, batch, networks, config, key=jax.random.key(2), dataset=data)[
-            0
-        ]
+        return hnpg.estimate(learner, batch, networks, config, key=jax.random.key(2), rows=data)[0]
 
     rows = estimate(state.learner)
     online = jax.tree.map(lambda x: x[:24], rows)
@@ -176,7 +175,13 @@ def test_a_demonstration_is_right_but_once_in_an_episode():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"memory": "gru"}, {"shared_torso": True}, {"normalize_reward": True}, {"offline_batch": 1}],
+    [
+        {"memory": "gru"},
+        {"policy": "tanh_gaussian"},
+        {"shared_torso": True},
+        {"normalize_reward": True},
+        {"offline_batch": 1},
+    ],
 )
 def test_what_does_not_go_together_is_refused(wrong):
     with pytest.raises(ConfigError, match="num_minibatches" if "offline" in str(wrong) else "must"):
@@ -187,3 +192,16 @@ def test_offline_rows_without_data_are_refused():
     config = hnpg.Config(**SIZES, offline_batch=8)
     with pytest.raises(ConfigError, match="the environment has no demonstrations"):
         hnpg.make(envs.make("gymnax/Pendulum-v1"), config)
+
+
+def test_data_of_ones_own_are_learned_from_and_checked():
+    data = dataset.record_random(LOCK, jax.random.key(0), num_steps=64, num_envs=4)
+    config = hnpg.Config(**SIZES, offline_batch=8)
+    algorithm = hnpg.make(LOCK, config, data=data)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    after, _ = jax.jit(algorithm.step)(state)
+    assert guard.describe(after.learner.fault) is None
+    with pytest.raises(ConfigError, match="offline_batch=0: must be above 0 to learn from data"):
+        hnpg.make(LOCK, config.replace(offline_batch=0), data=data)
+    with pytest.raises(algos.DatasetError):
+        hnpg.make(envs.make("gymnax/Pendulum-v1"), config, data=data)
