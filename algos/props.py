@@ -142,7 +142,8 @@ def fit_behaviour(
       config: the hyperparameters.
 
     Returns:
-      (parameters, opt_state, metrics: the divergence at the end and the steps taken).
+      (parameters, opt_state, metrics: the divergence of the last minibatch that was looked
+      at, before its step, and the steps taken).
     """
     start, unravel = ravel_pytree(params)
     size, num_minibatches = data.filled.size, config.behaviour_minibatches
@@ -161,13 +162,14 @@ def fit_behaviour(
         flat, opt_state, going, kl, taken = carry
         rows = jax.tree.map(lambda x: x[indices], data)
         grads, new_kl = parallel.total(jax.grad(loss, has_aux=True)(flat, rows))
+        looks = going & (parallel.total(jnp.sum(rows.filled)) > 0)
+        kl = jnp.where(looks, new_kl, kl)
         going &= new_kl <= config.behaviour_kl
-        # Of nothing, Adam's momentum would still be a step.
-        is_step = going & (parallel.total(jnp.sum(rows.filled)) > 0)
+        is_step = looks & going  # of nothing, Adam's momentum would still be a step
         updates, new = optimiser.update(grads, opt_state, flat)
         moved = optax.apply_updates(flat, updates), new
         flat, opt_state = guard.keep(is_step, moved, (flat, opt_state))
-        return (flat, opt_state, going, new_kl, taken + is_step), None
+        return (flat, opt_state, going, kl, taken + is_step), None
 
     def epoch(carry):
         number, carried = carry

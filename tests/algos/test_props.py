@@ -114,6 +114,14 @@ def test_a_fit_stops_where_it_is_far_enough():
     assert closer[2] < after[2]
 
 
+def test_minibatches_without_a_row_say_nothing_of_the_divergence():
+    """4 rows of 16 in minibatches of one: the last one of a pass is mostly empty."""
+    _, before, *_ = fitted(4)
+    _, after, *_, metrics = fitted(4, behaviour_minibatches=16, behaviour_kl=10.0)
+    assert metrics["charts/behaviour_steps"] > 0.0
+    assert metrics["charts/behaviour_kl"] > 0.0
+
+
 def test_a_fit_looks_at_the_rows_that_there_are():
     _, after, _, state, _ = fitted(16)
     _, same, _, same_state, _ = fitted(16, garbage=5.0)
