@@ -18,7 +18,7 @@ from ...envs.vector import RESETS
 from ..core import collect, device_memory, fitting, guard, normalize, optimisers
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Transition
-from ..core.config import BaseConfig, configclass, static, traced
+from ..core.config import BaseConfig, ConfigError, configclass, static, traced
 from ..core.device_memory import Part
 from ..core.initialisers import INITIALISERS
 from ..core.keys import split_for_scan, unpack_keys
@@ -164,7 +164,7 @@ def update(
 
     Args:
       learner: what is to be updated.
-      transition: a step of N environments, leaves `[N, ...]`, actions in [−1, 1]^d, with the
+      transition: a step of one environment, leaves `[1, ...]`, actions in [−1, 1]^d, with the
         log_prob of the policy that chose them.
       key: a typed key, for what is sampled.
       networks: the networks that belong to learner.params.
@@ -173,7 +173,15 @@ def update(
 
     Returns:
       (learner, metrics).
+
+    Raises:
+      ConfigError: the transition is not of one environment.
     """
+    stream = learner.td_scale.running_return.shape
+    if transition.reward.shape != stream:
+        found = f"an array of shape {list(transition.reward.shape)}"
+        allowed = f"must be of shape {list(stream)}: a stream is one environment"
+        raise ConfigError("transition.reward", found, allowed)
     noise = jax.random.normal(key, (2, *transition.action.shape), jnp.float32)
     seen = observe(learner, transition.obs)
     new, metrics = learn(seen, transition, noise, networks=networks, config=config)

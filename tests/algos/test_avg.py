@@ -315,3 +315,15 @@ def test_it_solves_the_probes(jit_to_learn):
         places = env.first_state[probe] + np.arange(2 if probe == "observation" else 1)
         solved = (action[:, places] == best[places]).all(axis=1)
         assert solved.sum() >= 3, f"fails probe/{probe}: {solved}"
+
+
+def test_an_update_is_of_one_environment():
+    env = envs.make("gymnax/Pendulum-v1")
+    config = avg.Config(actor_hidden_sizes=(4,), critic_hidden_sizes=(4,))
+    networks = avg.make_networks(env, config)
+    learner = avg.init_learner(jax.random.key(0), env=env, networks=networks, config=config)
+    flags, number = jnp.zeros(4, bool), jnp.zeros(4)
+    obs, action = jnp.zeros((4, 3)), jnp.zeros((4, 1))
+    batch = avg.Transition(obs, action, number, flags, flags, obs, number)
+    with pytest.raises(ConfigError, match=r"shape \[4\]: must be of shape \[1\]"):
+        avg.update(learner, batch, jax.random.key(1), networks=networks, config=config)
