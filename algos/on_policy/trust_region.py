@@ -94,8 +94,8 @@ def conjugate_gradient(
     def iteration(_, carry):
         x, residual, direction, size = carry
         moved = product(direction)
-        going = size > enough
         curvature = jnp.vdot(direction, moved)
+        going = (size > enough) & (curvature > 0.0)
         length = jnp.where(going, size / jnp.where(going, curvature, 1.0), 0.0)
         x, residual = x + length * direction, residual - length * moved
         new_size = jnp.where(going, jnp.vdot(residual, residual), size)
@@ -166,8 +166,10 @@ def trust_region_step(
     def divergence(flat):
         return jnp.mean(loss(flat)[1]["losses/kl"])
 
+    _, product = jax.linearize(jax.grad(divergence), start)
+
     def fisher(vector):
-        return parallel.mean(jax.jvp(jax.grad(divergence), (start,), (vector,))[1])
+        return parallel.mean(product(vector))
 
     (before, _), grads = jax.value_and_grad(loss, has_aux=True)(start)
     before, grads = parallel.mean((before, grads))
