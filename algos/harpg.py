@@ -58,8 +58,18 @@ def update(
     networks: Networks,
     config: Config,
 ) -> tuple[Learner, Metrics]:
-    """One step on trajectories, leaves `[T, N, ...]`, of the policy with learner.params, and on
-    others with share·params + (1 − share)·previous.
+    """One step of the parameters.
+
+    Args:
+      learner: what is to be updated.
+      batch: trajectories, leaves `[T, N, ...]`, of the policy with learner.params.
+      between: as many, with share·params + (1 − share)·previous.
+      share: scalar in [0, 1].
+      networks: the networks that belong to learner.params.
+      config: the hyperparameters.
+
+    Returns:
+      (learner, metrics); after a fault the learner as it was, with the fault.
     """
     mask = trajectories.alive(batch)
     weights = trajectories.score_weights(batch.reward, mask, gamma=config.gamma)
@@ -69,11 +79,12 @@ def update(
     at = optax.incremental_update(learner.params, learner.previous, share)
     moved = jax.tree.map(jnp.subtract, learner.params, learner.previous)
     product = trajectories.hessian_vector_product(at, between, weights, mask, moved, networks)
-    carried = jax.tree.map(jnp.add, learner.direction, product)
     power = config.momentum_power
     momentum = parameter_steps.power_decay(config.momentum, learner.iteration, power=power)
     momentum = jnp.where(learner.iteration == 0, 1.0, momentum)
-    direction = optax.incremental_update(grads, carried, momentum)
+    direction = parameter_steps.recursive_gradient(
+        learner.direction, grads, product, momentum=momentum
+    )
     size = parameter_steps.power_decay(
         config.learning_rate, learner.iteration, power=config.step_power
     )

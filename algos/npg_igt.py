@@ -13,7 +13,6 @@ from typing import Any
 
 import chex
 import jax.numpy as jnp
-import optax
 
 from . import parameter_steps
 from .actor_only import loop, trajectories
@@ -53,15 +52,23 @@ def sampled_at(learner: Learner, config: Config) -> tuple[Any, chex.Array]:
 def update(
     learner: Learner, batch: Transition, *, networks: Networks, config: Config
 ) -> tuple[Learner, Metrics]:
-    """One step on trajectories, leaves `[T, N, ...]`, of the policy with the parameters of
-    `sampled_at`.
+    """One step of the parameters.
+
+    Args:
+      learner: what is to be updated.
+      batch: trajectories, leaves `[T, N, ...]`, of the policy with the parameters of `sampled_at`.
+      networks: the networks that belong to learner.params.
+      config: the hyperparameters.
+
+    Returns:
+      (learner, metrics); after a fault the learner as it was, with the fault.
     """
     params, momentum = sampled_at(learner, config)
     mask = trajectories.alive(batch)
     weights = trajectories.score_weights(batch.reward, mask, gamma=config.gamma)
     grads = trajectories.gradient(params, batch, weights, networks)
     momentum = jnp.where(learner.iteration == 0, 1.0, momentum)
-    direction = optax.incremental_update(grads, learner.direction, momentum)
+    direction = parameter_steps.recursive_gradient(learner.direction, grads, momentum=momentum)
     size = parameter_steps.power_decay(
         config.learning_rate, learner.iteration, power=config.step_power
     )

@@ -121,6 +121,31 @@ def look_ahead(
     return jax.tree.map(lambda new, old: new + ahead * (new - old), params, previous)
 
 
+def recursive_gradient(
+    direction: chex.ArrayTree,
+    grads: chex.ArrayTree,
+    product: chex.ArrayTree | None = None,
+    *,
+    momentum: Scalar,
+) -> chex.ArrayTree:
+    """An average of gradients that is carried along: (1 − η)·(d + product) + η·g.
+
+    Args:
+      direction: d of one step before, arrays of floats.
+      grads: g, of the same structure.
+      product: the Hessian's with how the parameters have moved, of the same structure; None where
+        g is taken ahead of them, see `look_ahead`.
+      momentum: η in (0, 1], the weight of the new gradient; with 1 it is g.
+
+    Returns:
+      d.
+
+    Source: Fatkhullin et al. 2023, algorithms 1 and 2.
+    """
+    carried = direction if product is None else jax.tree.map(jnp.add, direction, product)
+    return optax.incremental_update(grads, carried, momentum)
+
+
 def normalized_step(
     params: chex.ArrayTree, direction: chex.ArrayTree, *, size: Scalar
 ) -> chex.ArrayTree:

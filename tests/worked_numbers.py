@@ -9,7 +9,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from onejit import envs, losses
 from onejit.algos import aq_td3, bc, fixpo, parameter_steps, ppo_ewma
@@ -330,7 +329,7 @@ def npg_igt(theta, previous, direction, grad, t, gamma0, eta0):
     theta = array(theta)
     eta = parameter_steps.power_decay(eta0, t, power=0.8)
     gamma = parameter_steps.power_decay(gamma0, t, power=1.0)
-    direction = optax.incremental_update(array(grad), array(direction), eta)
+    direction = parameter_steps.recursive_gradient(array(direction), array(grad), momentum=eta)
     return {
         "eta": eta,
         "gamma": gamma,
@@ -341,9 +340,11 @@ def npg_igt(theta, previous, direction, grad, t, gamma0, eta0):
 
 
 def harpg(theta, direction, hvp, grad, t, gamma0, eta0, normalised):
-    theta, carried = array(theta), array(direction) + array(hvp)
+    theta, products = array(theta), array(hvp)
     eta = parameter_steps.power_decay(eta0, t, power=1.0)
-    direction = optax.incremental_update(array(grad), carried, eta)
+    direction = parameter_steps.recursive_gradient(
+        array(direction), array(grad), products, momentum=eta
+    )
     gamma = parameter_steps.power_decay(gamma0, t, power=1.0 if normalised else 0.5)
     step = parameter_steps.normalized_step(theta, direction, size=gamma)
     return {"direction": direction, "theta": step if normalised else theta + gamma * direction}

@@ -14,6 +14,7 @@ from onejit import algos, envs
 from onejit.algos import harpg, npg_igt, parameter_steps
 from onejit.algos.actor_only import trajectories
 from onejit.algos.actor_only.loop import Networks
+from onejit.algos.core import guard
 from onejit.algos.core.heads import categorical_head
 
 SIZES = {"num_envs": 4, "horizon": 3, "hidden_sizes": (4,)}
@@ -30,12 +31,13 @@ def gradient_of_quadratic(params):
 def test_the_average_of_exact_gradients_of_a_quadratic_is_the_gradient(name):
     params, previous = jnp.array([1.0, 0.5, -1.0]), jnp.array([0.7, 0.9, -1.2])
     direction = gradient_of_quadratic(previous)
+    at, product = params, None
     if name == "npg_igt":
         at = parameter_steps.look_ahead(params, previous, momentum=0.3)
-        direction = optax.incremental_update(gradient_of_quadratic(at), direction, 0.3)
     else:
-        carried = direction + HESSIAN @ (params - previous)
-        direction = optax.incremental_update(gradient_of_quadratic(params), carried, 0.3)
+        product = HESSIAN @ (params - previous)
+    grads = gradient_of_quadratic(at)
+    direction = parameter_steps.recursive_gradient(direction, grads, product, momentum=0.3)
     np.testing.assert_allclose(direction, gradient_of_quadratic(params), rtol=1e-4, atol=1e-4)
 
 
@@ -199,3 +201,28 @@ def test_a_reward_that_is_not_finite_writes_nothing():
     after, _ = jax.jit(partial(npg_igt.update, networks=networks, config=config))(learner, batch)
     assert algos.describe_fault(after.fault).startswith("non-finite reward in iteration 0")
     jax.tree.map(np.testing.assert_array_equal, after.params, learner.params)
+
+
+def test_harpg_carries_its_direction_from_the_last_parameters_to_these():
+    """η = 0.5·(2/(1 + 2)) = 1/3: d = 2/3·(d + ∇²J·(θ − θ_previous)) + 1/3·∇J."""
+    previous, direction = THETA - 0.1 * VECTOR, jnp.array([0.3, -0.1, 0.2])
+    learner = trajectories.Learner(THETA, previous, direction, jnp.int32(1), guard.init())
+    batch, between, share = pulls(0, 1, 2, 2), pulls(2, 0, 1, 1), jnp.float32(0.25)
+    config = harpg.Config(momentum=0.5, learning_rate=0.1)
+    after, _ = harpg.update(learner, batch, between, share, networks=BANDIT, config=config)
+    weigh = partial(trajectories.score_weights, mask=jnp.ones((1, 4), bool), gamma=1.0)
+    grads = trajectories.gradient(THETA, batch, weigh(batch.reward), BANDIT)
+    product = trajectories.hessian_vector_product(
+        THETA - 0.75 * 0.1 * VECTOR,
+        between,
+        weigh(between.reward),
+        jnp.ones((1, 4), bool),
+        0.1 * VECTOR,
+        BANDIT,
+    )
+    expected = 2 / 3 * (direction + product) + 1 / 3 * grads
+    np.testing.assert_allclose(after.direction, expected, rtol=1e-5, atol=1e-6)
+    # γ = 0.1·2/3
+    step = expected / np.linalg.norm(expected) * 0.1 * 2 / 3
+    np.testing.assert_allclose(after.params, THETA + step, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(after.previous, THETA)
