@@ -50,8 +50,9 @@ class RiskAverse(AugmentedActions):
       lam: λ in [0, 1]; 0 is the expectation alone. May be traced.
       tail: α in (0, 1], the probability of the tail; 1 is the expectation alone. May be traced.
       gamma: γ of the algorithm, which discounts the costs.
-      low: the lowest η, in units of cost: the lowest cost of a step.
-      high: the highest.
+      low: the lowest η, in units of cost: the lowest cost of a step, and at most 0 where episodes
+        terminate, after which the cost is 0.
+      high: the highest; at least 0 where episodes terminate.
 
     Raises:
       ValueError: a number is outside of its range, or the spaces do not fit.
@@ -139,6 +140,11 @@ def risk_cost(
       lam: λ.
       tail: α.
       gamma: γ.
+
+    Returns:
+      What the negative reward is, `[...]`.
+
+    Source: as of `RiskAverse`.
     """
     weight = lam / tail
     measured = (1.0 - lam) * cost + weight * jnp.maximum(cost - threshold, 0.0)
