@@ -15,8 +15,10 @@ from ...envs import Box, Discrete, Environment
 from ..core import collect, fitting, guard, masks
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Collector
+from ..core.config import ConfigError
 from ..core.heads import ActionHead, make_head
 from ..core.networks import Policy, actor_space, make_torso
+from ..core.recurrent import remembers
 from .config import ActorOnlyConfig
 
 
@@ -130,10 +132,17 @@ def maker(
         """
         config = Config.of(config)
         config.validate(env)
-        if networks is None:
-            networks = make_networks(env, config)
-        fitting.require_parts(networks, *Networks._fields)
-        fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+        own = networks is not None
+        if own:
+            fitting.require_parts(networks, *Networks._fields)
+        networks = networks if own else make_networks(env, config)
+        policy = masks.masked(networks.policy, env.observation_space)
+        networks = networks._replace(policy=policy)
+        if remembers(policy):
+            raise ConfigError("networks.policy", "a network that remembers", "must not remember")
+        shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+        if own:
+            fitting.require_actor_critic(env, networks, {"policy": shape.params})
         init = partial(init_learner, env=env, networks=networks)
         return _algorithm(env, wrap(env), config, networks, init, iterate, goes_on)
 

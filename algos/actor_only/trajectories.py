@@ -187,8 +187,10 @@ def finish(
         guard.in_rollout((each.obs, each.next_obs), each.reward, learner.iteration)
         for each in batches
     ]
+    masks = [guard.in_masks(each.obs, learner.iteration) for each in batches]
     written = {"gradient": (grads, direction), "parameter": params}
-    fault = guard.first(learner.fault, *rollouts, guard.in_update(written, learner.iteration))
+    in_update = guard.in_update(written, learner.iteration)
+    fault = guard.first(learner.fault, *rollouts, *masks, in_update)
     new = (params, learner.params, direction)
     kept = guard.keep(guard.ok(fault), new, learner[:3])
     metrics = {

@@ -160,12 +160,11 @@ def _batched(module, *args):
 
 
 def require_actor_critic(env: Environment, networks: Networks, params: Any) -> None:
-    """Checks that own networks and the action head of an on-policy algorithm fit each other and the
-    environment.
+    """Checks that own networks and their action head fit each other and the environment.
 
     Args:
       env: the environment.
-      networks: policy, value, head and torso.
+      networks: policy and head, and value and torso if there is a critic.
       params: {"policy": ..., "value": ...}, and "torso", by shape.
 
     Raises:
@@ -178,16 +177,17 @@ def require_actor_critic(env: Environment, networks: Networks, params: Any) -> N
         raise ConfigError(
             "networks.head", f"a head for {head.space}", f"must be for env.action_space = {space}"
         )
-    if networks.torso is not None and remembers(networks.torso):
-        for name in ("policy", "value"):
-            if remembers(getattr(networks, name)):
-                allowed = "must not remember, as networks.torso does"
-                raise ConfigError(f"networks.{name}", "a network that remembers", allowed)
     obs = rows(env.observation_space, *_LEAD)
-    obs = _outputs("networks.torso", partial(features, networks), params, obs)
     each = f"for observations with leading axes {list(_LEAD)}"
-    value = _outputs("networks.value", networks.value.apply, params["value"], obs)
-    _require("networks.value", value, _floats(*_LEAD), each)
+    if "value" in params:
+        if networks.torso is not None and remembers(networks.torso):
+            for name in ("policy", "value"):
+                if remembers(getattr(networks, name)):
+                    allowed = "must not remember, as networks.torso does"
+                    raise ConfigError(f"networks.{name}", "a network that remembers", allowed)
+        obs = _outputs("networks.torso", partial(features, networks), params, obs)
+        value = _outputs("networks.value", networks.value.apply, params["value"], obs)
+        _require("networks.value", value, _floats(*_LEAD), each)
     distribution = _outputs("networks.policy", networks.policy.apply, params["policy"], obs)
     leaves = jax.tree.leaves(distribution)
     numbers = math.prod(leaves[0].shape[len(_LEAD) :]) if leaves else 0

@@ -4,6 +4,7 @@ average and the released form is not, the limit that they share, and exact resum
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,10 @@ from onejit.algos import harpg, npg_igt, parameter_steps
 from onejit.algos.actor_only import trajectories
 from onejit.algos.actor_only.loop import Networks
 from onejit.algos.core import guard
+from onejit.algos.core.config import ConfigError
 from onejit.algos.core.heads import categorical_head
+from onejit.algos.core.masks import Masked
+from onejit.algos.core.recurrent import Recurrent
 
 SIZES = {"num_envs": 4, "horizon": 3, "hidden_sizes": (4,)}
 ENV = envs.make("probe/delay")
@@ -226,3 +230,22 @@ def test_harpg_carries_its_direction_from_the_last_parameters_to_these():
     step = expected / np.linalg.norm(expected) * 0.1 * 2 / 3
     np.testing.assert_allclose(after.params, THETA + step, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(after.previous, THETA)
+
+
+def test_own_networks_are_masked_and_checked():
+    env = envs.make("probe/mask")
+    config = npg_igt.Config(**SIZES)
+    default = npg_igt.make_networks(env, config)
+    own = default._replace(policy=default.policy.inner)
+    assert isinstance(default.policy, Masked)
+    algorithm = npg_igt.make(env, config, own)
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    _, obs = jax.vmap(env.reset)(jax.random.split(jax.random.key(1), 64))
+    action = algorithm.act(state, obs, jax.random.key(2), False)
+    assert np.all(np.take_along_axis(np.asarray(obs["action_mask"]), action[:, None], 1))
+    wrong = default._replace(head=categorical_head(envs.Discrete(9)))
+    with pytest.raises(ConfigError, match="networks.head"):
+        npg_igt.make(env, config, wrong)
+    cell = Recurrent("policy", nn.GRUCell(4), nn.Dense(4), nn.Dense(3))
+    with pytest.raises(ConfigError, match="must not remember"):
+        npg_igt.make(env, config, default._replace(policy=cell))

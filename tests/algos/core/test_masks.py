@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import mdpo, ppo, sac, spo, staq
+from onejit.algos import mdpo, npg_igt, ppo, sac, spo, staq
 from onejit.algos.core import guard, masks
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.heads import categorical_head
@@ -29,6 +29,7 @@ CASES = {
     "mdpo": (mdpo, ON_POLICY),
     "sac": (sac, REPLAY | SIZES | {"normalize_obs": True}),
     "sac gru": (sac, REPLAY | SIZES | {"memory": "gru", "memory_size": 4, "sequence_length": 4}),
+    "npg_igt": (npg_igt, {"num_envs": 8, "horizon": 8, "hidden_sizes": (4,)}),
     "staq": (staq, REPLAY | {"num_steps": 4, "memory": 2, "hidden_sizes": (4,), "epsilon": 0.5}),
 }
 SHORT = ("ppo",)
