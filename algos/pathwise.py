@@ -12,7 +12,8 @@ an episode each iteration is a batch of whole episodes from fresh starts, which 
 Brax without contacts are. On a robot with contacts nothing was learned; see
 docs/papers.md. Steps are computed again on the way back (`jax.checkpoint`), so that memory is that
 of the environments' states. Differs from the released code of HDPO in that actions are in a bounded
-Box, by tanh or clipped, where it has a softplus of the network's output; in that the learning rate
+Box, by tanh, where it has a softplus of the network's output (a policy that is clipped has no
+gradient beyond the bounds); in that the learning rate
 is annealed; and in that a wrong number stops the run. The published sizes are 3 layers of 32 with
 elu, learning rate 3e-3, batches of 8192 traces of 50 periods.
 """
@@ -62,6 +63,7 @@ class Config(ActorOnlyConfig):
     explore: bool = static(
         False, "Whether actions are samples, through which gradients go too, instead of the mode."
     )
+    policy: str = "tanh_gaussian"
     activation: str = "elu"
 
     ACTION_SPACES = (Box,)

@@ -61,7 +61,7 @@ class Gain:
 
 def gain(env, horizon):
     """The algorithm on a `Line` with that network, one environment."""
-    config = pathwise.Config(num_envs=1, horizon=horizon, max_grad_norm=1e6)
+    config = pathwise.Config(num_envs=1, horizon=horizon, policy="gaussian", max_grad_norm=1e6)
     head = pathwise.make_networks(env, config).head
     return pathwise.make(env, config, pathwise.Networks(Gain(), head))
 
