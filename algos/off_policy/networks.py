@@ -182,8 +182,8 @@ def _has_collections(variables):
     return isinstance(variables, dict) and "params" in variables
 
 
-def _training_options(module, variables):
-    """What `module.apply` is told in training: keyword arguments; none if it is as otherwise."""
+def training_options(module: Any, variables: Any) -> dict[str, Any]:
+    """What a network's `apply` is told in training: keyword arguments, {} if it is as otherwise."""
     options = {}
     module = module.inner if isinstance(module, Masked) else module
     if callable(module) and "train" in inspect.signature(module).parameters:
@@ -202,7 +202,7 @@ def apply_in_training(
     A module whose call has an argument `train` is called with True, and its rng "dropout" is folded
     from the key; every collection but "params" is mutable.
     """
-    options = _training_options(module, variables)
+    options = training_options(module, variables)
     if not options:
         return module.apply(variables, *inputs), {}
     rngs = {"dropout": jax.random.fold_in(key, _DROPOUT)}
@@ -213,7 +213,7 @@ def apply_ensemble_in_training(
     critic: Any, variables: Any, key: chex.PRNGKey, *inputs: Any
 ) -> tuple[chex.Array, Any]:
     """`apply_in_training` of each of an ensemble, with keys of their own."""
-    if not _training_options(critic, variables):
+    if not training_options(critic, variables):
         return apply_ensemble(critic, variables, *inputs), {}
     size = jax.tree.leaves(variables)[0].shape[0]
     each_key = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(size))

@@ -25,7 +25,7 @@ from ..core.keys import split_for_scan, unpack_keys
 from ..core.networks import ACTIVATIONS, rows
 from ..core.optimisers import Optimiser
 from . import actor_critic, deterministic, soft, td_scale
-from .networks import Networks, trained
+from .networks import Networks, trained, training_options
 from .td_scale import TdScale
 
 
@@ -254,6 +254,10 @@ def maker(
         optimiser = getattr(networks, "optimiser", None) if optimiser is None else optimiser
         networks = Networks(networks.actor, networks.critic)
         shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+        for name, variables in shape.params.items():
+            if training_options(getattr(networks, name), variables):
+                found = "a network with dropout, or with variables beside its parameters"
+                raise ConfigError(f"networks.{name}", found, "must train as it acts")
         if optimiser is not None:
             optimisers.require(optimiser, list(shape.params))
             for name, params in shape.params.items():

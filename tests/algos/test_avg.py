@@ -4,6 +4,7 @@ what a streaming loop owes.
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -327,3 +328,19 @@ def test_an_update_is_of_one_environment():
     batch = avg.Transition(obs, action, number, flags, flags, obs, number)
     with pytest.raises(ConfigError, match=r"shape \[4\]: must be of shape \[1\]"):
         avg.update(learner, batch, jax.random.key(1), networks=networks, config=config)
+
+
+def test_networks_that_train_otherwise_are_refused():
+    class Dropped(nn.Module):
+        inner: nn.Module
+
+        @nn.compact
+        def __call__(self, obs, action, train=False):
+            q = self.inner(obs, action)
+            return nn.Dropout(0.5, deterministic=not train)(q)
+
+    env = envs.make("gymnax/Pendulum-v1")
+    config = avg.Config(actor_hidden_sizes=(4,), critic_hidden_sizes=(4,))
+    networks = avg.make_networks(env, config)
+    with pytest.raises(ConfigError, match="networks.critic=a network with dropout"):
+        avg.make(env, config, networks._replace(critic=Dropped(networks.critic)))
