@@ -24,11 +24,12 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..envs import Box, Environment
-from .core import keys, normalize
+from .core import device_memory, keys, normalize
 from .core.algorithm import Algorithm, Metrics
 from .core.collect import Transition
 from .core.config import ConfigError, configclass, static
 from .core.dataset import Dataset
+from .core.device_memory import Part
 from .core.initialisers import dense
 from .core.networks import (
     Networks,
@@ -94,6 +95,22 @@ class Config(TrustRegionConfig):
         ):
             if getattr(self, name) != only:
                 raise ConfigError(name, getattr(self, name), f"must be {only}")
+
+    def memory_parts(self, env: Environment) -> list[Part]:
+        """What a run holds at once: also offline rows, and the actions that V(s) is a mean over."""
+        obs, action = map(device_memory.space_bytes, (env.observation_space, env.action_space))
+        rows = float(self.num_envs * self.num_steps + self.offline_batch)
+        sampled = self.action_samples * rows * (obs + action + 4 * max(self.hidden_sizes))
+        sizes = ("action_samples", "num_envs", "num_steps", "offline_batch")
+        return [
+            *super().memory_parts(env),
+            Part(
+                ("offline_batch",),
+                self.offline_batch * (2.0 * obs + 2 * action + 32),
+                "offline rows",
+            ),
+            Part(sizes, sampled, "the actions for V(s)"),
+        ]
 
 
 class Minibatch(NamedTuple):

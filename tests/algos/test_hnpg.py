@@ -205,3 +205,9 @@ def test_data_of_ones_own_are_learned_from_and_checked():
         hnpg.make(LOCK, config.replace(offline_batch=0), data=data)
     with pytest.raises(algos.DatasetError):
         hnpg.make(envs.make("gymnax/Pendulum-v1"), config, data=data)
+
+
+@pytest.mark.parametrize("huge", [{"offline_batch": 2**31 - 8}, {"action_samples": 10**9}])
+def test_what_cannot_fit_is_refused(huge):
+    with pytest.raises(ConfigError, match=f"{next(iter(huge))}=.*GiB, the device has"):
+        hnpg.make(LOCK, hnpg.Config(**SIZES | {"num_minibatches": 1} | huge))
