@@ -5,6 +5,7 @@ What is ordered arrives lead_time periods later. Where demand that is not met wa
 no policy has a lower cost per period than ordering up to one level, `base_stock`.
 """
 
+import inspect
 import math
 from statistics import NormalDist
 from typing import NamedTuple
@@ -16,16 +17,6 @@ import jax.numpy as jnp
 from .base import Step
 from .options import checked
 from .spaces import Box
-
-_DEFAULTS = {
-    "lead_time": 4,
-    "demand_mean": 5.0,
-    "demand_std": 1.6,
-    "holding_cost": 1.0,
-    "shortage_cost": 9.0,
-    "lost_sales": False,
-    "episode_length": 50,
-}
 
 
 def names() -> list[str]:
@@ -45,7 +36,8 @@ def make(name: str, **options) -> "Store":
     """
     low = {"lead_time": 1, "episode_length": 1, "holding_cost": 1e-6, "shortage_cost": 1e-6}
     low |= {"demand_mean": 1e-6, "demand_std": 1e-6}
-    return Store(**_DEFAULTS | checked(f"inventory/{name}", options, _DEFAULTS, low=low))
+    defaults = {each.name: each.default for each in inspect.signature(Store).parameters.values()}
+    return Store(**defaults | checked(f"inventory/{name}", options, defaults, low=low))
 
 
 def base_stock(
