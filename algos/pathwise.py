@@ -9,7 +9,7 @@ nothing, whether an episode was cut there by its time limit or goes on. With hor
 an episode each iteration is a batch of whole episodes from fresh starts, which is HDPO.
 
 `step` and `reset` of the environment must be differentiable, as those of `inventory/store` and of
-Brax without contacts are. On a robot with contacts nothing was learned; see
+Brax without contacts are. On a robot with contacts nothing was learned, see
 docs/papers.md. Steps are computed again on the way back (`jax.checkpoint`), so that memory is that
 of the environments' states. Differs from the released code of HDPO in that actions are in a bounded
 Box, by tanh, where it has a softplus of the network's output (a policy that is clipped has no

@@ -218,6 +218,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "pathwise": {
         "inventory/store": {
             "learning_rate": 3e-3,
+            "policy": "gaussian",  # clipped: the least order, 0, is then a mean and no limit
             "horizon": 50,  # whole episodes
             "hidden_sizes": (32, 32, 32),
             "total_steps": 400 * 64 * 50,
