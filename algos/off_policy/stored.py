@@ -13,10 +13,10 @@ from ..core import normalize
 from ..core.collect import Transition
 from ..core.config import ConfigError
 from ..core.dataset import Dataset, DatasetError
+from . import replay
 from .actor_critic import Batch
 from .collection import Store
 from .config import OffPolicyConfig
-from .replay import Replay
 
 
 class Stored(NamedTuple):
@@ -31,11 +31,11 @@ class Stored(NamedTuple):
     samples: int
 
     @property
-    def ring(self) -> Replay:
+    def ring(self) -> replay.Replay:
         """The rows as a full replay."""
         size = len(self.rows.reward)
         rows = jax.tree.map(jnp.asarray, self.rows)
-        return Replay(rows, cursor=jnp.int32(0), size=jnp.int32(size))
+        return replay.Replay(rows, cursor=jnp.int32(0), size=jnp.int32(size))
 
 
 def of(
@@ -95,16 +95,8 @@ def side_by_side(transitions: Transition, num_envs: int) -> Transition:
 
 def fill(stored: Stored, store: Store) -> Store:
     """A store whose empty replay begins with the data, and its statistics too."""
-
-    def put(ring, rows):
-        return ring.at[: len(rows)].set(jnp.asarray(rows, ring.dtype))
-
-    ring = store.replay
-    capacity = ring.rows.reward.shape[0]
-    size = len(stored.rows.reward)
-    rows = jax.tree.map(put, ring.rows, stored.rows)
     return store._replace(
-        replay=Replay(rows, cursor=jnp.int32(size % capacity), size=jnp.int32(size)),
+        replay=replay.filled(store.replay, stored.rows),
         obs_statistics=normalize.obs_statistics(store, stored.rows.obs),
     )
 

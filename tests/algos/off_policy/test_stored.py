@@ -27,9 +27,12 @@ def data():
     return dataset.record_random(ENV, jax.random.key(0), num_steps=21, num_envs=3)
 
 
-def test_a_replay_begins_with_the_data_and_takes_no_random_actions(data):
-    """21 transitions are 10 of each of two environments, and one that is left over."""
-    config = td3.Config(**SMALL, normalize_obs=True)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_replay_begins_with_the_data_and_takes_no_random_actions(dtype, data):
+    """21 transitions are 10 of each of two environments, and one that is left over. The probe's
+    observations are 0 and 1, which bfloat16 has too.
+    """
+    config = td3.Config(**SMALL, normalize_obs=True, replay_dtype=dtype)
     algorithm = td3.make(ENV, config, data=data)
     assert algorithm.initial_steps == 0
     ring = (state := jax.jit(algorithm.init)(jax.random.key(0))).replay
