@@ -100,6 +100,11 @@ class Networks(NamedTuple):
     vae: nn.Module
     optimiser: Any = None
 
+    @staticmethod
+    def inputs(obs: Any, action: chex.Array) -> dict[str, tuple]:
+        """What the autoencoder sees, by name."""
+        return {"vae": (obs, action, jnp.zeros((*action.shape[:-1], 2 * action.shape[-1])))}
+
 
 def make_networks(env: Environment, config: Config) -> Networks:
     """Actor, critic, value network and autoencoder, as the config says."""

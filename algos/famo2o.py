@@ -116,6 +116,13 @@ class Networks(NamedTuple):
     balance: nn.Module
     optimiser: Any = None
 
+    @staticmethod
+    def inputs(obs: Any, action: chex.Array) -> dict[str, tuple]:
+        """What actor and balance see, by name; without a choice the actor sees observations alone
+        too.
+        """
+        return {"actor": (obs, jnp.zeros(action.shape[:-1])), "balance": (obs,)}
+
 
 def make_networks(env: Environment, config: FamilyConfig) -> Networks:
     """Actor, critic, value network and balance, as the config says."""

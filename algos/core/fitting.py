@@ -121,7 +121,8 @@ def own_or_default(
       env: the environment.
       config: the hyperparameters.
       networks: `off_policy.networks.Networks`, or one module that sees observations alone.
-      make_networks: (env, config) -> the default ones.
+      make_networks: (env, config) -> the default ones, modules by name. Inputs other than those of
+        actor, critic and value are what their `inputs(obs, action)` says, by name.
       discrete: whether critics see observations alone.
 
     Raises:
@@ -139,10 +140,11 @@ def own_or_default(
     if isinstance(default, tuple):
         see = {"actor": (without_mask(obs),), "value": (obs,)}
         see["critic"] = (obs,) if discrete else (obs, action)
-        inputs = {name: see[name] for name in see if getattr(default, name, None) is not None}
-        require_parts(networks, *inputs)
-        parts = {name: getattr(networks, name) for name in inputs}
-        pairs = {f"networks.{n}": (parts[n], getattr(default, n), inputs[n]) for n in inputs}
+        see |= default.inputs(obs, action) if hasattr(default, "inputs") else {}
+        names = [name for name in default._fields if getattr(default, name) is not None]
+        require_parts(networks, *names)
+        parts = {name: getattr(networks, name) for name in names}
+        pairs = {f"networks.{n}": (parts[n], getattr(default, n), see[n]) for n in names}
         networks = default._replace(**parts, optimiser=getattr(networks, "optimiser", None))
     else:
         require_parts(networks, "init", "apply")

@@ -4,6 +4,7 @@ limits.
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from onejit.algos import DatasetError, a2pr, bc, famo2o, iql, prdc, rebrac, td3_
 from onejit.algos.core import guard
 from onejit.algos.core.collect import Transition
 from onejit.algos.core.config import ConfigError
+from onejit.algos.core.heads import Gaussian
 from onejit.algos.off_policy.neighbours import nearest
 
 ENV = envs.make("gymnax/Pendulum-v1")
@@ -113,6 +115,58 @@ def test_what_does_not_fit_is_refused():
         td3_bc.make(envs.make("gymnax/CartPole-v1"), td3_bc.Config(), data=DATA)
     with pytest.raises(DatasetError, match="no transition of the data has a next action"):
         made(rebrac, data=some_data(1))
+
+
+class Choice(nn.Module):
+    """A balance of one layer, which is called what no default network calls one."""
+
+    @nn.compact
+    def __call__(self, obs):
+        mean = nn.Dense(1, name="mine")(obs)
+        return Gaussian(mean, jnp.zeros_like(mean))
+
+
+class Reconstruction(nn.Module):
+    """An autoencoder of one layer, likewise."""
+
+    @nn.compact
+    def __call__(self, obs, action, noise):
+        mean = nn.Dense(2, name="mine")(jnp.concatenate([obs, action, noise], axis=-1))
+        return jnp.tanh(mean[..., :1]), mean, jnp.zeros_like(mean)
+
+
+class ChoosyActor(nn.Module):
+    """An actor that must be told of a choice, and so cannot be initialised without one."""
+
+    @nn.compact
+    def __call__(self, obs, raw):
+        mean = nn.Dense(1)(jnp.concatenate([obs, raw[..., None]], axis=-1))
+        return Gaussian(mean, jnp.zeros_like(mean))
+
+
+@pytest.mark.parametrize(
+    "module, part, network", [(a2pr, "vae", Reconstruction()), (famo2o, "balance", Choice())]
+)
+def test_own_networks_are_taken_in_all_their_parts(module, part, network):
+    config = module.Config(**SMALL | OWN.get(module, {}))
+    networks = module.make_networks(ENV, config)
+    own = networks._replace(**{part: network})
+    learner = jax.eval_shape(module.make(ENV, config, own, data=DATA).init, jax.random.key(0))
+    assert list(learner.learner.params[part]["params"]) == ["mine"]
+    with pytest.raises(ConfigError, match=f"networks.{part}=.*cannot be traced"):
+        module.make(ENV, config, networks._replace(**{part: networks.critic}), data=DATA)
+    lacking = td3_bc.make_networks(ENV, config)
+    with pytest.raises(ConfigError, match=f"a Networks: must have actor, critic, value, {part}"):
+        module.make(ENV, config, lacking, data=DATA)
+
+
+def test_an_own_actor_of_famo2o_is_looked_at_with_a_choice_and_without():
+    config = famo2o.Config(**SMALL)
+    networks = famo2o.make_networks(ENV, config)
+    with pytest.raises(ConfigError, match="networks.actor=.*: cannot be traced"):
+        famo2o.make(ENV, config, networks._replace(actor=Choice()), data=DATA)
+    with pytest.raises(ConfigError, match="missing 1 required positional argument: 'raw'"):
+        famo2o.make(ENV, config, networks._replace(actor=ChoosyActor()), data=DATA)
 
 
 def test_the_nearest_is_that_of_a_search_through_all():
