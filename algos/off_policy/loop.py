@@ -173,7 +173,7 @@ def maker(
             into the device, or the networks, the optimiser or data_share do not fit.
           DatasetError: something is wrong with the data, or they are of another environment.
         """
-        config = Config.of(config)
+        config = stored.prefilled(Config.of(config), data, data_share)
         config.validate(env)
         discrete = _is_discrete(env)
         networks = fitting.own_or_default(env, config, networks, make_networks, discrete)
@@ -200,12 +200,11 @@ def maker(
 def _algorithm(env, config, networks, policy, sampler, init_learner, update, data):
     default_config = config
     filled = data is not None and not data.samples
-    prefill_rows = 0 if filled else config.prefill_rows
     from_data = 0 if data is None else data.samples
     capacity = config.buffer_size // config.num_envs
     remembers = remember(networks)
     collector = make_replay_collector(
-        env, config, policy.memory, partial(sequences.remembered, networks), prefill_rows
+        env, config, policy.memory, partial(sequences.remembered, networks)
     )
 
     def explorer(learner):
@@ -215,6 +214,8 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update, dat
         return explore
 
     def init(key: chex.PRNGKey, config: OffPolicyConfig | None = None) -> State:
+        if filled and config is not None:
+            config = stored.prefilled(type(default_config).of(config), data, 0.0)
         config = default_config.for_state(config, env)
         learner_key, start_key, key = jax.random.split(key, 3)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
@@ -292,7 +293,7 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update, dat
         env,
         config,
         steps_per_iteration=config.rows_per_step * config.num_envs,
-        initial_steps=prefill_rows * config.num_envs,
+        initial_steps=config.prefill_rows * config.num_envs,
         logits=acting.logits,
         replay=("replay", "sampler"),
     )

@@ -2,7 +2,7 @@
 a part of each minibatch (RLPD; Ball et al., 2023, arXiv 2302.02948).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,21 @@ class Stored(NamedTuple):
         size = len(self.rows.reward)
         rows = jax.tree.map(jnp.asarray, self.rows)
         return replay.Replay(rows, cursor=jnp.int32(0), size=jnp.int32(size))
+
+
+def prefilled(config: OffPolicyConfig, data: Any, share: float) -> OffPolicyConfig:
+    """The config with learning_starts as it is with these data: 0 where the replay begins with
+    them, so that schedules and counts of steps begin at 0 too.
+
+    Raises:
+      ConfigError: there would be nothing in the replay.
+    """
+    if data is not None and not share:
+        return config.replace(learning_starts=0)
+    if not config.learning_starts:
+        allowed = "must be at least 1, unless the replay begins with data"
+        raise ConfigError("learning_starts", 0, allowed)
+    return config
 
 
 def of(

@@ -97,3 +97,21 @@ def test_what_does_not_go_together_is_refused(data):
         make(data=7)
     with pytest.raises(DatasetError, match="there are 21 transitions, and a window needs 30"):
         make(0.5, n_step=30)
+
+
+def test_schedules_of_a_replay_that_begins_with_data_begin_at_0(data):
+    """100 steps of which none is taken by `init`: 4 iterations of 2 steps are 0.08 of them, where
+    16 random ones beside would make it 0.24. And 2 steps are enough for a run.
+    """
+    config = td3.Config(**SMALL | {"policy_delay": 1}, total_steps=100, anneal_lr=True)
+    algorithm = td3.make(ENV, config, data=data)
+    given = jax.eval_shape(algorithm.init, jax.random.key(0), config)  # as it was written
+    assert given.config.learning_starts == algorithm.config.learning_starts == 0
+    assert float(algorithm.config.done(4)) == pytest.approx(0.08)
+    assert float(td3.make(ENV, config, data=data, data_share=0.5).config.done(4)) == pytest.approx(
+        0.24
+    )
+    assert td3.make(ENV, config.replace(total_steps=2), data=data).iterations(2) == 1
+    for options in ({}, {"data": data, "data_share": 0.5}):
+        with pytest.raises(ConfigError, match="learning_starts=0: must be at least 1, unless"):
+            td3.make(ENV, config.replace(learning_starts=0), **options)
