@@ -141,12 +141,11 @@ def init_learner(
     key: chex.PRNGKey, *, env: Environment, networks: Networks, config: FamilyConfig
 ) -> Learner:
     """As IQL's, with a balance and its temperature, 1."""
-    balance_key = jax.random.fold_in(key, 1)
+    key, balance_key = jax.random.split(key)
     more = {
         "balance": networks.balance.init(balance_key, sample_obs(env)),
         "log_temperature": jnp.float32(0.0),
     }
-    key = jax.random.clone(key)  # the balance's is another
     return implicit.init_learner(key, env=env, networks=networks, config=config, **more)
 
 

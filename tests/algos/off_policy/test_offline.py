@@ -2,6 +2,7 @@
 limits.
 """
 
+import itertools
 from functools import partial
 
 import flax.linen as nn
@@ -227,12 +228,26 @@ def test_famo2o_with_one_coefficient_is_iql():
     family = famo2o.make_networks(ENV, config)
     networks = iql.Networks(*family[:3])
     _, init, step = programs(iql.make(ENV, iql.Config(**SMALL), networks, data=DATA))
-    expected = step(init(jax.random.key(1)))[0].learner
-    _, init, step = programs(famo2o.make(ENV, config, data=DATA))
-    actual = step(init(jax.random.key(1)))[0].learner
+    _, family_init, family_step = programs(famo2o.make(ENV, config, data=DATA))
+    start, family_start = init(jax.random.key(1)), family_init(jax.random.key(1))
+    learner = family_start.learner
+    learner = learner._replace(
+        params=learner.params | start.learner.params, targets=start.learner.targets
+    )
+    actual = family_step(family_start._replace(learner=learner))[0].learner
+    expected = step(start)[0].learner
     close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     for name in ("actor", "critic", "value"):
         jax.tree.map(close, actual.params[name], expected.params[name])
+
+
+@pytest.mark.parametrize("module", [iql, a2pr, famo2o])
+def test_no_two_networks_start_alike(module):
+    """All layers behind observations have one shape here; critics see actions too."""
+    params = jax.jit(made(module).init)(jax.random.key(0)).learner.params
+    leaves = [np.asarray(x) for x in jax.tree.leaves(params) if x.ndim > 1]
+    pairs = [(a, b) for a, b in itertools.combinations(leaves, 2) if a.shape == b.shape]
+    assert pairs and not any((a == b).any() for a, b in pairs)
 
 
 @pytest.mark.slow
