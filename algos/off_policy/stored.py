@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...envs import Environment
-from ..core import normalize
+from ..core import normalize, parallel
 from ..core.collect import Transition
 from ..core.config import ConfigError
 from ..core.dataset import Dataset, DatasetError
@@ -109,10 +109,13 @@ def side_by_side(transitions: Transition, num_envs: int) -> Transition:
 
 
 def fill(stored: Stored, store: Store) -> Store:
-    """A store whose empty replay begins with the data, and its statistics too."""
+    """A store whose empty replay begins with the data, and its statistics too: each device's with
+    the records of its own environments.
+    """
+    rows = parallel.own(stored.rows, axis=1)
     return store._replace(
-        replay=replay.filled(store.replay, stored.rows),
-        obs_statistics=normalize.obs_statistics(store, stored.rows.obs),
+        replay=replay.filled(store.replay, rows),
+        obs_statistics=normalize.obs_statistics(store, rows.obs),
     )
 
 

@@ -1,5 +1,7 @@
 """Stored data in the replay of an off-policy algorithm, and in a part of its minibatches."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from onejit import algos, envs
 from onejit.algos import DatasetError, dataset, td3
+from onejit.algos.core import parallel
 from onejit.algos.core.config import ConfigError
 from onejit.algos.off_policy import replay, stored
 from onejit.algos.off_policy.actor_critic import Batch
@@ -44,6 +47,23 @@ def test_a_replay_begins_with_the_data_and_takes_no_random_actions(dtype, data):
     np.testing.assert_array_equal(steps.truncated | steps.terminated, np.ones(20, bool))
     mean = state.learner.obs_statistics.mean
     np.testing.assert_allclose(mean, data.transitions.obs[:20].mean(axis=0), rtol=1e-5)
+
+
+def test_devices_begin_with_the_records_of_their_own_environments(data):
+    """The replay of two devices with an environment each is that of one with two."""
+    config = td3.Config(**SMALL, normalize_obs=True)
+    algorithm = td3.make(ENV, config, data=data)
+    whole = jax.jit(algorithm.init)(jax.random.key(0))
+    each = jax.vmap(algorithm.init, axis_name=parallel.AXIS)
+    parts = jax.jit(each)(jax.random.split(jax.random.key(0), 2))
+    assert parts.replay.rows.reward.shape == (2, 50, 1)
+    both = jax.tree.map(lambda x: jnp.concatenate(list(x), axis=1), parts.replay.rows)
+    jax.tree.map(np.testing.assert_array_equal, both, whole.replay.rows)
+    np.testing.assert_array_equal(parts.replay.size, [10, 10])
+    close = partial(np.testing.assert_allclose, rtol=1e-5)
+    for device in range(2):
+        found = jax.tree.map(lambda x, i=device: x[i], parts.learner.obs_statistics)
+        jax.tree.map(close, found, whole.learner.obs_statistics)
 
 
 def test_of_a_ring_what_is_read_back_is_in_order():
