@@ -214,6 +214,7 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update, dat
         return explore
 
     def init(key: chex.PRNGKey, config: OffPolicyConfig | None = None) -> State:
+        parallel.require_multiple("data_share·batch_size", from_data, parallel.size())
         if filled and config is not None:
             config = stored.prefilled(type(default_config).of(config), data, 0.0)
         config = default_config.for_state(config, env)

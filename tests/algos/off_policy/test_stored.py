@@ -66,6 +66,20 @@ def test_devices_begin_with_the_records_of_their_own_environments(data):
         jax.tree.map(close, found, whole.learner.obs_statistics)
 
 
+def test_devices_share_the_stored_part_of_a_minibatch_evenly(data):
+    """0.3·20 = 6 cannot be cut into four: 6 // 4 = 1 for each would be 4, and not 6, of 20."""
+    config = td3.Config(**SMALL | {"num_envs": 4, "batch_size": 20})
+    keys = jax.random.split(jax.random.key(0), 4)
+
+    def begin(share):
+        algorithm = td3.make(ENV, config, data=data, data_share=share)
+        return jax.eval_shape(jax.vmap(algorithm.init, axis_name=parallel.AXIS), keys)
+
+    with pytest.raises(ConfigError, match="data_share·batch_size=6: must be a multiple of the 4"):
+        begin(0.3)
+    begin(0.2)
+
+
 def test_of_a_ring_what_is_read_back_is_in_order():
     """Five rows written into three places: 2, 3, 4 are left, oldest first."""
     ring = replay.init(jnp.zeros(1), 3)
