@@ -8,13 +8,14 @@ from absl import flags
 
 from ..core.dataset import DatasetError
 from . import dataset_files
-from .script_flags import UsageError
+from .script_flags import UsageError, named_values
 
 
 def describe(module: ModuleType, name: str, values: flags.FlagValues) -> dict[str, Any]:
     """What config.json says of the data: file, checksum and share; {} where there are none.
 
-    Where no flag says otherwise, the environment becomes that of the data.
+    The environment becomes that of the data where no flag names another one, with the options of
+    the data and those of the flags, which win.
 
     Raises:
       UsageError: the algorithm needs data, or takes none.
@@ -32,9 +33,10 @@ def describe(module: ModuleType, name: str, values: flags.FlagValues) -> dict[st
     if values["data_share"].present and "data_share" not in takes:
         raise UsageError(f"data_share={values.data_share}: {name} learns from data alone")
     data = dataset_files.load(values.data)
-    if data.env_id and not values["env"].present:
+    if data.env_id and (values.env == data.env_id or not values["env"].present):
         values.env = data.env_id
-        values.env_options = [f"{key}={value!r}" for key, value in data.env_options.items()]
+        options = data.env_options | named_values(values.env_options, "env_options")
+        values.env_options = [f"{key}={value!r}" for key, value in options.items()]
     found = {"file": values.data, "checksum": data.checksum}
     return found | ({"share": values.data_share} if "data_share" in takes else {})
 
