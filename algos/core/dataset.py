@@ -76,6 +76,14 @@ class Dataset:
         both = self.random_score, self.expert_score
         return None if None in both else both
 
+    def scores_in(self, env: Environment) -> tuple[float, float] | None:
+        """`scores`, or None where an option of the environment is known to be another than when
+        they were measured.
+        """
+        found = "", getattr(env, "options", {})
+        known = "", self.env_options
+        return None if dataset_checks.other_environment(found, known) else self.scores
+
     @property
     def checksum(self) -> int:
         """A number of 32 bits that changes with any bit of the transitions."""
@@ -249,14 +257,17 @@ def mix(*parts: Dataset, source: str = "") -> Dataset:
     """Data sets behind each other; what else is known of them is the first one's.
 
     Args:
-      *parts: of the same spaces.
+      *parts: of the same environment.
       source: how it came about; by default the words of the parts.
 
     Raises:
-      DatasetError: they are of different spaces.
+      DatasetError: they are of different spaces, or known to be of different environments.
     """
     first = parts[0]
     for part in parts[1:]:
+        ids = (first.env_id, first.env_options), (part.env_id, part.env_options)
+        if other := dataset_checks.other_environment(*ids):
+            raise DatasetError(f"the parts are of different environments: {other}")
         dataset_checks.require_same_spaces(
             (part.observation_space, part.action_space),
             (first.observation_space, first.action_space),

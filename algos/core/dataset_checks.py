@@ -64,6 +64,19 @@ def require_same_spaces(found: tuple[Any, Any], wanted: tuple[Any, Any]) -> None
     )
 
 
+def other_environment(mine: tuple[str, dict], theirs: tuple[str, dict]) -> str:
+    """What is known to differ between two environments, each (id, options), in words; "" where
+    nothing is. An id of "", and an option that one does not name, are not known.
+    """
+    (my_id, my_options), (their_id, their_options) = mine, theirs
+    if my_id and their_id and my_id != their_id:
+        return f"{my_id} and {their_id}"
+    for name in sorted(my_options.keys() & their_options.keys()):
+        if my_options[name] != their_options[name]:
+            return f"{name}={my_options[name]!r} and {name}={their_options[name]!r}"
+    return ""
+
+
 def _raise(problems) -> None:
     problems = list(problems)
     if problems:

@@ -259,5 +259,5 @@ def _algorithm(
         env,
         config,
         steps_per_iteration=config.num_updates,
-        scores=data.scores,
+        scores=data.scores_in(env),
     )

@@ -50,6 +50,25 @@ def test_what_is_missing_is_said_in_one_line(name, arguments, sentence, monkeypa
     assert sentence in said and len(said.splitlines()) == 1
 
 
+def some_run(folder, **changes):
+    """A run folder without checkpoints, as far as what is refused before they are read."""
+    folder.mkdir()
+    counts = ("seed", "num_seeds", "num_devices", "num_logs", "num_evals", "eval_episodes")
+    run = {"algorithm": "td3", "env": "gymnax/Pendulum-v1", "env_options": {}, "config": {}}
+    run |= dict.fromkeys(counts, 1) | {"ema_decay": 0.0, "changes": [], "commands": []}
+    run |= {"record": False, "save_replay": True} | changes
+    (folder / "config.json").write_text(json.dumps(run))
+    return folder
+
+
+def test_an_expert_of_another_environment_is_refused(monkeypatch, tmp_path, capsys):
+    expert = some_run(tmp_path / "expert", env="gymnax/CartPole-v1")
+    save = f"--save={tmp_path / 'data'}"
+    assert run(monkeypatch, "dataset", "--env=gymnax/Pendulum-v1", f"--expert={expert}", save) == 2
+    sentence = "is not of the data's environment: gymnax/CartPole-v1 and gymnax/Pendulum-v1"
+    assert sentence in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_from_a_run_to_data_to_a_run(monkeypatch, tmp_path, capsys):
     assert run(monkeypatch, "td3", *RUN, f"--out={tmp_path / 'runs'}") == 0

@@ -1,5 +1,7 @@
 """Data sets: what is wrong with one, in a sentence each; what is made of records and of parts."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,6 +142,23 @@ def test_parts_do_not_run_into_each_other():
     np.testing.assert_array_equal(whole.transitions.truncated, flags(0, 1, 1, 0, 1, 0))
     with pytest.raises(DatasetError, match="another environment"):
         dataset.mix(part, made((BOX, BOX)))
+
+
+def test_data_of_environments_that_are_known_to_differ_are_not_mixed():
+    first = made().replace(env_id="mine/One", env_options={"limit": 7})
+    dataset.mix(first, made(), first.replace(env_options={"mass": 2.0}))  # which say nothing else
+    with pytest.raises(DatasetError, match="different environments: mine/One and mine/Two"):
+        dataset.mix(first, made(), first.replace(env_id="mine/Two"))
+    with pytest.raises(DatasetError, match="different environments: limit=7 and limit=9"):
+        dataset.mix(first, first.replace(env_options={"limit": 9}))
+
+
+def test_scores_hold_in_an_environment_of_the_same_options():
+    data = made(random_score=-2.0, expert_score=1.0).replace(env_options={"limit": 7})
+    for options in ({"limit": 7}, {"mass": 2.0}, {}):
+        assert data.scores_in(SimpleNamespace(options=options)) == (-2.0, 1.0)
+    assert data.scores_in(Env) == (-2.0, 1.0)  # it does not say what it was made with
+    assert data.scores_in(SimpleNamespace(options={"limit": 9})) is None
 
 
 def test_the_next_action_is_the_next_rows_where_the_data_have_one():
