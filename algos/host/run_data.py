@@ -41,6 +41,12 @@ def describe(module: ModuleType, name: str, values: flags.FlagValues) -> dict[st
     return found | ({"share": values.data_share} if "data_share" in takes else {})
 
 
+def as_flags(run: dict[str, Any]) -> dict[str, Any]:
+    """What the flags about data would say of a run; of one from before there were any, too."""
+    known = run.get("data") or {}
+    return {"data": known.get("file", ""), "data_share": known.get("share", 0.0)}
+
+
 def options(run: dict[str, Any]) -> dict[str, Any]:
     """What `make` is to be called with beside environment and config.
 

@@ -102,6 +102,15 @@ def test_from_a_run_to_data_to_a_run(monkeypatch, tmp_path, capsys):
     capsys.readouterr()
     assert run(monkeypatch, "bc", f"--resume={student}", "--total_steps=32") == 2
     assert "are other data than the run began with" in capsys.readouterr().err
+    # Nor does a run get data that it did not begin with, also one of before there were any.
+    description = json.loads((teacher / "config.json").read_text())
+    assert description.pop("data") == {}
+    for changes in ({}, {"data": {}}):
+        (teacher / "config.json").write_text(json.dumps(description | changes))
+        for flag, was in ((f"data={mixed}", ""), ("data_share=0.5", "0.0")):
+            assert run(monkeypatch, "td3", f"--resume={teacher}", f"--{flag}") == 2
+            sentence = f"{flag}: cannot be changed when a run is resumed, it was {was}"
+            assert sentence in capsys.readouterr().err
     # And an algorithm of the off-policy loop begins with them.
     more = [*RUN, f"--data={mixed}", "--data_share=0.5", f"--out={tmp_path / 'online'}"]
     assert run(monkeypatch, "td3", *more) == 0
