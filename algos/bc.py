@@ -4,8 +4,9 @@
 The actor regresses to the data's actions. What acts is the average of its weights: after each
 update it moves towards them by `losses.ema_rate`, max(t^(−ema_power), ema_floor), t counted from
 ema_start on. With ema_floor = 1, the default, that is the actor itself, plain cloning; the paper's
-averages have ema_floor=1e-4. There are no critics. One `step` is num_updates updates. The paper was
-read in its poster and reviews: form and power are theirs, floor and start ours.
+averages have ema_floor=1e-4. `core.averaging`, whose average would not act, refuses BC. There are
+no critics. One `step` is num_updates updates. The paper was read in its poster and reviews: form
+and power are theirs, floor and start ours.
 """
 
 from functools import partial

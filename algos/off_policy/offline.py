@@ -76,12 +76,15 @@ class OfflineConfig(ActorCriticConfig):
 
 
 class State(NamedTuple):
-    """Everything that a run carries but the data; `data` is their checksum."""
+    """Everything that a run carries but the data; `data` is their checksum, `average` the state of
+    `core.averaging`, () without one, None where what acts is not made of learner.params.
+    """
 
     config: Any
     learner: Learner
     data: chex.Array
     key: chex.PRNGKey
+    average: Any = ()
 
 
 def batch_of(rows: Transition, next_action: Any, config: OfflineConfig) -> Batch:
@@ -94,6 +97,10 @@ def batch_of(rows: Transition, next_action: Any, config: OfflineConfig) -> Batch
         next_obs=rows.next_obs,
         next_action=next_action,
     )
+
+
+def _params(learner):
+    return learner.params
 
 
 def _require_room(data: Dataset) -> None:
@@ -115,7 +122,7 @@ def maker(
     *,
     sees_data: bool = False,
     next_actions: bool = False,
-    acting: Callable[[Learner], dict[str, Any]] = lambda learner: learner.params,
+    acting: Callable[[Learner], dict[str, Any]] = _params,
 ) -> Callable[..., Algorithm]:
     """The `make` of an offline algorithm.
 
@@ -128,7 +135,8 @@ def maker(
       sees_data: whether `update` takes all transitions too, as `data`.
       next_actions: whether batches have the next action of the data; the transitions that none
         follows are then left out.
-      acting: what of a learner acts, by name, as the policy takes it.
+      acting: what of a learner acts, by name, as the policy takes it; with another than the
+        parameters `core.averaging` refuses the algorithm.
     """
 
     def make(
@@ -221,7 +229,8 @@ def _algorithm(
         learner_key, key = jax.random.split(key)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
         learner = learner._replace(obs_statistics=statistics(learner))
-        return State(config, learner, jnp.asarray(checksum), key)
+        average = () if acting is _params else None
+        return State(config, learner, jnp.asarray(checksum), key, average)
 
     def step(state: State) -> tuple[State, Metrics]:
         key, sample_key, update_key = jax.random.split(state.key, 3)
@@ -245,7 +254,7 @@ def _algorithm(
         metrics.pop(TD_ERROR)
         no_episode = collect.episode_metrics(jnp.zeros(1, bool), jnp.zeros(1), jnp.zeros(1))
         metrics = no_episode | metrics | guard.metrics(learner.fault)
-        return State(config, learner, state.data, key), metrics
+        return State(config, learner, state.data, key, state.average), metrics
 
     def in_state(state: State, obs: Any) -> tuple[Any, Any]:
         return acting(state.learner), normalize.obs(state.learner, obs)

@@ -181,6 +181,32 @@ def test_the_nearest_is_that_of_a_search_through_all():
     np.testing.assert_allclose(found, distance2.min(axis=1), rtol=1e-5)
 
 
+def test_cloning_has_an_average_of_its_own_and_takes_no_other():
+    algorithm = algos.averaged(made(), 0.5)
+    state = jax.eval_shape(algorithm.init, jax.random.key(0))
+    assert jax.tree.structure(state.average.params) == jax.tree.structure(state.learner.params)
+    with pytest.raises(ConfigError, match="ema_decay=0.5: must be 0: the policy is not made of"):
+        algos.averaged(made(bc), 0.5)
+
+
+@pytest.mark.slow
+def test_an_average_of_the_parameters_acts():
+    """With a decay of 1 it is the mean of those from before and after the step."""
+    _, init, step = TD3_BC
+    before = init(jax.random.key(0))
+    after = step(before)[0]
+    algorithm, init, step = programs(algos.averaged(made(), 1.0))
+    state = step(init(jax.random.key(0)))[0]
+    mean = jax.tree.map(lambda a, b: 0.5 * (a + b), before.learner.params, after.learner.params)
+    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, state.average.params, mean)
+    obs = jnp.asarray(DATA.transitions.obs[:5])
+    acting = after._replace(learner=after.learner._replace(params=mean))
+    action = algorithm.act(state, obs, jax.random.key(1), True)
+    close(action, TD3_BC[0].act(acting, obs, jax.random.key(1), True))
+    assert np.abs(action - TD3_BC[0].act(after, obs, jax.random.key(1), True)).max() > 1e-3
+
+
 def learned(module, **changes):
     """The learner after one step."""
     _, init, step = programs(made(module, **changes)) if changes else TD3_BC
