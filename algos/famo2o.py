@@ -27,7 +27,7 @@ from .core.collect import Policy, Transition
 from .core.config import ConfigError, configclass, require_at_most, static, traced
 from .core.heads import Gaussian, sample_gaussian
 from .core.networks import VECTOR, actor_obs, sample_obs
-from .off_policy import actor_critic, implicit, loop, offline, soft
+from .off_policy import actor_critic, deterministic, implicit, loop, offline, soft
 from .off_policy.actor_critic import Batch, Learner, gradient_step
 from .off_policy.config import OffPolicyConfig
 from .off_policy.implicit import GaussianActor, ImplicitConfig, critic_update
@@ -61,12 +61,14 @@ class FamilyConfig(ImplicitConfig):
     code_base: float = static(10_000.0, "Base of the code's frequencies.", low=2)
 
     def validate(self, env: Environment) -> None:
-        """Checks the fields, that they go together, and that observations are vectors.
+        """Checks the fields, that they go together, that actions are continuous, and that
+        observations are vectors.
 
         Raises:
           ConfigError: names the field, its value and what is allowed.
         """
         super().validate(env)
+        deterministic.require_continuous(env)
         require_at_most(self, "low", "high")
         if self.code_size % 2:
             raise ConfigError("code_size", self.code_size, "must be even")

@@ -114,6 +114,8 @@ def test_what_does_not_fit_is_refused():
         made(policy_delay=3)
     with pytest.raises(ConfigError, match="must be a Box: the policy is for continuous actions"):
         td3_bc.make(envs.make("gymnax/CartPole-v1"), td3_bc.Config(), data=DATA)
+    with pytest.raises(ConfigError, match="must be a Box: the policy is for continuous actions"):
+        famo2o.make_online(envs.make("gymnax/CartPole-v1"))
     with pytest.raises(DatasetError, match="no transition of the data has a next action"):
         made(rebrac, data=some_data(1))
 
