@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...envs import Box, Environment
-from . import dataset_checks
+from ...envs import Box, Discrete, Environment
+from . import dataset_checks, masks
 from .algorithm import Algorithm, State
 from .collect import Transition, make_collector, no_memory
 from .dataset_checks import DatasetError
@@ -215,13 +215,15 @@ def record_random(
     """What uniformly random actions do in an environment; arguments as of `record`."""
 
     def explore(memory, obs, key):
-        del obs
-        return _random_action(env, key, num_envs), (), memory
+        return _random_action(env, key, obs, num_envs), (), memory
 
     return of_steps(_rollout(env, explore, no_memory, key, num_steps, num_envs), env, **known)
 
 
-def _random_action(env, key, num_envs):
+def _random_action(env, key, obs, num_envs):
+    """Uniformly among those that are allowed."""
+    if isinstance(env.action_space, Discrete):
+        return masks.random_action(key, obs, (num_envs,), env.action_space.n)
     return jax.vmap(env.action_space.sample)(jax.random.split(key, num_envs))
 
 
@@ -246,8 +248,7 @@ def random_score(env: Environment, key: chex.PRNGKey, num_episodes: int = 100) -
     """The mean return of uniformly random actions."""
 
     def act(obs, key):
-        del obs
-        return _random_action(env, key, num_episodes)
+        return _random_action(env, key, obs, num_episodes)
 
     episodes = jax.jit(lambda key: evaluate(env, act, key, num_episodes=num_episodes))(key)
     return float(jnp.mean(episodes.returns))

@@ -191,3 +191,13 @@ def test_what_random_actions_do_is_recorded_whole():
         np.flatnonzero(data.transitions.truncated), [4, 9, 10, 15, 20, 21]
     )
     assert np.abs(data.transitions.action).max() <= 1.0 < 21 * data.transitions.action.std()
+
+
+def test_random_actions_are_allowed_ones():
+    """An action that its mask does not allow costs more than all others of an episode pay."""
+    env = envs.make("probe/mask")
+    data = dataset.record_random(env, jax.random.key(0), num_steps=64)
+    steps = data.transitions
+    assert np.take_along_axis(steps.obs["action_mask"], steps.action[:, None], axis=1).all()
+    assert len(np.unique(steps.action)) > 1
+    assert dataset.random_score(env, jax.random.key(1), 16) >= 0.0
