@@ -18,6 +18,7 @@ from onejit.algos.core import guard
 from onejit.algos.core.collect import Transition
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.heads import Gaussian
+from onejit.algos.off_policy import offline
 from onejit.algos.off_policy.neighbours import nearest
 
 ENV = envs.make("gymnax/Pendulum-v1")
@@ -85,6 +86,23 @@ def test_a_step_is_its_updates_on_normalised_data_and_knows_no_episode():
         guard.describe(faulty.learner.fault) == "other data than the run began with in iteration 0"
     )
     jax.tree.map(np.testing.assert_array_equal, faulty.learner.params, state.learner.params)
+
+
+def test_a_truncated_transition_is_bootstrapped_and_a_terminated_one_is_not():
+    """γ = 0.9 where the episode goes on and where a time limit cut it, 0 where it terminated; and
+    rewards are scaled by 2.
+    """
+    rows = jax.tree.map(lambda x: jnp.asarray(x[:3]), DATA.transitions)
+    rows = rows._replace(
+        reward=jnp.array([1.0, -2.0, 3.0]),
+        truncated=jnp.array([False, True, False]),
+        terminated=jnp.array([False, False, True]),
+    )
+    config = td3_bc.Config(gamma=0.9, reward_scale=2.0)
+    batch = offline.batch_of(rows, (), config)
+    np.testing.assert_allclose(batch.discount, [0.9, 0.9, 0.0], rtol=1e-6)
+    np.testing.assert_array_equal(batch.reward, [2.0, -4.0, 6.0])
+    np.testing.assert_array_equal(batch.next_obs, rows.next_obs)
 
 
 def test_resume_is_exact(assert_resume_is_exact):
