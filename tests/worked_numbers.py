@@ -279,12 +279,13 @@ def ema_bc(params, power, floor):
     """The average after each update; the first one is the parameters themselves."""
     config = bc.Config(ema_power=power, ema_floor=floor)
 
-    def step(average, x):
-        average = bc.averaged(average, x, config)
-        return average, average["actor"]
+    def step(learner, x):
+        learner = bc.update_average(learner._replace(params={"actor": x}), config)
+        return learner, learner.targets["actor"]
 
     start = {"actor": array(0.0), "count": jnp.int32(0)}
-    return {"average": jax.lax.scan(step, start, array(params))[1]}
+    learner = bc.Learner({"actor": array(0.0)}, start, {}, (), jnp.int32(0), jnp.int32(0))
+    return {"average": jax.lax.scan(step, learner, array(params))[1]}
 
 
 def hdpo_rollout(stock, orders, demands, lead, h, p, lost):

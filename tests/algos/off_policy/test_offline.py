@@ -314,10 +314,14 @@ def test_the_average_of_cloning_is_a_mean_of_iterates_or_the_last_one():
 
     def run(**changes):
         config = bc.Config(**changes)
-        average, found = {"actor": jnp.zeros(()), "count": jnp.int32(0)}, []
-        for number in (3.0, 6.0, 9.0):
-            average = bc.averaged(average, jnp.float32(number), config)
-            found.append(float(average["actor"]))
+        fresh = {"actor": {"w": jnp.zeros(()), "seen": jnp.int32(0)}, "count": jnp.int32(0)}
+        learner = bc.Learner({}, fresh, {}, (), jnp.int32(0), guard.init())
+        found = []
+        for number in (3, 6, 9):
+            actor = {"w": jnp.float32(number), "seen": jnp.int32(number)}
+            learner = bc.update_average(learner._replace(params={"actor": actor}), config)
+            found.append(float(learner.targets["actor"]["w"]))
+            assert learner.targets["actor"]["seen"] == number  # a counter is copied
         return found
 
     assert run(ema_power=1.0, ema_floor=0.0) == pytest.approx([3.0, 4.5, 6.0])
