@@ -120,7 +120,7 @@ def maker(
     update: Callable[..., tuple[Learner, Metrics]],
     make_policy: Callable[..., Policy],
     *,
-    sees_data: bool = False,
+    all_data: Callable[[Transition, OfflineConfig], Any] | None = None,
     next_actions: bool = False,
     acting: Callable[[Learner], dict[str, Any]] = _params,
 ) -> Callable[..., Algorithm]:
@@ -132,7 +132,8 @@ def maker(
       init_learner: (key, *, env, networks, config) -> the learner.
       update: (learner, batches, key, *, networks, config, obs_statistics) -> (learner, metrics).
       make_policy: (env, networks) -> how it acts.
-      sees_data: whether `update` takes all transitions too, as `data`.
+      all_data: (all transitions, config) -> what `update` takes of them, as `data`; their
+        observations are as the networks see them. None where it takes nothing.
       next_actions: whether batches have the next action of the data; the transitions that none
         follows are then left out.
       acting: what of a learner acts, by name, as the policy takes it; with another than the
@@ -187,7 +188,7 @@ def maker(
             init_learner,
             update,
             make_policy(env, networks),
-            sees_data,
+            all_data,
             next_actions,
             acting,
         )
@@ -203,7 +204,7 @@ def _algorithm(
     init_learner,
     update,
     policy,
-    sees_data,
+    all_data,
     next_actions,
     acting,
 ):
@@ -216,19 +217,17 @@ def _algorithm(
     if not num_rows:
         raise DatasetError("no transition of the data has a next action")
     checksum = np.uint32(data.checksum)
-    seen = {"data": rows} if sees_data else {}
-
-    def statistics(learner):
-        """Those of all observations of the data."""
-        if not learner.obs_statistics:
-            return ()
-        return normalize.update(learner.obs_statistics, rows.obs)
+    seen = {}
+    if all_data is not None:  # once, and not in the program, where each seed would have its own
+        fresh = normalize.of_space(env.observation_space) if config.normalize_obs else ()
+        obs = normalize.apply(normalize.update(fresh, rows.obs), rows.obs) if fresh else rows.obs
+        seen["data"] = jax.tree.map(np.asarray, all_data(rows._replace(obs=obs), config))
 
     def init(key: chex.PRNGKey, config: OfflineConfig | None = None) -> State:
         config = default_config.for_state(config, env)
         learner_key, key = jax.random.split(key)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
-        learner = learner._replace(obs_statistics=statistics(learner))
+        learner = learner._replace(obs_statistics=normalize.obs_statistics(learner, rows.obs))
         average = () if acting is _params else None
         return State(config, learner, jnp.asarray(checksum), key, average)
 
@@ -249,7 +248,7 @@ def _algorithm(
             networks=networks,
             config=config,
             obs_statistics=learner.obs_statistics,
-            **seen,
+            **jax.tree.map(jnp.asarray, seen),
         )
         metrics.pop(TD_ERROR)
         no_episode = collect.episode_metrics(jnp.zeros(1, bool), jnp.zeros(1), jnp.zeros(1))

@@ -3,6 +3,7 @@ limits.
 """
 
 import itertools
+import re
 from functools import partial
 
 import flax.linen as nn
@@ -19,7 +20,7 @@ from onejit.algos.core.collect import Transition
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.heads import Gaussian
 from onejit.algos.off_policy import offline
-from onejit.algos.off_policy.neighbours import nearest
+from onejit.algos.off_policy.neighbours import nearest, pieces_of
 
 ENV = envs.make("gymnax/Pendulum-v1")
 SMALL = {
@@ -191,14 +192,38 @@ def test_an_own_actor_of_famo2o_is_looked_at_with_a_choice_and_without():
 
 
 def test_the_nearest_is_that_of_a_search_through_all():
-    """With 4 keys at once and 10 keys the last piece is padded."""
+    """With 4 keys at once and 10 keys the last piece is padded; with β = 0 no state counts."""
     rng = np.random.default_rng(0)
     queries, keys = rng.normal(size=(7, 3)), rng.normal(size=(10, 3))
-    distance2 = ((queries[:, None] - keys[None]) ** 2).sum(axis=-1)
-    arrays = jnp.asarray(queries, jnp.float32), jnp.asarray(keys, jnp.float32)
-    index, found = jax.jit(partial(nearest, chunk_size=4))(*arrays)
-    np.testing.assert_array_equal(index, distance2.argmin(axis=1))
-    np.testing.assert_allclose(found, distance2.min(axis=1), rtol=1e-5)
+    (obs, action), (data_obs, data_action) = (
+        (jnp.asarray(x[:, :2], jnp.float32), jnp.asarray(x[:, 2:], jnp.float32))
+        for x in (queries, keys)
+    )
+    pieces = pieces_of(data_obs, data_action, chunk_size=4)
+    assert pieces.keys.shape == (3, 4, 3)
+    for beta in (0.0, 0.5, 3.0):
+        weighted = (queries[:, None] - keys[None]) * [beta, beta, 1.0]
+        distance2 = np.square(weighted).sum(axis=-1)
+        found = jax.jit(nearest)(pieces, obs, action, beta=beta)
+        np.testing.assert_array_equal(found.index, distance2.argmin(axis=1))
+        np.testing.assert_array_equal(found.action, data_action[found.index])
+        np.testing.assert_allclose(found.distance2, distance2.min(axis=1), rtol=1e-4, atol=1e-7)
+
+
+def test_seeds_of_prdc_share_the_data_in_which_they_look():
+    """Nothing in the program of two seeds and betas has the data's 400 rows, or 25 pieces of 16,
+    twice.
+    """
+    algorithm = made(prdc, some_data(400), chunk_size=16)
+    keys, beta = jax.random.split(jax.random.key(0), 2), jnp.array([1.0, 2.0])
+    config = prdc.Config(**SMALL, chunk_size=16)
+
+    def init(key, beta):
+        return algorithm.init(key, config.replace(beta=beta))
+
+    states = jax.eval_shape(jax.vmap(init), keys, beta)
+    program = jax.jit(jax.vmap(algorithm.step)).lower(states).as_text()
+    assert "tensor<2x16x" in program and not re.search(r"tensor<2x(400|25x16)x", program)
 
 
 def test_cloning_has_an_average_of_its_own_and_takes_no_other():
