@@ -8,6 +8,7 @@ flagged as truncated. Continuous actions are in [−1, 1]^d, as everywhere in `a
 import dataclasses
 import zlib
 from collections.abc import Callable
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,7 +85,7 @@ class Dataset:
         known = "", self.env_options
         return None if dataset_checks.other_environment(found, known) else self.scores
 
-    @property
+    @cached_property
     def checksum(self) -> int:
         """A number of 32 bits that changes with any bit of the transitions."""
         code = 0

@@ -1,6 +1,7 @@
 """The data of a run of the scripts: which file, and that it is the one that the run began with."""
 
 import inspect
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -32,17 +33,20 @@ def describe(module: ModuleType, name: str, values: flags.FlagValues) -> dict[st
         raise UsageError(f"data={values.data}: {name} does not learn from data")
     if values["data_share"].present and "data_share" not in takes:
         raise UsageError(f"data_share={values.data_share}: {name} learns from data alone")
-    data = dataset_files.load(values.data)
+    file = str(Path(values.data).resolve())  # a run may be resumed from elsewhere
+    data = dataset_files.load(file)
     if data.env_id and (values.env == data.env_id or not values["env"].present):
         values.env = data.env_id
         options = data.env_options | named_values(values.env_options, "env_options")
         values.env_options = [f"{key}={value!r}" for key, value in options.items()]
-    found = {"file": values.data, "checksum": data.checksum}
+    found = {"file": file, "checksum": data.checksum}
     return found | ({"share": values.data_share} if "data_share" in takes else {})
 
 
 def as_flags(run: dict[str, Any]) -> dict[str, Any]:
-    """What the flags about data would say of a run; of one from before there were any, too."""
+    """What the flags about data would say of a run, with whole paths; of one from before there were
+    any, too.
+    """
     known = run.get("data") or {}
     return {"data": known.get("file", ""), "data_share": known.get("share", 0.0)}
 

@@ -6,7 +6,7 @@ import pytest
 from onejit import envs
 from onejit.algos import Dataset, bc
 from onejit.algos.core.collect import Transition
-from onejit.algos.host import cli, dataset_files
+from onejit.algos.host import cli, dataset_files, run_data
 from onejit.algos.host.script_flags import define_flags
 
 ENV = envs.make("probe/observation", continuous=True)
@@ -33,6 +33,13 @@ def described(*arguments):
     cli.parse(values, ["bc", *arguments])
     run = cli.new_run(bc, values, "bc")
     return run["env"], run["env_options"], run["data"]
+
+
+def test_the_file_is_found_from_another_working_directory(file, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = described(f"--data={file.name}")[2]
+    monkeypatch.chdir("/")
+    assert run_data.options({"data": found})["data"].checksum == found["checksum"]
 
 
 def test_the_environment_is_that_of_the_data_with_the_options_of_both(file):
