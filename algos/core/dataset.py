@@ -118,7 +118,7 @@ def from_arrays(
     next_obs: Any,
     **known: Any,
 ) -> Dataset:
-    """A data set of arrays of one's own, checked.
+    """A data set of copies of one's own arrays, checked.
 
     Args:
       env: a single environment, whose spaces they are of.
@@ -138,7 +138,7 @@ def from_arrays(
         stored = np.asarray(space.to_unit(action)) if isinstance(space, Box) else action
     spaces = {"observation_space": env.observation_space, "action_space": space}
     transitions = Transition(obs, stored, reward, terminated, truncated, next_obs)
-    transitions = jax.tree.map(np.asarray, transitions)
+    transitions = jax.tree.map(np.array, transitions)
     made = Dataset(transitions=transitions, **spaces, **known)
     made.check()
     return made.replace(transitions=_closed(transitions))

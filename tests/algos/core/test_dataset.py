@@ -119,6 +119,8 @@ def test_arrays_of_ones_own_come_in_the_units_of_the_environment():
     np.testing.assert_allclose(data.transitions.action, GOOD["action"])
     np.testing.assert_array_equal(data.transitions.truncated, [False, True, True])
     assert data.source == "mine" and data.scores is None and len(data) == 3
+    for stored in jax.tree.leaves(data.transitions):  # what becomes of the arrays changes no data
+        assert not any(np.shares_memory(stored, array) for array in arrays.values())
     with pytest.raises(DatasetError, match="action is .2.0. in row 0"):  # 4 of a bound of 2
         dataset.from_arrays(Env, **GOOD | {"action": np.full((3, 1), 4.0, np.float32)})
 
