@@ -37,9 +37,10 @@ __all__ = [
 ]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Transitions and what is known of them.
+    """Transitions and what is known of them. Two data sets are equal where they are the same
+    object; their `checksum` compares transitions.
 
     Attributes:
       transitions: in order of time, leaves `[M, ...]`, numpy.

@@ -37,6 +37,8 @@ def require(
       DatasetError: the message lists each problem in a line of its own.
     """
     require_same_spaces(spaces, wanted)
+    if not isinstance(wanted[1], Box | Discrete):
+        _raise([f"actions are of {wanted[1]}, and must be of a Box or Discrete"])
     problems = list(_shape_problems(transitions, *wanted))
     problems = problems or [
         *_number_problems(transitions, *wanted),
