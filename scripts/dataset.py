@@ -25,6 +25,8 @@ from onejit.algos.host import cli, compilation_cache, dataset_files, run_folder
 from onejit.algos.host.console import make_console
 from onejit.algos.off_policy import replay
 
+_OF_A_MIX = ("mix", "save", "compilation_cache")
+
 load_run = runpy.run_path(str(Path(__file__).parent / "render.py"))["load"]
 
 
@@ -73,6 +75,9 @@ def expert_score(folder: str, values: flags.FlagValues, key: Any) -> float:
 def made(values: flags.FlagValues) -> algos.Dataset:
     """The data set that the flags ask for."""
     if values.mix:
+        beside = sorted(each for each in values if values[each].present and each not in _OF_A_MIX)
+        if beside:
+            raise cli.UsageError(f"{beside[0]}={values[beside[0]].value}: says nothing of a --mix")
         return dataset.mix(*map(dataset_files.load, values.mix))
     record_key, random_key, expert_key = jax.random.split(jax.random.key(values.seed), 3)
     folder = values["from"].value

@@ -257,7 +257,8 @@ def random_score(env: Environment, key: chex.PRNGKey, num_episodes: int = 100) -
 
 
 def mix(*parts: Dataset, source: str = "") -> Dataset:
-    """Data sets behind each other; what else is known of them is the first one's.
+    """Data sets behind each other. Each score is the first part's that has one, and what else is
+    known of them the first part's.
 
     Args:
       *parts: of the same environment.
@@ -276,9 +277,16 @@ def mix(*parts: Dataset, source: str = "") -> Dataset:
             (first.observation_space, first.action_space),
         )
     closed = [_closed(part.transitions) for part in parts]
+
+    def first_known(name):
+        known = (getattr(part, name) for part in parts)
+        return next((score for score in known if score is not None), None)
+
     return first.replace(
         transitions=jax.tree.map(lambda *x: np.concatenate(x), *closed),
         source=source or " and ".join(part.source for part in parts),
+        random_score=first_known("random_score"),
+        expert_score=first_known("expert_score"),
         true_terminations=all(part.true_terminations for part in parts),
     )
 

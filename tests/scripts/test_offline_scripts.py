@@ -42,6 +42,11 @@ def run(monkeypatch, name, *arguments):
         ("td3", ["--data=none.npz"], "none.npz: cannot be read"),
         ("dataset", [], "save=: must name the file to write"),
         ("dataset", ["--save=x", "--mix=none.npz"], "none.npz: cannot be read"),
+        (
+            "dataset",
+            ["--save=x", "--mix=none.npz", "--expert=y"],
+            "expert=y: says nothing of a --mix",
+        ),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(name, arguments, sentence, monkeypatch, capsys):

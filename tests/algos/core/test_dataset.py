@@ -145,7 +145,9 @@ def test_parts_do_not_run_into_each_other():
     part = made(terminated=flags(0, 0, 0)).replace(source="one", random_score=-3.0)
     whole = dataset.mix(part, made().replace(source="two"))
     whole.check(Env)
-    assert len(whole) == 6 and whole.source == "one and two" and whole.random_score == -3.0
+    assert len(whole) == 6 and whole.source == "one and two" and whole.scores is None
+    scored = made().replace(random_score=-4.0, expert_score=2.0)
+    assert dataset.mix(made(), part, scored).scores == (-3.0, 2.0)  # of the first that has one
     np.testing.assert_array_equal(whole.transitions.truncated, flags(0, 1, 1, 0, 1, 0))
     with pytest.raises(DatasetError, match="another environment"):
         dataset.mix(part, made((BOX, BOX)))
