@@ -8,8 +8,9 @@ choice too. One `step` is num_updates updates of value, critics, balance, its te
 in turn; no environment is stepped by `make`. With low = high it is IQL. Differs from the published
 code in what `algos.iql` says; the bounds of the balance's log_std are ours.
 
-Data first, then the environment: `state._replace(learner=offline_state.learner)` of a State of
-`make_online(env, OnlineConfig(normalize_obs=True, ...), data=data)`.
+Data first, then the environment: `state._replace(learner=learner)` of a State of
+`make_online(env, OnlineConfig(normalize_obs=True, ...), data=data)`, with the offline learner as
+`learner._replace(iteration=jnp.int32(0))`, so that schedules begin anew.
 """
 
 from functools import partial

@@ -328,7 +328,8 @@ def test_famo2o_goes_on_online_from_what_it_learned_from_data():
     sizes = {name: SMALL[name] for name in SMALL if name != "num_updates"}
     online = famo2o.OnlineConfig(**sizes, normalize_obs=True, num_envs=2, buffer_size=200)
     algorithm = famo2o.make_online(ENV, online, data=DATA)
-    state = jax.jit(algorithm.init)(jax.random.key(1))._replace(learner=before)
+    learner = before._replace(iteration=jnp.int32(0))
+    state = jax.jit(algorithm.init)(jax.random.key(1))._replace(learner=learner)
     state, metrics = jax.jit(algorithm.step)(state)
     assert int(state.replay.size) == 21  # 40 transitions and a step of two environments
     assert metrics["charts/fault"] == 0.0 and np.isfinite(metrics["losses/balance_loss"])
