@@ -4,7 +4,8 @@ critics' target too, weights apart, and normalised layers in deep critics.
 One `step` is as in TD3+BC. Transitions that none follows, the last of a truncated episode, are left
 out, since the target needs the data's next action; the published code takes whatever row comes
 next. Also differs from it in that actors' layers are normalised as critics' are, with layer_norm,
-and in what is said of TD3 in `algos.td3`.
+in what is said of TD3 in `algos.td3`, and by default in learning_rate and batch_size, which for
+locomotion are 1e-3 and 1024 there.
 """
 
 from functools import partial
