@@ -2,7 +2,7 @@
 
 The last parameters of a noisy optimisation may act worse than their mean (Polyak and Juditsky
 1992); behaviour cloning's returns swing from one gradient step to the next while its loss does
-not (Block et al. 2024, arXiv 2310.11428).
+not (Block et al. 2023, arXiv 2310.11428).
 """
 
 from functools import partial

@@ -274,9 +274,9 @@ def test_prdc_without_states_goes_to_the_nearest_action_of_all():
 
 
 @pytest.mark.slow
-def test_rebrac_without_its_penalties_is_offline_td3_and_its_scale():
-    """Both penalties 0 and Q scaled: TD3+BC's critics are the same where its goal pulls nothing,
-    and critics do not see the actor before its first update.
+def test_without_a_penalty_in_their_target_rebracs_critics_are_those_of_td3_bc():
+    """Until the actor's first update, which differs and is the last of this step; with a penalty
+    they are others.
     """
     same = {"normalize_obs": True, "layer_norm": False, "policy_delay": 4}
     sizes = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)}
