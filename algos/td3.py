@@ -17,19 +17,11 @@ from ..envs import Environment
 from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass, traced
-from .core.networks import actor_space
 from .off_policy import actor_critic, deterministic, loop
 from .off_policy.actor_critic import Batch, Learner
 from .off_policy.config import OffPolicyConfig
-from .off_policy.networks import (
-    DeterministicActor,
-    Networks,
-    action_critic,
-    apply_ensemble,
-    apply_first,
-    smallest,
-    torso,
-)
+from .off_policy.deterministic import critic_update, init_learner
+from .off_policy.networks import Networks, apply_first
 from .off_policy.sequences import remembering
 
 __all__ = [
@@ -66,28 +58,7 @@ class Config(OffPolicyConfig):
         deterministic.require_continuous(env)
 
 
-@remembering
-def make_networks(env: Environment, config: Config) -> Networks:
-    """An actor and a critic, as the config says."""
-    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
-    actor = DeterministicActor(layers, env.action_space.shape[0], config.initialiser)
-    return Networks(actor, action_critic(config))
-
-
-init_learner = partial(actor_critic.init_learner, targets=("actor", "critic"))
-
-
-def critic_update(
-    learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
-) -> tuple[Learner, Metrics]:
-    """One gradient step of all critics towards the clipped double-Q target."""
-    actor, critic = learner.targets["actor"], learner.targets["critic"]
-    next_action = deterministic.smoothed_action(networks.actor, actor, batch.next_obs, key, config)
-    next_q = apply_ensemble(networks.critic, critic, batch.next_obs, next_action)
-    target = losses.bootstrapped_target(batch.reward, batch.discount, smallest(next_q))
-    return actor_critic.update_critics(
-        learner, batch, target, key, networks=networks, config=config
-    )
+make_networks = remembering(deterministic.make_networks)
 
 
 def actor_update(
