@@ -248,11 +248,9 @@ def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: s
     before = module.Config(**run["config"])
     run_folder.require_same_run(folder, run, known)
     changed = {}
-    if values.data:
-        values.data = str(Path(values.data).resolve())
     was = run | run_data.as_flags(run) | {"out": folder}
     for each in given:
-        new = values[each].value
+        new = run_data.whole(each, values[each].value)
         if each in run["config"]:
             if new != run["config"][each]:
                 changed[each] = new

@@ -33,7 +33,7 @@ def describe(module: ModuleType, name: str, values: flags.FlagValues) -> dict[st
         raise UsageError(f"data={values.data}: {name} does not learn from data")
     if values["data_share"].present and "data_share" not in takes:
         raise UsageError(f"data_share={values.data_share}: {name} learns from data alone")
-    file = str(Path(values.data).resolve())  # a run may be resumed from elsewhere
+    file = whole("data", values.data)
     data = dataset_files.load(file)
     if data.env_id and (values.env == data.env_id or not values["env"].present):
         values.env = data.env_id
@@ -41,6 +41,13 @@ def describe(module: ModuleType, name: str, values: flags.FlagValues) -> dict[st
         values.env_options = [f"{key}={value!r}" for key, value in options.items()]
     found = {"file": file, "checksum": data.checksum}
     return found | ({"share": values.data_share} if "data_share" in takes else {})
+
+
+def whole(flag: str, value: Any) -> Any:
+    """The value of a flag as config.json has it: of data the whole path, since a run may be resumed
+    from another working directory.
+    """
+    return str(Path(value).resolve()) if flag == "data" and value else value
 
 
 def as_flags(run: dict[str, Any]) -> dict[str, Any]:
