@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from ...envs import Box, Discrete
+from ...envs.spaces import same_space
 from .collect import Transition
 
 _FLAGS = ("terminated", "truncated")
@@ -62,7 +63,7 @@ def require_same_spaces(found: tuple[Any, Any], wanted: tuple[Any, Any]) -> None
     _raise(
         f"the {name} are of {mine}, and must be of {theirs}: the data are of another environment"
         for name, mine, theirs in zip(names, found, wanted, strict=True)
-        if not _same(mine, theirs)
+        if not same_space(mine, theirs)
     )
 
 
@@ -83,15 +84,6 @@ def _raise(problems) -> None:
     problems = list(problems)
     if problems:
         raise DatasetError("\n".join(problems))
-
-
-def _same(a, b):
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a)
-    if isinstance(a, Box) and isinstance(b, Box):
-        bounds = ((a.low, b.low), (a.high, b.high))
-        return a.shape == b.shape and all(np.array_equal(x, y) for x, y in bounds)
-    return a == b
 
 
 def named_leaves(transitions: Transition) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ...envs import Box, Environment
+from ...envs import Environment
+from ...envs.spaces import same_space
 from .config import ConfigError
 from .masks import without_mask
 from .networks import Networks, features, rows
@@ -176,7 +176,7 @@ def require_actor_critic(env: Environment, networks: Networks, params: Any) -> N
     head = networks.head
     space = env.action_space
     key = jax.random.key(0)
-    if head.space is not None and not _same_space(head.space, space):
+    if head.space is not None and not same_space(head.space, space):
         raise ConfigError(
             "networks.head", f"a head for {head.space}", f"must be for env.action_space = {space}"
         )
@@ -218,14 +218,6 @@ def require_actor_critic(env: Environment, networks: Networks, params: Any) -> N
             _floats(*_LEAD),
             "one number for each action",
         )
-
-
-def _same_space(a, b):
-    if isinstance(a, Box) and isinstance(b, Box):
-        return (
-            a.shape == b.shape and np.array_equal(a.low, b.low) and np.array_equal(a.high, b.high)
-        )
-    return a == b
 
 
 def require_rollout(learner: Any, batch: Any, networks: Networks, config: Any) -> None:
