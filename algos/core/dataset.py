@@ -142,11 +142,13 @@ def from_arrays(
     transitions = jax.tree.map(np.array, transitions)
     made = Dataset(transitions=transitions, **spaces, **known)
     made.check()
-    return made.replace(transitions=_closed(transitions))
+    return made.replace(transitions=closed(transitions))
 
 
-def _closed(transitions):
-    """With an end in the last row, of whatever length `[M]` or `[T, N]` the record is."""
+def closed(transitions: Transition) -> Transition:
+    """Transitions, leaves `[M, ...]` or `[T, N, ...]`, whose last row ends its episodes: where none
+    terminates there the record breaks off.
+    """
     truncated = transitions.truncated.copy()
     truncated[-1] |= ~transitions.terminated[-1]
     return transitions._replace(truncated=truncated)
@@ -167,7 +169,7 @@ def of_steps(steps: Transition, env: Environment, **known: Any) -> Dataset:
         return np.ascontiguousarray(np.moveaxis(x, 1, 0)).reshape(-1, *x.shape[2:])
 
     return Dataset(
-        transitions=jax.tree.map(flat, _closed(steps)),
+        transitions=jax.tree.map(flat, closed(steps)),
         observation_space=env.observation_space,
         action_space=env.action_space,
         true_terminations=True,
@@ -276,14 +278,14 @@ def mix(*parts: Dataset, source: str = "") -> Dataset:
             (part.observation_space, part.action_space),
             (first.observation_space, first.action_space),
         )
-    closed = [_closed(part.transitions) for part in parts]
+    ended = [closed(part.transitions) for part in parts]
 
     def first_known(name):
         known = (getattr(part, name) for part in parts)
         return next((score for score in known if score is not None), None)
 
     return first.replace(
-        transitions=jax.tree.map(lambda *x: np.concatenate(x), *closed),
+        transitions=jax.tree.map(lambda *x: np.concatenate(x), *ended),
         source=source or " and ".join(part.source for part in parts),
         random_score=first_known("random_score"),
         expert_score=first_known("expert_score"),
@@ -297,7 +299,7 @@ def next_actions(transitions: Transition) -> tuple[Transition, chex.Array]:
     Left out is the last row of each episode that was truncated. Where one terminated there is no
     next action, and none is asked for: that row's own stands there.
     """
-    transitions = _closed(transitions)
+    transitions = closed(transitions)
     keep = ~(transitions.truncated & ~transitions.terminated)
     following = np.roll(transitions.action, -1, axis=0)
     ended = transitions.terminated.reshape(-1, *(1,) * (following.ndim - 1))

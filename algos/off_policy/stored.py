@@ -12,7 +12,7 @@ from ...envs import Environment
 from ..core import normalize, parallel
 from ..core.collect import Transition
 from ..core.config import ConfigError
-from ..core.dataset import Dataset, DatasetError
+from ..core.dataset import Dataset, DatasetError, closed
 from . import replay
 from .actor_critic import Batch
 from .collection import Store
@@ -102,10 +102,7 @@ def side_by_side(transitions: Transition, num_envs: int) -> Transition:
     def cut(x):
         return np.moveaxis(x[: length * num_envs].reshape(num_envs, length, *x.shape[1:]), 0, 1)
 
-    rows = jax.tree.map(cut, transitions._replace(log_prob=(), memory=()))
-    truncated = rows.truncated.copy()
-    truncated[-1] |= ~rows.terminated[-1]
-    return rows._replace(truncated=truncated)
+    return closed(jax.tree.map(cut, transitions._replace(log_prob=(), memory=())))
 
 
 def fill(stored: Stored, store: Store) -> Store:
