@@ -21,16 +21,7 @@ import jax.numpy as jnp
 
 from ... import losses
 from ...envs import Discrete, Environment
-from ..core import (
-    collect,
-    device_memory,
-    fitting,
-    guard,
-    masks,
-    normalize,
-    optimisers,
-    parallel,
-)
+from ..core import collect, device_memory, fitting, guard, masks, normalize, parallel
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Policy
 from ..core.dataset import Dataset
@@ -42,7 +33,7 @@ from . import replay, sequences, stored
 from .actor_critic import TD_ERROR, Batch, Learner
 from .collection import Store, make_replay_collector
 from .config import OffPolicyConfig
-from .networks import Networks, trained
+from .networks import Networks, with_optimiser
 from .replay import Sampler
 
 
@@ -177,17 +168,8 @@ def maker(
         config.validate(env)
         discrete = _is_discrete(env)
         networks = fitting.own_or_default(env, config, networks, make_networks, discrete)
-        optimiser = getattr(networks, "optimiser", None) if optimiser is None else optimiser
-        actor = masks.masked(networks.actor, env.observation_space)
-        networks = networks._replace(actor=actor, optimiser=None)
-        shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
-        if optimiser is not None:
-            optimisers.require(optimiser, list(shape.params))
-            for name, params in shape.params.items():
-                made = partial(optimisers.of_part, optimiser, name)
-                optimisers.require_step(made, trained(params))
-            networks = networks._replace(optimiser=optimiser)
-            shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+        networks = networks._replace(actor=masks.masked(networks.actor, env.observation_space))
+        networks, shape = with_optimiser(networks, optimiser, init_learner, env=env, config=config)
         sequences.require_declared(networks, config)
         _require_memory(env, config, networks, shape)
         policy = make_policy(env, networks)

@@ -12,7 +12,6 @@ data stops with a fault.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -21,16 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...envs import Environment
-from ..core import (
-    collect,
-    dataset,
-    device_memory,
-    fitting,
-    guard,
-    normalize,
-    optimisers,
-    parallel,
-)
+from ..core import collect, dataset, device_memory, fitting, guard, normalize, parallel
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Policy, Transition
 from ..core.config import ConfigError, configclass, static, traced
@@ -39,7 +29,7 @@ from ..core.device_memory import Part
 from . import deterministic
 from .actor_critic import TD_ERROR, Batch, Learner
 from .config import ActorCriticConfig
-from .networks import Networks, trained
+from .networks import Networks, with_optimiser
 
 
 @configclass
@@ -171,15 +161,7 @@ def maker(
         data.check(env)
         _require_room(data)
         networks = fitting.own_or_default(env, config, networks, make_networks, discrete=False)
-        optimiser = getattr(networks, "optimiser", None) if optimiser is None else optimiser
-        networks = networks._replace(optimiser=None)
-        shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
-        if optimiser is not None:
-            optimisers.require(optimiser, list(shape.params))
-            for name, params in shape.params.items():
-                made = partial(optimisers.of_part, optimiser, name)
-                optimisers.require_step(made, trained(params))
-            networks = networks._replace(optimiser=optimiser)
+        networks, _ = with_optimiser(networks, optimiser, init_learner, env=env, config=config)
         return _algorithm(
             env,
             config,
