@@ -4,8 +4,10 @@ which learns the data's good actions, and with no pull where neither has an adva
 
 Beside actor and critics there are a value and the autoencoder. One `step` is num_updates updates of
 critics, autoencoder and value, and one of the actor per policy_delay of them. Differs from the
-published code in what `algos.td3_bc` says, and in that the actor's update sees the value after its
-step and not before it. Autoencoder and advantages see the value from before its step, as there.
+published code in what `algos.td3_bc` says, in that the actor's update sees the value after its step
+and not before it, and in that actor and critics have two hidden layers by default where it has
+three and four of the same width. The autoencoder's advantages are of the value from before its
+step, as there.
 """
 
 from functools import partial
@@ -99,6 +101,11 @@ class Networks(NamedTuple):
     value: nn.Module
     vae: nn.Module
     optimiser: Any = None
+
+    @staticmethod
+    def inputs(obs: Any, action: chex.Array) -> dict[str, tuple]:
+        """What the autoencoder sees, by name."""
+        return {"vae": (obs, action, jnp.zeros((*action.shape[:-1], 2 * action.shape[-1])))}
 
 
 def make_networks(env: Environment, config: Config) -> Networks:

@@ -4,16 +4,15 @@
 The actor regresses to the data's actions. What acts is the average of its weights: after each
 update it moves towards them by `losses.ema_rate`, max(t^(−ema_power), ema_floor), t counted from
 ema_start on. With ema_floor = 1, the default, that is the actor itself, plain cloning; the paper's
-averages have ema_floor=1e-4. There are no critics. One `step` is num_updates updates. The paper was
-read in its poster and reviews: form and power are theirs, floor and start ours.
+averages have ema_floor=1e-4. `core.averaging`, whose average would not act, refuses BC. There are
+no critics. One `step` is num_updates updates. The paper was read in its poster and reviews: form
+and power are theirs, floor and start ours.
 """
 
 from functools import partial
 
 import chex
-import jax
 import jax.numpy as jnp
-import optax
 
 from .. import losses
 from ..envs import Environment
@@ -67,14 +66,12 @@ def init_learner(
     return learner._replace(targets=learner.targets | {"count": jnp.int32(0)})
 
 
-def averaged(average: dict, params: dict, config: Config) -> dict:
-    """{"actor": the average, "count": updates} after one more update that gave params."""
-    count = average["count"] + 1
+def update_average(learner: Learner, config: Config) -> Learner:
+    """The learner with its average, and the count of updates, after one more update."""
+    count = learner.targets["count"] + 1
     rate = losses.ema_rate(count - config.ema_start, power=config.ema_power, floor=config.ema_floor)
-    actor = jax.tree.map(
-        lambda new, old: optax.incremental_update(new, old, rate), params, average["actor"]
-    )
-    return {"actor": actor, "count": count}
+    learner = actor_critic.update_target(learner, "actor", config, rate)
+    return learner._replace(targets=learner.targets | {"count": count})
 
 
 def actor_update(
@@ -89,8 +86,7 @@ def actor_update(
     learner, metrics = actor_critic.gradient_step(
         learner, "actor", loss, key, networks=networks, config=config
     )
-    targets = averaged(learner.targets, learner.params["actor"], config)
-    return learner._replace(targets=targets), metrics
+    return update_average(learner, config), metrics
 
 
 update = partial(

@@ -8,8 +8,9 @@ choice too. One `step` is num_updates updates of value, critics, balance, its te
 in turn; no environment is stepped by `make`. With low = high it is IQL. Differs from the published
 code in what `algos.iql` says; the bounds of the balance's log_std are ours.
 
-Data first, then the environment: `state._replace(learner=offline_state.learner)` of a State of
-`make_online(env, OnlineConfig(normalize_obs=True, ...), data=data)`.
+Data first, then the environment: `state._replace(learner=learner)` of a State of
+`make_online(env, OnlineConfig(normalize_obs=True, ...), data=data)`, with the offline learner as
+`learner._replace(iteration=jnp.int32(0))`, so that schedules begin anew.
 """
 
 from functools import partial
@@ -27,7 +28,7 @@ from .core.collect import Policy, Transition
 from .core.config import ConfigError, configclass, require_at_most, static, traced
 from .core.heads import Gaussian, sample_gaussian
 from .core.networks import VECTOR, actor_obs, sample_obs
-from .off_policy import actor_critic, implicit, loop, offline, soft
+from .off_policy import actor_critic, deterministic, implicit, loop, offline, soft
 from .off_policy.actor_critic import Batch, Learner, gradient_step
 from .off_policy.config import OffPolicyConfig
 from .off_policy.implicit import GaussianActor, ImplicitConfig, critic_update
@@ -61,12 +62,14 @@ class FamilyConfig(ImplicitConfig):
     code_base: float = static(10_000.0, "Base of the code's frequencies.", low=2)
 
     def validate(self, env: Environment) -> None:
-        """Checks the fields, that they go together, and that observations are vectors.
+        """Checks the fields, that they go together, that actions are continuous, and that
+        observations are vectors.
 
         Raises:
           ConfigError: names the field, its value and what is allowed.
         """
         super().validate(env)
+        deterministic.require_continuous(env)
         require_at_most(self, "low", "high")
         if self.code_size % 2:
             raise ConfigError("code_size", self.code_size, "must be even")
@@ -116,6 +119,13 @@ class Networks(NamedTuple):
     balance: nn.Module
     optimiser: Any = None
 
+    @staticmethod
+    def inputs(obs: Any, action: chex.Array) -> dict[str, tuple]:
+        """What actor and balance see, by name; without a choice the actor sees observations alone
+        too.
+        """
+        return {"actor": (obs, jnp.zeros(action.shape[:-1])), "balance": (obs,)}
+
 
 def make_networks(env: Environment, config: FamilyConfig) -> Networks:
     """Actor, critic, value network and balance, as the config says."""
@@ -134,12 +144,11 @@ def init_learner(
     key: chex.PRNGKey, *, env: Environment, networks: Networks, config: FamilyConfig
 ) -> Learner:
     """As IQL's, with a balance and its temperature, 1."""
-    balance_key = jax.random.fold_in(key, 1)
+    key, balance_key = jax.random.split(key)
     more = {
         "balance": networks.balance.init(balance_key, sample_obs(env)),
         "log_temperature": jnp.float32(0.0),
     }
-    key = jax.random.clone(key)  # the balance's is another
     return implicit.init_learner(key, env=env, networks=networks, config=config, **more)
 
 

@@ -15,24 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from .. import losses
-from ..envs import Environment
-from .core import normalize
 from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass, static, traced
-from .core.networks import actor_space
 from .off_policy import actor_critic, deterministic, offline
 from .off_policy.actor_critic import Batch, Learner
-from .off_policy.neighbours import keys_of, nearest
-from .off_policy.networks import (
-    DeterministicActor,
-    Networks,
-    action_critic,
-    apply_ensemble,
-    apply_first,
-    smallest,
-    torso,
-)
+from .off_policy.deterministic import critic_update, init_learner, make_networks
+from .off_policy.neighbours import Pieces, nearest, pieces_of
+from .off_policy.networks import Networks, apply_first
 from .off_policy.offline import OfflineConfig
 
 __all__ = [
@@ -44,6 +34,7 @@ __all__ = [
     "init_learner",
     "make",
     "make_networks",
+    "pieces",
     "update",
 ]
 
@@ -60,29 +51,6 @@ class Config(OfflineConfig):
     chunk_size: int = static(4096, "Transitions that are searched at once.", low=1)
 
 
-def make_networks(env: Environment, config: Config) -> Networks:
-    """An actor and a critic, as the config says."""
-    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
-    actor = DeterministicActor(layers, env.action_space.shape[0], config.initialiser)
-    return Networks(actor, action_critic(config))
-
-
-init_learner = partial(actor_critic.init_learner, targets=("actor", "critic"))
-
-
-def critic_update(
-    learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
-) -> tuple[Learner, Metrics]:
-    """One gradient step of all critics towards the clipped double-Q target."""
-    actor, critic = learner.targets["actor"], learner.targets["critic"]
-    next_action = deterministic.smoothed_action(networks.actor, actor, batch.next_obs, key, config)
-    next_q = apply_ensemble(networks.critic, critic, batch.next_obs, next_action)
-    target = losses.bootstrapped_target(batch.reward, batch.discount, smallest(next_q))
-    return actor_critic.update_critics(
-        learner, batch, target, key, networks=networks, config=config
-    )
-
-
 def actor_update(
     learner: Learner,
     batch: Batch,
@@ -90,23 +58,22 @@ def actor_update(
     *,
     networks: Networks,
     config: Config,
-    data: Transition,
+    data: Pieces,
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the actor up the first critic and towards its neighbours' actions; then
     all targets follow.
     """
-    keys = keys_of(data.obs, data.action, config.beta)
 
     def loss(actor):
         action = actor(batch.obs)
         q = apply_first(networks.critic, learner.params["critic"], batch.obs, action)
         weight = losses.behaviour_weight(q, alpha=config.alpha)
-        queries = jax.lax.stop_gradient(keys_of(batch.obs, action, config.beta))
-        index, distance2 = nearest(queries, keys, chunk_size=config.chunk_size)
-        each = losses.td3_bc_actor_loss(q, action, data.action[index], weight=weight)
+        held = jax.lax.stop_gradient(action)
+        found = nearest(data, batch.obs, held, beta=config.beta)
+        each = losses.td3_bc_actor_loss(q, action, found.action, weight=weight)
         actor_loss = jnp.mean(each)
-        metrics = {"losses/actor_loss": actor_loss, "losses/distance": jnp.mean(distance2**0.5)}
-        return actor_loss, metrics
+        distance = jnp.mean(jnp.sqrt(found.distance2))
+        return actor_loss, {"losses/actor_loss": actor_loss, "losses/distance": distance}
 
     learner, metrics = actor_critic.gradient_step(
         learner, "actor", loss, key, networks=networks, config=config
@@ -115,17 +82,23 @@ def actor_update(
     return actor_critic.update_target(learner, "actor", config), metrics
 
 
-def update(
-    learner: Learner, batch: Batch, key: chex.PRNGKey, *, data: Transition, **options
-) -> tuple[Learner, Metrics]:
-    """`actor_critic.update` with all transitions of the data, leaves `[M, ...]`, as `data`, among
-    which neighbours are looked for; their observations are as the environment shows them.
+def pieces(data: Transition, config: Config) -> Pieces:
+    """Transitions, leaves `[M, ...]`, with observations as the networks see them, as `update` takes
+    them.
     """
-    data = data._replace(obs=normalize.obs(learner, data.obs), action=jnp.asarray(data.action))
+    return pieces_of(data.obs, data.action, chunk_size=config.chunk_size)
+
+
+def update(
+    learner: Learner, batch: Batch, key: chex.PRNGKey, *, data: Pieces, **options
+) -> tuple[Learner, Metrics]:
+    """`actor_critic.update` with all transitions of the data as `data`, among which neighbours are
+    looked for, see `pieces`.
+    """
     parts = {"critic_update": critic_update, "actor_update": partial(actor_update, data=data)}
     return actor_critic.update(learner, batch, key, **parts, **options)
 
 
 make = offline.maker(
-    Config, make_networks, init_learner, update, deterministic.quiet_policy, sees_data=True
+    Config, make_networks, init_learner, update, deterministic.quiet_policy, all_data=pieces
 )

@@ -17,19 +17,11 @@ from ..envs import Environment
 from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass, traced
-from .core.networks import actor_space
 from .off_policy import actor_critic, deterministic, loop
 from .off_policy.actor_critic import Batch, Learner
 from .off_policy.config import OffPolicyConfig
-from .off_policy.networks import (
-    DeterministicActor,
-    Networks,
-    action_critic,
-    apply_ensemble,
-    apply_first,
-    smallest,
-    torso,
-)
+from .off_policy.deterministic import init_learner
+from .off_policy.networks import Networks, apply_ensemble, apply_first, smallest
 from .off_policy.sequences import remembering
 
 __all__ = [
@@ -66,15 +58,7 @@ class Config(OffPolicyConfig):
         deterministic.require_continuous(env)
 
 
-@remembering
-def make_networks(env: Environment, config: Config) -> Networks:
-    """An actor and a critic, as the config says."""
-    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
-    actor = DeterministicActor(layers, env.action_space.shape[0], config.initialiser)
-    return Networks(actor, action_critic(config))
-
-
-init_learner = partial(actor_critic.init_learner, targets=("actor", "critic"))
+make_networks = remembering(deterministic.make_networks)
 
 
 def critic_update(

@@ -13,22 +13,13 @@ import chex
 import jax.numpy as jnp
 
 from .. import losses
-from ..envs import Environment
 from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass, traced
-from .core.networks import actor_space
 from .off_policy import actor_critic, deterministic, offline
 from .off_policy.actor_critic import Batch, Learner
-from .off_policy.networks import (
-    DeterministicActor,
-    Networks,
-    action_critic,
-    apply_ensemble,
-    apply_first,
-    smallest,
-    torso,
-)
+from .off_policy.deterministic import critic_update, init_learner, make_networks
+from .off_policy.networks import Networks, apply_first
 from .off_policy.offline import OfflineConfig
 
 __all__ = [
@@ -52,29 +43,6 @@ class Config(OfflineConfig):
     alpha: float = traced(2.5, "Weight of Q beside the distance from the data.", low=0)
     policy_noise: float = traced(0.2, "Standard deviation of the noise on target actions.", low=0)
     noise_clip: float = traced(0.5, "Bound of the noise on target actions.", low=0)
-
-
-def make_networks(env: Environment, config: Config) -> Networks:
-    """An actor and a critic, as the config says."""
-    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
-    actor = DeterministicActor(layers, env.action_space.shape[0], config.initialiser)
-    return Networks(actor, action_critic(config))
-
-
-init_learner = partial(actor_critic.init_learner, targets=("actor", "critic"))
-
-
-def critic_update(
-    learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Config
-) -> tuple[Learner, Metrics]:
-    """One gradient step of all critics towards the clipped double-Q target."""
-    actor, critic = learner.targets["actor"], learner.targets["critic"]
-    next_action = deterministic.smoothed_action(networks.actor, actor, batch.next_obs, key, config)
-    next_q = apply_ensemble(networks.critic, critic, batch.next_obs, next_action)
-    target = losses.bootstrapped_target(batch.reward, batch.discount, smallest(next_q))
-    return actor_critic.update_critics(
-        learner, batch, target, key, networks=networks, config=config
-    )
 
 
 def actor_update(

@@ -200,3 +200,15 @@ class MultiDiscrete:
 
 
 Space = Box | Discrete | MultiDiscrete | dict[str, Box]
+
+
+def same_space(a: Space, b: Space) -> bool:
+    """Whether two spaces have the same elements; of dicts each entry. The type of numbers does not
+    count.
+    """
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same_space(a[name], b[name]) for name in a)
+    if isinstance(a, Box) and isinstance(b, Box):
+        bounds = ((a.low, b.low), (a.high, b.high))
+        return a.shape == b.shape and all(np.array_equal(x, y) for x, y in bounds)
+    return a == b

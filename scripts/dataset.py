@@ -20,9 +20,12 @@ from absl import flags
 
 from onejit import algos, envs
 from onejit.algos import dataset
+from onejit.algos.core.dataset_checks import other_environment
 from onejit.algos.host import cli, compilation_cache, dataset_files, run_folder
 from onejit.algos.host.console import make_console
 from onejit.algos.off_policy import replay
+
+_OF_A_MIX = ("mix", "save", "compilation_cache")
 
 load_run = runpy.run_path(str(Path(__file__).parent / "render.py"))["load"]
 
@@ -49,6 +52,19 @@ def define_flags() -> flags.FlagValues:
     return values
 
 
+def require_environment(folder: str, known: dict[str, Any]) -> None:
+    """Checks that a run is of the environment of the data that are `known`, as its returns are to
+    be a score of theirs.
+
+    Raises:
+      UsageError: it is not.
+    """
+    run = run_folder.read(Path(folder))
+    ids = (run["env"], run["env_options"]), (known["env_id"], known["env_options"])
+    if other := other_environment(*ids):
+        raise cli.UsageError(f"expert={folder}: is not of the data's environment: {other}")
+
+
 def expert_score(folder: str, values: flags.FlagValues, key: Any) -> float:
     """The mean return of a run's best checkpoint, without exploring."""
     algorithm, state = load_run(Path(folder), False, values.member)
@@ -59,29 +75,35 @@ def expert_score(folder: str, values: flags.FlagValues, key: Any) -> float:
 def made(values: flags.FlagValues) -> algos.Dataset:
     """The data set that the flags ask for."""
     if values.mix:
+        beside = sorted(each for each in values if values[each].present and each not in _OF_A_MIX)
+        if beside:
+            raise cli.UsageError(f"{beside[0]}={values[beside[0]].value}: says nothing of a --mix")
         return dataset.mix(*map(dataset_files.load, values.mix))
     record_key, random_key, expert_key = jax.random.split(jax.random.key(values.seed), 3)
-    steps = {"num_steps": values.steps, "num_envs": values.envs}
     folder = values["from"].value
     if folder is None:
         env, known = envs.make(values.env), {"env_id": values.env, "source": "random actions"}
         known["env_options"] = dict(getattr(env, "options", {}))
-        data = dataset.record_random(env, record_key, **steps, **known)
     else:
         run = run_folder.read(Path(folder))
         algorithm, state = load_run(Path(folder), values.last, values.member)
         env = algorithm.env
         words = f"{values.what} of {run['algorithm']} after {_steps(algorithm, state):,} steps"
         known = {"env_id": run["env"], "env_options": run["env_options"], "source": words}
-        if values.what == "replay":
-            if not algorithm.replay or not run["save_replay"]:
-                raise cli.UsageError(f"from={folder}: its checkpoint holds no replay")
-            data = dataset.of_steps(replay.in_order(state.replay), env, **known)
-        else:
-            steps["deterministic"] = values.deterministic
-            data = dataset.record(algorithm, state, record_key, **steps, **known)
-    data = data.replace(random_score=dataset.random_score(env, random_key, values.episodes))
     expert = values.expert or folder
+    if expert is not None:
+        require_environment(expert, known)
+    steps = {"num_steps": values.steps, "num_envs": values.envs}
+    if folder is None:
+        data = dataset.record_random(env, record_key, **steps, **known)
+    elif values.what == "replay":
+        if not algorithm.replay or not run["save_replay"]:
+            raise cli.UsageError(f"from={folder}: its checkpoint holds no replay")
+        data = dataset.of_steps(replay.in_order(state.replay), env, **known)
+    else:
+        steps["deterministic"] = values.deterministic
+        data = dataset.record(algorithm, state, record_key, **steps, **known)
+    data = data.replace(random_score=dataset.random_score(env, random_key, values.episodes))
     if expert is not None:
         data = data.replace(expert_score=expert_score(expert, values, expert_key))
     return data

@@ -14,7 +14,7 @@ from onejit import envs, losses
 from onejit.algos import aq_td3, bc, fixpo, parameter_steps, ppo_ewma
 from onejit.algos.core.heads import Gaussian, make_head
 from onejit.algos.off_policy import td_scale
-from onejit.algos.off_policy.neighbours import keys_of, nearest
+from onejit.algos.off_policy.neighbours import nearest, pieces_of
 from onejit.algos.on_policy import trust_region
 from onejit.envs import inventory, risk
 from onejit.losses.sequences import surrogates
@@ -191,11 +191,10 @@ def cvar(values, probs, tail):
 def prdc(state, pi, data_state, data_action, q, alpha, beta):
     """Neighbours of (β·s, π(s)), and the actor's loss towards their actions."""
     pi, data_action, q = arrays(pi, data_action, q)
-    keys = keys_of(array(data_state), data_action, beta)
-    index, distance2 = nearest(keys_of(array(state), pi, beta), keys)
+    found = nearest(pieces_of(array(data_state), data_action), array(state), pi, beta=beta)
     weight = losses.behaviour_weight(q, alpha=alpha)
-    loss = losses.td3_bc_actor_loss(q, pi, data_action[index], weight=weight)
-    return {"index": index, "distance2": distance2, "lambda": weight, "loss": jnp.mean(loss)}
+    loss = jnp.mean(losses.td3_bc_actor_loss(q, pi, found.action, weight=weight))
+    return {"index": found.index, "distance2": found.distance2, "lambda": weight, "loss": loss}
 
 
 def a2pr(
@@ -278,12 +277,13 @@ def ema_bc(params, power, floor):
     """The average after each update; the first one is the parameters themselves."""
     config = bc.Config(ema_power=power, ema_floor=floor)
 
-    def step(average, x):
-        average = bc.averaged(average, x, config)
-        return average, average["actor"]
+    def step(learner, x):
+        learner = bc.update_average(learner._replace(params={"actor": x}), config)
+        return learner, learner.targets["actor"]
 
     start = {"actor": array(0.0), "count": jnp.int32(0)}
-    return {"average": jax.lax.scan(step, start, array(params))[1]}
+    learner = bc.Learner({"actor": array(0.0)}, start, {}, (), jnp.int32(0), jnp.int32(0))
+    return {"average": jax.lax.scan(step, learner, array(params))[1]}
 
 
 def hdpo_rollout(stock, orders, demands, lead, h, p, lost):

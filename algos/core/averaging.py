@@ -2,7 +2,7 @@
 
 The last parameters of a noisy optimisation may act worse than their mean (Polyak and Juditsky
 1992); behaviour cloning's returns swing from one gradient step to the next while its loss does
-not (Block et al. 2024, arXiv 2310.11428).
+not (Block et al. 2023, arXiv 2310.11428).
 """
 
 from functools import partial
@@ -56,14 +56,14 @@ def averaged(algorithm: Algorithm, decay: float) -> Algorithm:
 
     Raises:
       ConfigError: the decay is outside of [0, 1], or the policy is not made of the parameters that
-        are learned (StaQ's is a sum of past Q-functions).
+        are learned (StaQ's is a sum of past Q-functions, that of BC an average already).
     """
     if not 0.0 <= decay <= 1.0:
         raise ConfigError("ema_decay", decay, "must be between 0 and 1")
     if decay == 0.0:
         return algorithm
     state = jax.eval_shape(algorithm.init, jax.random.key(0))
-    if "average" not in state._fields:
+    if getattr(state, "average", None) is None:
         allowed = "must be 0: the policy is not made of the parameters that are learned"
         raise ConfigError("ema_decay", decay, allowed)
 

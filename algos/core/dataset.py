@@ -8,6 +8,7 @@ flagged as truncated. Continuous actions are in [−1, 1]^d, as everywhere in `a
 import dataclasses
 import zlib
 from collections.abc import Callable
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...envs import Box, Environment
-from . import dataset_checks
+from ...envs import Box, Discrete, Environment
+from . import dataset_checks, masks
 from .algorithm import Algorithm, State
 from .collect import Transition, make_collector, no_memory
 from .dataset_checks import DatasetError
@@ -36,9 +37,10 @@ __all__ = [
 ]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Transitions and what is known of them.
+    """Transitions and what is known of them. Two data sets are equal where they are the same
+    object; their `checksum` compares transitions.
 
     Attributes:
       transitions: in order of time, leaves `[M, ...]`, numpy.
@@ -76,7 +78,15 @@ class Dataset:
         both = self.random_score, self.expert_score
         return None if None in both else both
 
-    @property
+    def scores_in(self, env: Environment) -> tuple[float, float] | None:
+        """`scores`, or None where an option of the environment is known to be another than when
+        they were measured.
+        """
+        found = "", getattr(env, "options", {})
+        known = "", self.env_options
+        return None if dataset_checks.other_environment(found, known) else self.scores
+
+    @cached_property
     def checksum(self) -> int:
         """A number of 32 bits that changes with any bit of the transitions."""
         code = 0
@@ -109,7 +119,7 @@ def from_arrays(
     next_obs: Any,
     **known: Any,
 ) -> Dataset:
-    """A data set of arrays of one's own, checked.
+    """A data set of copies of one's own arrays, checked.
 
     Args:
       env: a single environment, whose spaces they are of.
@@ -129,14 +139,16 @@ def from_arrays(
         stored = np.asarray(space.to_unit(action)) if isinstance(space, Box) else action
     spaces = {"observation_space": env.observation_space, "action_space": space}
     transitions = Transition(obs, stored, reward, terminated, truncated, next_obs)
-    transitions = jax.tree.map(np.asarray, transitions)
+    transitions = jax.tree.map(np.array, transitions)
     made = Dataset(transitions=transitions, **spaces, **known)
     made.check()
-    return made.replace(transitions=_closed(transitions))
+    return made.replace(transitions=closed(transitions))
 
 
-def _closed(transitions):
-    """With an end in the last row, of whatever length `[M]` or `[T, N]` the record is."""
+def closed(transitions: Transition) -> Transition:
+    """Transitions, leaves `[M, ...]` or `[T, N, ...]`, whose last row ends its episodes: where none
+    terminates there the record breaks off.
+    """
     truncated = transitions.truncated.copy()
     truncated[-1] |= ~transitions.terminated[-1]
     return transitions._replace(truncated=truncated)
@@ -157,7 +169,7 @@ def of_steps(steps: Transition, env: Environment, **known: Any) -> Dataset:
         return np.ascontiguousarray(np.moveaxis(x, 1, 0)).reshape(-1, *x.shape[2:])
 
     return Dataset(
-        transitions=jax.tree.map(flat, _closed(steps)),
+        transitions=jax.tree.map(flat, closed(steps)),
         observation_space=env.observation_space,
         action_space=env.action_space,
         true_terminations=True,
@@ -207,13 +219,15 @@ def record_random(
     """What uniformly random actions do in an environment; arguments as of `record`."""
 
     def explore(memory, obs, key):
-        del obs
-        return _random_action(env, key, num_envs), (), memory
+        return _random_action(env, key, obs, num_envs), (), memory
 
     return of_steps(_rollout(env, explore, no_memory, key, num_steps, num_envs), env, **known)
 
 
-def _random_action(env, key, num_envs):
+def _random_action(env, key, obs, num_envs):
+    """Uniformly among those that are allowed."""
+    if isinstance(env.action_space, Discrete):
+        return masks.random_action(key, obs, (num_envs,), env.action_space.n)
     return jax.vmap(env.action_space.sample)(jax.random.split(key, num_envs))
 
 
@@ -238,33 +252,43 @@ def random_score(env: Environment, key: chex.PRNGKey, num_episodes: int = 100) -
     """The mean return of uniformly random actions."""
 
     def act(obs, key):
-        del obs
-        return _random_action(env, key, num_episodes)
+        return _random_action(env, key, obs, num_episodes)
 
     episodes = jax.jit(lambda key: evaluate(env, act, key, num_episodes=num_episodes))(key)
     return float(jnp.mean(episodes.returns))
 
 
 def mix(*parts: Dataset, source: str = "") -> Dataset:
-    """Data sets behind each other; what else is known of them is the first one's.
+    """Data sets behind each other. Each score is the first part's that has one, and what else is
+    known of them the first part's.
 
     Args:
-      *parts: of the same spaces.
+      *parts: of the same environment.
       source: how it came about; by default the words of the parts.
 
     Raises:
-      DatasetError: they are of different spaces.
+      DatasetError: they are of different spaces, or known to be of different environments.
     """
     first = parts[0]
     for part in parts[1:]:
+        ids = (first.env_id, first.env_options), (part.env_id, part.env_options)
+        if other := dataset_checks.other_environment(*ids):
+            raise DatasetError(f"the parts are of different environments: {other}")
         dataset_checks.require_same_spaces(
             (part.observation_space, part.action_space),
             (first.observation_space, first.action_space),
         )
-    closed = [_closed(part.transitions) for part in parts]
+    ended = [closed(part.transitions) for part in parts]
+
+    def first_known(name):
+        known = (getattr(part, name) for part in parts)
+        return next((score for score in known if score is not None), None)
+
     return first.replace(
-        transitions=jax.tree.map(lambda *x: np.concatenate(x), *closed),
+        transitions=jax.tree.map(lambda *x: np.concatenate(x), *ended),
         source=source or " and ".join(part.source for part in parts),
+        random_score=first_known("random_score"),
+        expert_score=first_known("expert_score"),
         true_terminations=all(part.true_terminations for part in parts),
     )
 
@@ -275,7 +299,7 @@ def next_actions(transitions: Transition) -> tuple[Transition, chex.Array]:
     Left out is the last row of each episode that was truncated. Where one terminated there is no
     next action, and none is asked for: that row's own stands there.
     """
-    transitions = _closed(transitions)
+    transitions = closed(transitions)
     keep = ~(transitions.truncated & ~transitions.terminated)
     following = np.roll(transitions.action, -1, axis=0)
     ended = transitions.terminated.reshape(-1, *(1,) * (following.ndim - 1))

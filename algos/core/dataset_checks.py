@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from ...envs import Box, Discrete
+from ...envs.spaces import same_space
 from .collect import Transition
 
 _FLAGS = ("terminated", "truncated")
@@ -37,6 +38,8 @@ def require(
       DatasetError: the message lists each problem in a line of its own.
     """
     require_same_spaces(spaces, wanted)
+    if not isinstance(wanted[1], Box | Discrete):
+        _raise([f"actions are of {wanted[1]}, and must be of a Box or Discrete"])
     problems = list(_shape_problems(transitions, *wanted))
     problems = problems or [
         *_number_problems(transitions, *wanted),
@@ -60,23 +63,27 @@ def require_same_spaces(found: tuple[Any, Any], wanted: tuple[Any, Any]) -> None
     _raise(
         f"the {name} are of {mine}, and must be of {theirs}: the data are of another environment"
         for name, mine, theirs in zip(names, found, wanted, strict=True)
-        if not _same(mine, theirs)
+        if not same_space(mine, theirs)
     )
+
+
+def other_environment(mine: tuple[str, dict], theirs: tuple[str, dict]) -> str:
+    """What is known to differ between two environments, each (id, options), in words; "" where
+    nothing is. An id of "", and an option that one does not name, are not known.
+    """
+    (my_id, my_options), (their_id, their_options) = mine, theirs
+    if my_id and their_id and my_id != their_id:
+        return f"{my_id} and {their_id}"
+    for name in sorted(my_options.keys() & their_options.keys()):
+        if my_options[name] != their_options[name]:
+            return f"{name}={my_options[name]!r} and {name}={their_options[name]!r}"
+    return ""
 
 
 def _raise(problems) -> None:
     problems = list(problems)
     if problems:
         raise DatasetError("\n".join(problems))
-
-
-def _same(a, b):
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a)
-    if isinstance(a, Box) and isinstance(b, Box):
-        bounds = ((a.low, b.low), (a.high, b.high))
-        return a.shape == b.shape and all(np.array_equal(x, y) for x, y in bounds)
-    return a == b
 
 
 def named_leaves(transitions: Transition) -> dict[str, Any]:

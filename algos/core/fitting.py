@@ -14,9 +14,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ...envs import Box, Environment
+from ...envs import Environment
+from ...envs.spaces import same_space
 from .config import ConfigError
 from .masks import without_mask
 from .networks import Networks, features, rows
@@ -121,7 +121,8 @@ def own_or_default(
       env: the environment.
       config: the hyperparameters.
       networks: `off_policy.networks.Networks`, or one module that sees observations alone.
-      make_networks: (env, config) -> the default ones.
+      make_networks: (env, config) -> the default ones, modules by name. Inputs other than those of
+        actor, critic and value are what their `inputs(obs, action)` says, by name.
       discrete: whether critics see observations alone.
 
     Raises:
@@ -139,10 +140,11 @@ def own_or_default(
     if isinstance(default, tuple):
         see = {"actor": (without_mask(obs),), "value": (obs,)}
         see["critic"] = (obs,) if discrete else (obs, action)
-        inputs = {name: see[name] for name in see if getattr(default, name, None) is not None}
-        require_parts(networks, *inputs)
-        parts = {name: getattr(networks, name) for name in inputs}
-        pairs = {f"networks.{n}": (parts[n], getattr(default, n), inputs[n]) for n in inputs}
+        see |= default.inputs(obs, action) if hasattr(default, "inputs") else {}
+        names = [name for name in default._fields if getattr(default, name) is not None]
+        require_parts(networks, *names)
+        parts = {name: getattr(networks, name) for name in names}
+        pairs = {f"networks.{n}": (parts[n], getattr(default, n), see[n]) for n in names}
         networks = default._replace(**parts, optimiser=getattr(networks, "optimiser", None))
     else:
         require_parts(networks, "init", "apply")
@@ -173,7 +175,7 @@ def require_actor_critic(env: Environment, networks: Networks, params: Any) -> N
     head = networks.head
     space = env.action_space
     key = jax.random.key(0)
-    if head.space is not None and not _same_space(head.space, space):
+    if head.space is not None and not same_space(head.space, space):
         raise ConfigError(
             "networks.head", f"a head for {head.space}", f"must be for env.action_space = {space}"
         )
@@ -216,14 +218,6 @@ def require_actor_critic(env: Environment, networks: Networks, params: Any) -> N
             _floats(*_LEAD),
             "one number for each action",
         )
-
-
-def _same_space(a, b):
-    if isinstance(a, Box) and isinstance(b, Box):
-        return (
-            a.shape == b.shape and np.array_equal(a.low, b.low) and np.array_equal(a.high, b.high)
-        )
-    return a == b
 
 
 def require_rollout(learner: Any, batch: Any, networks: Networks, config: Any) -> None:

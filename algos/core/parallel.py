@@ -123,14 +123,14 @@ def gathered(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS, tiled=True), tree)
 
 
-def own(tree: Any) -> Any:
-    """This device's part of arrays that are the same on all, cut along their first axis."""
+def own(tree: Any, axis: int = 0) -> Any:
+    """This device's part of arrays that are the same on all, cut along an axis."""
     if size() == 1:
         return tree
 
     def cut(x):
-        num = share(x.shape[0])
-        return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(AXIS) * num, num)
+        num = share(x.shape[axis])
+        return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(AXIS) * num, num, axis)
 
     return jax.tree.map(cut, tree)
 

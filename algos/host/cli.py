@@ -248,17 +248,17 @@ def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: s
     before = module.Config(**run["config"])
     run_folder.require_same_run(folder, run, known)
     changed = {}
+    was = run | run_data.as_flags(run) | {"out": folder}
     for each in given:
-        new = values[each].value
+        new = run_data.whole(each, values[each].value)
         if each in run["config"]:
             if new != run["config"][each]:
                 changed[each] = new
         elif each in _OF_THE_HOST:
             run[each] = new
-        elif each == "out" or new != run[each]:
+        elif new != was[each]:
             raise UsageError(
-                f"{each}={new}: cannot be changed when a run is resumed, it was"
-                f" {run.get(each, folder)}"
+                f"{each}={new}: cannot be changed when a run is resumed, it was {was[each]}"
             )
     after = before.replace(**changed)
     after.require_same_static_fields(before)

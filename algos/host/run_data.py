@@ -1,6 +1,7 @@
 """The data of a run of the scripts: which file, and that it is the one that the run began with."""
 
 import inspect
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -8,13 +9,14 @@ from absl import flags
 
 from ..core.dataset import DatasetError
 from . import dataset_files
-from .script_flags import UsageError
+from .script_flags import UsageError, named_values
 
 
 def describe(module: ModuleType, name: str, values: flags.FlagValues) -> dict[str, Any]:
     """What config.json says of the data: file, checksum and share; {} where there are none.
 
-    Where no flag says otherwise, the environment becomes that of the data.
+    The environment becomes that of the data where no flag names another one, with the options of
+    the data and those of the flags, which win.
 
     Raises:
       UsageError: the algorithm needs data, or takes none.
@@ -31,12 +33,29 @@ def describe(module: ModuleType, name: str, values: flags.FlagValues) -> dict[st
         raise UsageError(f"data={values.data}: {name} does not learn from data")
     if values["data_share"].present and "data_share" not in takes:
         raise UsageError(f"data_share={values.data_share}: {name} learns from data alone")
-    data = dataset_files.load(values.data)
-    if data.env_id and not values["env"].present:
+    file = whole("data", values.data)
+    data = dataset_files.load(file)
+    if data.env_id and (values.env == data.env_id or not values["env"].present):
         values.env = data.env_id
-        values.env_options = [f"{key}={value!r}" for key, value in data.env_options.items()]
-    found = {"file": values.data, "checksum": data.checksum}
+        options = data.env_options | named_values(values.env_options, "env_options")
+        values.env_options = [f"{key}={value!r}" for key, value in options.items()]
+    found = {"file": file, "checksum": data.checksum}
     return found | ({"share": values.data_share} if "data_share" in takes else {})
+
+
+def whole(flag: str, value: Any) -> Any:
+    """The value of a flag as config.json has it: of data the whole path, since a run may be resumed
+    from another working directory.
+    """
+    return str(Path(value).resolve()) if flag == "data" and value else value
+
+
+def as_flags(run: dict[str, Any]) -> dict[str, Any]:
+    """What the flags about data would say of a run, with whole paths; of one from before there were
+    any, too.
+    """
+    known = run.get("data") or {}
+    return {"data": known.get("file", ""), "data_share": known.get("share", 0.0)}
 
 
 def options(run: dict[str, Any]) -> dict[str, Any]:

@@ -179,14 +179,17 @@ def gradient_step(
     return learner, metrics | {f"losses/{name}_grad_norm": optax.tree.norm(grads)}
 
 
-def update_target(learner: Learner, name: str, config: OffPolicyConfig) -> Learner:
-    """Moves targets[name] towards params[name]: (1 − tau)·target + tau·params; counters of other
-    collections are copied.
+def update_target(
+    learner: Learner, name: str, config: OffPolicyConfig, rate: chex.Array | None = None
+) -> Learner:
+    """Moves targets[name] towards params[name]: (1 − rate)·target + rate·params, by default at the
+    rate config.tau; counters of other collections are copied.
     """
+    rate = config.tau if rate is None else rate
 
     def mixed(new, old):
         floating = jnp.issubdtype(new.dtype, jnp.floating)
-        return optax.incremental_update(new, old, config.tau) if floating else new
+        return optax.incremental_update(new, old, rate) if floating else new
 
     target = jax.tree.map(mixed, learner.params[name], learner.targets[name])
     return learner._replace(targets=learner.targets | {name: target})

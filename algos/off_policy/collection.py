@@ -69,7 +69,6 @@ def make_replay_collector(
     config: ReplayConfig,
     memory: Callable[..., Any] = collect.no_memory,
     stored_memory: Callable[[Any], Any] = lambda memory: (),
-    prefill_rows: int | None = None,
 ) -> ReplayCollector:
     """Builds the collection for an environment.
 
@@ -78,11 +77,10 @@ def make_replay_collector(
       config: the hyperparameters; its static fields hold for every run.
       memory: the policy's, see `core.collect.Policy`.
       stored_memory: what of it the replay holds.
-      prefill_rows: rows of random actions at the start; by default config.prefill_rows.
     """
     discrete = isinstance(env.action_space, Discrete)
     capacity = config.buffer_size // config.num_envs
-    prefill_rows = config.prefill_rows if prefill_rows is None else prefill_rows
+    prefill_rows = config.prefill_rows
     dtype = DTYPES[config.replay_dtype]
 
     def to_env(action):

@@ -116,8 +116,9 @@ class ReplayConfig(UpdateConfig):
 
     @property
     def prefill_rows(self) -> int:
-        """Vector steps of random actions in `init`."""
-        return max(self.window, -(-self.learning_starts // self.num_envs))
+        """Vector steps of random actions in `init`; 0 where the replay begins with data."""
+        rows = -(-self.learning_starts // self.num_envs)
+        return max(self.window, rows) if rows else 0
 
 
 @configclass
@@ -153,6 +154,12 @@ class OffPolicyConfig(ActorCriticConfig, ReplayConfig):
     """What the off-policy actor-critic algorithms have in common."""
 
     learning_rate: float = traced(3e-4, "Step size of Adam, for actor and critics.", above=0)
+    learning_starts: int = static(
+        1_000,
+        "Environment steps of random actions before the first update; with data in the replay 0,"
+        " whatever it says.",
+        low=0,
+    )
     num_updates: int = static(1, "Critic updates per vector step.", low=1)
     n_step: int = static(1, "Rewards that are summed before bootstrapping.", low=1)
     memory: str = static(

@@ -1,6 +1,9 @@
-"""Deterministic actors, which explore by noise of their own: what TD3 and FastTD3 share."""
+"""Deterministic actors, which explore by noise of their own: what TD3, FastTD3 and those that learn
+from data by them share.
+"""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import chex
@@ -10,10 +13,20 @@ import jax.numpy as jnp
 
 from ... import losses
 from ...envs import Box, Environment
+from ..core.algorithm import Metrics
 from ..core.collect import Policy
 from ..core.config import ConfigError
-from . import sequences
-from .networks import Networks
+from ..core.networks import actor_space
+from . import actor_critic, sequences
+from .actor_critic import Batch, Learner
+from .networks import (
+    DeterministicActor,
+    Networks,
+    action_critic,
+    apply_ensemble,
+    smallest,
+    torso,
+)
 
 
 def require_continuous(env: Environment) -> None:
@@ -27,6 +40,16 @@ def require_continuous(env: Environment) -> None:
         raise ConfigError("env.action_space", env.action_space, allowed)
 
 
+def make_networks(env: Environment, config: Any) -> Networks:
+    """An actor and a critic, as the config says."""
+    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
+    actor = DeterministicActor(layers, env.action_space.shape[0], config.initialiser)
+    return Networks(actor, action_critic(config))
+
+
+init_learner = partial(actor_critic.init_learner, targets=("actor", "critic"))
+
+
 def smoothed_action(
     actor: nn.Module, params: Any, obs: Any, key: chex.PRNGKey, config: Any
 ) -> chex.Array:
@@ -37,6 +60,19 @@ def smoothed_action(
     noise = config.policy_noise * jax.random.normal(key, action.shape, jnp.float32)
     noise = losses.target_policy_noise(noise, noise_clip=config.noise_clip)
     return jnp.clip(action + noise, -1.0, 1.0)
+
+
+def critic_update(
+    learner: Learner, batch: Batch, key: chex.PRNGKey, *, networks: Networks, config: Any
+) -> tuple[Learner, Metrics]:
+    """One gradient step of all critics towards the clipped double-Q target, as in `algos.td3`."""
+    actor, critic = learner.targets["actor"], learner.targets["critic"]
+    next_action = smoothed_action(networks.actor, actor, batch.next_obs, key, config)
+    next_q = apply_ensemble(networks.critic, critic, batch.next_obs, next_action)
+    target = losses.bootstrapped_target(batch.reward, batch.discount, smallest(next_q))
+    return actor_critic.update_critics(
+        learner, batch, target, key, networks=networks, config=config
+    )
 
 
 def policy_maker(noise: Callable[..., chex.Array]) -> Callable[[Environment, Networks], Policy]:

@@ -21,16 +21,7 @@ import jax.numpy as jnp
 
 from ... import losses
 from ...envs import Discrete, Environment
-from ..core import (
-    collect,
-    device_memory,
-    fitting,
-    guard,
-    masks,
-    normalize,
-    optimisers,
-    parallel,
-)
+from ..core import collect, device_memory, fitting, guard, masks, normalize, parallel
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Policy
 from ..core.dataset import Dataset
@@ -42,7 +33,7 @@ from . import replay, sequences, stored
 from .actor_critic import TD_ERROR, Batch, Learner
 from .collection import Store, make_replay_collector
 from .config import OffPolicyConfig
-from .networks import Networks, trained
+from .networks import Networks, with_optimiser
 from .replay import Sampler
 
 
@@ -173,21 +164,12 @@ def maker(
             into the device, or the networks, the optimiser or data_share do not fit.
           DatasetError: something is wrong with the data, or they are of another environment.
         """
-        config = Config.of(config)
+        config = stored.prefilled(Config.of(config), data, data_share)
         config.validate(env)
         discrete = _is_discrete(env)
         networks = fitting.own_or_default(env, config, networks, make_networks, discrete)
-        optimiser = getattr(networks, "optimiser", None) if optimiser is None else optimiser
-        actor = masks.masked(networks.actor, env.observation_space)
-        networks = networks._replace(actor=actor, optimiser=None)
-        shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
-        if optimiser is not None:
-            optimisers.require(optimiser, list(shape.params))
-            for name, params in shape.params.items():
-                made = partial(optimisers.of_part, optimiser, name)
-                optimisers.require_step(made, trained(params))
-            networks = networks._replace(optimiser=optimiser)
-            shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+        networks = networks._replace(actor=masks.masked(networks.actor, env.observation_space))
+        networks, shape = with_optimiser(networks, optimiser, init_learner, env=env, config=config)
         sequences.require_declared(networks, config)
         _require_memory(env, config, networks, shape)
         policy = make_policy(env, networks)
@@ -200,12 +182,11 @@ def maker(
 def _algorithm(env, config, networks, policy, sampler, init_learner, update, data):
     default_config = config
     filled = data is not None and not data.samples
-    prefill_rows = 0 if filled else config.prefill_rows
     from_data = 0 if data is None else data.samples
     capacity = config.buffer_size // config.num_envs
     remembers = remember(networks)
     collector = make_replay_collector(
-        env, config, policy.memory, partial(sequences.remembered, networks), prefill_rows
+        env, config, policy.memory, partial(sequences.remembered, networks)
     )
 
     def explorer(learner):
@@ -215,6 +196,9 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update, dat
         return explore
 
     def init(key: chex.PRNGKey, config: OffPolicyConfig | None = None) -> State:
+        parallel.require_multiple("data_share·batch_size", from_data, parallel.size())
+        if filled and config is not None:
+            config = stored.prefilled(type(default_config).of(config), data, 0.0)
         config = default_config.for_state(config, env)
         learner_key, start_key, key = jax.random.split(key, 3)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
@@ -292,7 +276,7 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update, dat
         env,
         config,
         steps_per_iteration=config.rows_per_step * config.num_envs,
-        initial_steps=prefill_rows * config.num_envs,
+        initial_steps=config.prefill_rows * config.num_envs,
         logits=acting.logits,
         replay=("replay", "sampler"),
     )

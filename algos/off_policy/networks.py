@@ -3,6 +3,7 @@ see actions too.
 """
 
 import inspect
+from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -11,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ...envs import Space
-from ..core import recurrent
+from ...envs import Environment, Space
+from ..core import fitting, optimisers, recurrent
 from ..core.masks import Masked
 from ..core.networks import MLP, Gaussian, actor_obs, critic_obs, dense, make_torso
 from .config import DTYPES
@@ -176,6 +177,40 @@ def with_trained(variables: Any, params: Any, others: Any = None) -> Any:
     if not _has_collections(variables):
         return params
     return {**variables, **(others or {}), "params": params}
+
+
+def with_optimiser(
+    networks: Networks,
+    optimiser: optimisers.Optimiser,
+    init_learner: Callable[..., Any],
+    *,
+    env: Environment,
+    config: Any,
+) -> tuple[Networks, Any]:
+    """Networks with the optimiser that they are trained by, and the learner that is made of them,
+    by shape.
+
+    Args:
+      networks: the networks.
+      optimiser: an own one; None for that of the networks, or else the config's.
+      init_learner: (key, *, env, networks, config) -> the learner.
+      env: the environment.
+      config: the hyperparameters.
+
+    Raises:
+      ConfigError: the networks cannot be initialised, or the optimiser does not fit.
+    """
+    optimiser = networks.optimiser if optimiser is None else optimiser
+    shape = partial(fitting.learner_shape, init_learner, env=env, config=config)
+    networks = networks._replace(optimiser=None)
+    fresh = shape(networks=networks)
+    if optimiser is None:
+        return networks, fresh
+    optimisers.require(optimiser, list(fresh.params))
+    for name, params in fresh.params.items():
+        optimisers.require_step(partial(optimisers.of_part, optimiser, name), trained(params))
+    networks = networks._replace(optimiser=optimiser)
+    return networks, shape(networks=networks)
 
 
 def _has_collections(variables):

@@ -12,7 +12,6 @@ data stops with a fault.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -21,16 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...envs import Environment
-from ..core import (
-    collect,
-    dataset,
-    device_memory,
-    fitting,
-    guard,
-    normalize,
-    optimisers,
-    parallel,
-)
+from ..core import collect, dataset, device_memory, fitting, guard, normalize, parallel
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Policy, Transition
 from ..core.config import ConfigError, configclass, static, traced
@@ -39,7 +29,7 @@ from ..core.device_memory import Part
 from . import deterministic
 from .actor_critic import TD_ERROR, Batch, Learner
 from .config import ActorCriticConfig
-from .networks import Networks, trained
+from .networks import Networks, with_optimiser
 
 
 @configclass
@@ -76,12 +66,15 @@ class OfflineConfig(ActorCriticConfig):
 
 
 class State(NamedTuple):
-    """Everything that a run carries but the data; `data` is their checksum."""
+    """Everything that a run carries but the data; `data` is their checksum, `average` the state of
+    `core.averaging`, () without one, None where what acts is not made of learner.params.
+    """
 
     config: Any
     learner: Learner
     data: chex.Array
     key: chex.PRNGKey
+    average: Any = ()
 
 
 def batch_of(rows: Transition, next_action: Any, config: OfflineConfig) -> Batch:
@@ -94,6 +87,10 @@ def batch_of(rows: Transition, next_action: Any, config: OfflineConfig) -> Batch
         next_obs=rows.next_obs,
         next_action=next_action,
     )
+
+
+def _params(learner):
+    return learner.params
 
 
 def _require_room(data: Dataset) -> None:
@@ -113,9 +110,9 @@ def maker(
     update: Callable[..., tuple[Learner, Metrics]],
     make_policy: Callable[..., Policy],
     *,
-    sees_data: bool = False,
+    all_data: Callable[[Transition, OfflineConfig], Any] | None = None,
     next_actions: bool = False,
-    acting: Callable[[Learner], dict[str, Any]] = lambda learner: learner.params,
+    acting: Callable[[Learner], dict[str, Any]] = _params,
 ) -> Callable[..., Algorithm]:
     """The `make` of an offline algorithm.
 
@@ -125,10 +122,12 @@ def maker(
       init_learner: (key, *, env, networks, config) -> the learner.
       update: (learner, batches, key, *, networks, config, obs_statistics) -> (learner, metrics).
       make_policy: (env, networks) -> how it acts.
-      sees_data: whether `update` takes all transitions too, as `data`.
+      all_data: (all transitions, config) -> what `update` takes of them, as `data`; their
+        observations are as the networks see them. None where it takes nothing.
       next_actions: whether batches have the next action of the data; the transitions that none
         follows are then left out.
-      acting: what of a learner acts, by name, as the policy takes it.
+      acting: what of a learner acts, by name, as the policy takes it; with another than the
+        parameters `core.averaging` refuses the algorithm.
     """
 
     def make(
@@ -162,15 +161,7 @@ def maker(
         data.check(env)
         _require_room(data)
         networks = fitting.own_or_default(env, config, networks, make_networks, discrete=False)
-        optimiser = getattr(networks, "optimiser", None) if optimiser is None else optimiser
-        networks = networks._replace(optimiser=None)
-        shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
-        if optimiser is not None:
-            optimisers.require(optimiser, list(shape.params))
-            for name, params in shape.params.items():
-                made = partial(optimisers.of_part, optimiser, name)
-                optimisers.require_step(made, trained(params))
-            networks = networks._replace(optimiser=optimiser)
+        networks, _ = with_optimiser(networks, optimiser, init_learner, env=env, config=config)
         return _algorithm(
             env,
             config,
@@ -179,7 +170,7 @@ def maker(
             init_learner,
             update,
             make_policy(env, networks),
-            sees_data,
+            all_data,
             next_actions,
             acting,
         )
@@ -195,7 +186,7 @@ def _algorithm(
     init_learner,
     update,
     policy,
-    sees_data,
+    all_data,
     next_actions,
     acting,
 ):
@@ -208,20 +199,19 @@ def _algorithm(
     if not num_rows:
         raise DatasetError("no transition of the data has a next action")
     checksum = np.uint32(data.checksum)
-    seen = {"data": rows} if sees_data else {}
-
-    def statistics(learner):
-        """Those of all observations of the data."""
-        if not learner.obs_statistics:
-            return ()
-        return normalize.update(learner.obs_statistics, rows.obs)
+    seen = {}
+    if all_data is not None:  # once, and not in the program, where each seed would have its own
+        fresh = normalize.of_space(env.observation_space) if config.normalize_obs else ()
+        obs = normalize.apply(normalize.update(fresh, rows.obs), rows.obs) if fresh else rows.obs
+        seen["data"] = jax.tree.map(np.asarray, all_data(rows._replace(obs=obs), config))
 
     def init(key: chex.PRNGKey, config: OfflineConfig | None = None) -> State:
         config = default_config.for_state(config, env)
         learner_key, key = jax.random.split(key)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
-        learner = learner._replace(obs_statistics=statistics(learner))
-        return State(config, learner, jnp.asarray(checksum), key)
+        learner = learner._replace(obs_statistics=normalize.obs_statistics(learner, rows.obs))
+        average = () if acting is _params else None
+        return State(config, learner, jnp.asarray(checksum), key, average)
 
     def step(state: State) -> tuple[State, Metrics]:
         key, sample_key, update_key = jax.random.split(state.key, 3)
@@ -240,12 +230,12 @@ def _algorithm(
             networks=networks,
             config=config,
             obs_statistics=learner.obs_statistics,
-            **seen,
+            **jax.tree.map(jnp.asarray, seen),
         )
         metrics.pop(TD_ERROR)
         no_episode = collect.episode_metrics(jnp.zeros(1, bool), jnp.zeros(1), jnp.zeros(1))
         metrics = no_episode | metrics | guard.metrics(learner.fault)
-        return State(config, learner, state.data, key), metrics
+        return State(config, learner, state.data, key, state.average), metrics
 
     def in_state(state: State, obs: Any) -> tuple[Any, Any]:
         return acting(state.learner), normalize.obs(state.learner, obs)
@@ -259,5 +249,5 @@ def _algorithm(
         env,
         config,
         steps_per_iteration=config.num_updates,
-        scores=data.scores,
+        scores=data.scores_in(env),
     )

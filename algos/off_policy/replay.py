@@ -73,9 +73,20 @@ def add(replay: Replay, row: Any) -> Replay:
     """Writes a row over the oldest one; leaves `[N, ...]`."""
     capacity = _capacity(replay)
     return Replay(
-        rows=_map(lambda rows, x: _write(rows, x, replay.cursor), replay.rows, row),
+        rows=_map(lambda rows, x: _write(rows, x[None], replay.cursor), replay.rows, row),
         cursor=(replay.cursor + 1) % capacity,
         size=jnp.minimum(replay.size + 1, capacity),
+    )
+
+
+def filled(replay: Replay, rows: Any) -> Replay:
+    """The ring with these rows alone, oldest first, leaves `[R, N, ...]`, at most its capacity."""
+    size = len(jax.tree.leaves(rows)[0])
+    rows = jax.tree.map(jnp.asarray, rows)
+    return Replay(
+        rows=_map(lambda ring, x: _write(ring, x, 0), replay.rows, rows),
+        cursor=jnp.int32(size % _capacity(replay)),
+        size=jnp.int32(size),
     )
 
 
@@ -87,10 +98,9 @@ def newest(replay: Replay) -> Any:
 
 def in_order(replay: Replay) -> Any:
     """What has been written, oldest first, leaves `[size, N, ...]`, numpy; not for a program."""
-    order = (int(replay.cursor) - int(replay.size) + np.arange(int(replay.size))) % _capacity(
-        replay
-    )
-    return jax.tree.map(lambda rows: np.asarray(rows)[order], replay.rows)
+    cursor, size = int(replay.cursor), int(replay.size)
+    order = (cursor - size + np.arange(size)) % _capacity(replay)
+    return jax.tree.map(np.asarray, _read(lambda rows: np.asarray(rows)[order], replay.rows))
 
 
 def sample_places(
@@ -173,7 +183,7 @@ def _read(function, rows):
     )
 
 
-def _write(rows, x, cursor):
-    if isinstance(rows, Bits):
-        return Bits(_write(rows.bits, Bits.of(x).bits, cursor))
-    return jax.lax.dynamic_update_index_in_dim(rows, x.astype(rows.dtype), cursor, 0)
+def _write(ring, rows, cursor):
+    if isinstance(ring, Bits):
+        return Bits(_write(ring.bits, Bits.of(rows).bits, cursor))
+    return jax.lax.dynamic_update_slice_in_dim(ring, rows.astype(ring.dtype), cursor, 0)

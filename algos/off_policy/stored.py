@@ -2,21 +2,21 @@
 a part of each minibatch (RLPD; Ball et al., 2023, arXiv 2302.02948).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ...envs import Environment
-from ..core import normalize
+from ..core import normalize, parallel
 from ..core.collect import Transition
 from ..core.config import ConfigError
-from ..core.dataset import Dataset, DatasetError
+from ..core.dataset import Dataset, DatasetError, closed
+from . import replay
 from .actor_critic import Batch
 from .collection import Store
 from .config import OffPolicyConfig
-from .replay import Replay
 
 
 class Stored(NamedTuple):
@@ -31,11 +31,26 @@ class Stored(NamedTuple):
     samples: int
 
     @property
-    def ring(self) -> Replay:
+    def ring(self) -> replay.Replay:
         """The rows as a full replay."""
         size = len(self.rows.reward)
         rows = jax.tree.map(jnp.asarray, self.rows)
-        return Replay(rows, cursor=jnp.int32(0), size=jnp.int32(size))
+        return replay.Replay(rows, cursor=jnp.int32(0), size=jnp.int32(size))
+
+
+def prefilled(config: OffPolicyConfig, data: Any, share: float) -> OffPolicyConfig:
+    """The config with learning_starts as it is with these data: 0 where the replay begins with
+    them, so that schedules and counts of steps begin at 0 too.
+
+    Raises:
+      ConfigError: there would be nothing in the replay.
+    """
+    if data is not None and not share:
+        return config.replace(learning_starts=0)
+    if not config.learning_starts:
+        allowed = "must be at least 1, unless the replay begins with data"
+        raise ConfigError("learning_starts", 0, allowed)
+    return config
 
 
 def of(
@@ -87,25 +102,17 @@ def side_by_side(transitions: Transition, num_envs: int) -> Transition:
     def cut(x):
         return np.moveaxis(x[: length * num_envs].reshape(num_envs, length, *x.shape[1:]), 0, 1)
 
-    rows = jax.tree.map(cut, transitions._replace(log_prob=(), memory=()))
-    truncated = rows.truncated.copy()
-    truncated[-1] |= ~rows.terminated[-1]
-    return rows._replace(truncated=truncated)
+    return closed(jax.tree.map(cut, transitions._replace(log_prob=(), memory=())))
 
 
 def fill(stored: Stored, store: Store) -> Store:
-    """A store whose empty replay begins with the data, and its statistics too."""
-
-    def put(ring, rows):
-        return ring.at[: len(rows)].set(jnp.asarray(rows, ring.dtype))
-
-    ring = store.replay
-    capacity = ring.rows.reward.shape[0]
-    size = len(stored.rows.reward)
-    rows = jax.tree.map(put, ring.rows, stored.rows)
+    """A store whose empty replay begins with the data, and its statistics too: each device's with
+    the records of its own environments.
+    """
+    rows = parallel.own(stored.rows, axis=1)
     return store._replace(
-        replay=Replay(rows, cursor=jnp.int32(size % capacity), size=jnp.int32(size)),
-        obs_statistics=normalize.obs_statistics(store, stored.rows.obs),
+        replay=replay.filled(store.replay, rows),
+        obs_statistics=normalize.obs_statistics(store, rows.obs),
     )
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from ...envs import Environment, VectorEnv
 from ...envs.vector import RESETS
-from ..core import collect, device_memory, fitting, guard, normalize, optimisers
+from ..core import collect, device_memory, fitting, guard, normalize
 from ..core.algorithm import Algorithm, Metrics
 from ..core.collect import Transition
 from ..core.config import BaseConfig, ConfigError, configclass, static, traced
@@ -25,7 +25,7 @@ from ..core.keys import split_for_scan, unpack_keys
 from ..core.networks import ACTIVATIONS, rows
 from ..core.optimisers import Optimiser
 from . import actor_critic, deterministic, soft, td_scale
-from .networks import Networks, trained, training_options
+from .networks import Networks, training_options, with_optimiser
 from .td_scale import TdScale
 
 
@@ -251,20 +251,12 @@ def maker(
         config = Config.of(config)
         config.validate(env)
         networks = fitting.own_or_default(env, config, networks, make_networks, discrete=False)
-        optimiser = getattr(networks, "optimiser", None) if optimiser is None else optimiser
-        networks = Networks(networks.actor, networks.critic)
-        shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
+        networks = Networks(networks.actor, networks.critic, getattr(networks, "optimiser", None))
+        networks, shape = with_optimiser(networks, optimiser, init_learner, env=env, config=config)
         for name, variables in shape.params.items():
             if training_options(getattr(networks, name), variables):
                 found = "a network with dropout, or with variables beside its parameters"
                 raise ConfigError(f"networks.{name}", found, "must train as it acts")
-        if optimiser is not None:
-            optimisers.require(optimiser, list(shape.params))
-            for name, params in shape.params.items():
-                made = partial(optimisers.of_part, optimiser, name)
-                optimisers.require_step(made, trained(params))
-            networks = networks._replace(optimiser=optimiser)
-            shape = fitting.learner_shape(init_learner, env=env, networks=networks, config=config)
         _require_memory(env, config, networks, shape)
         return _algorithm(env, config, networks, partial(learn, networks=networks))
 

@@ -1,16 +1,18 @@
 """What the offline algorithms make of five data sets of Pendulum: normalised scores, cell by cell.
 
 `python scripts/evidence/offline_table.py` makes the data, trains five vmapped seeds of each cell,
-writes results/offline/CELL.json and prints the table; what exists is not run again. A run of SAC
-with its preset, of 10,000 steps, is cut at intervals of 250: "expert" is its end, "medium" the
-first cut whose deterministic return is a third of the way from random to the best that was seen.
-Each policy acts for 10,000 steps as in training; "medium_replay" is the replay at the medium cut,
-"medium_expert" both policies' data behind each other, "random" uniform actions. 0 is the mean
-return of random actions and 100 that of the expert without exploring.
+writes results/offline/CELL.json and prints the table; what exists is not run again, and refused
+where it is of other numbers of seeds, steps or updates. A run of SAC with its preset, of 10,000
+steps, is cut at intervals of 250: "expert" is its end, "medium" the first cut whose deterministic
+return is a third of the way from random to the best that was seen. Each policy acts for 10,000
+steps as in training; "medium_replay" is the replay at the medium cut, "medium_expert" both
+policies' data behind each other, "random" uniform actions. 0 is the mean return of random actions
+and 100 that of the expert without exploring.
 
 All algorithms have the preset for Pendulum, in which nothing is tuned for one of them.
 """
 
+import itertools
 import json
 import sys
 from functools import cache
@@ -85,8 +87,8 @@ def make_data(name: str, total_steps: int, steps: int) -> algos.Dataset:
 
 
 def data_of(name: str, folder: Path, total_steps: int, steps: int) -> algos.Dataset:
-    """A data set, made if it is not there."""
-    path = folder / f"{name}.npz"
+    """A data set, made if there is none of these numbers of steps."""
+    path = folder / f"{name}_{steps}_of_{total_steps}.npz"
     if not path.exists():
         dataset_files.save(path, make_data(name, total_steps, steps))
     return dataset_files.load(path)
@@ -98,6 +100,19 @@ def mean_return(data: algos.Dataset) -> float:
     totals = np.diff(np.cumsum(data.transitions.reward, dtype=np.float64)[ends], prepend=0.0)
     lengths = np.diff(ends, prepend=-1)
     return float(totals[lengths == lengths.max()].mean())
+
+
+def settings(values: flags.FlagValues) -> dict[str, int | None]:
+    """What a cell was made with: cells of one table have the same."""
+    return {name: values[name].value for name in ("seeds", "steps", "sac_steps", "updates")}
+
+
+def require_same_settings(path: Path, wanted: dict[str, int | None]) -> None:
+    """Exits in a sentence if a cell is there and was made with other settings."""
+    found = json.loads(path.read_text()).get("settings", {}) if path.exists() else wanted
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            sys.exit(f"{path}: is of {name}={found.get(name)}, not {value}: name another --out")
 
 
 def run_cell(name: str, data: algos.Dataset, seeds: int, updates: int | None) -> dict:
@@ -149,13 +164,15 @@ def main(argv: list[str]) -> None:
         sys.exit(f"{min(unknown)} is none of {', '.join((*DATA, *ALGORITHMS))}")
     folder = Path(values.out)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in values.algorithms:
-        for each in values.data:
-            path = folder / f"{name}_{each}.json"
-            if path.exists():
-                continue
+    cells = itertools.product(values.algorithms, values.data)
+    paths = {(name, each): folder / f"{name}_{each}.json" for name, each in cells}
+    for path in paths.values():
+        require_same_settings(path, settings(values))
+    for (name, each), path in paths.items():
+        if not path.exists():
             data = data_of(each, Path(values.files), values.sac_steps, values.steps)
-            write_json(path, run_cell(name, data, values.seeds, values.updates))
+            cell = run_cell(name, data, values.seeds, values.updates)
+            write_json(path, cell | {"settings": settings(values)})
             print(f"{path.name}: {score_of(json.loads(path.read_text())).mean():.1f}", flush=True)
     print("\n".join(table(folder, tuple(values.data), tuple(values.algorithms))))
 

@@ -42,12 +42,36 @@ def run(monkeypatch, name, *arguments):
         ("td3", ["--data=none.npz"], "none.npz: cannot be read"),
         ("dataset", [], "save=: must name the file to write"),
         ("dataset", ["--save=x", "--mix=none.npz"], "none.npz: cannot be read"),
+        (
+            "dataset",
+            ["--save=x", "--mix=none.npz", "--expert=y"],
+            "expert=y: says nothing of a --mix",
+        ),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(name, arguments, sentence, monkeypatch, capsys):
     assert run(monkeypatch, name, *arguments) == 2
     said = capsys.readouterr().err
     assert sentence in said and len(said.splitlines()) == 1
+
+
+def some_run(folder, **changes):
+    """A run folder without checkpoints, as far as what is refused before they are read."""
+    folder.mkdir()
+    counts = ("seed", "num_seeds", "num_devices", "num_logs", "num_evals", "eval_episodes")
+    run = {"algorithm": "td3", "env": "gymnax/Pendulum-v1", "env_options": {}, "config": {}}
+    run |= dict.fromkeys(counts, 1) | {"ema_decay": 0.0, "changes": [], "commands": []}
+    run |= {"record": False, "save_replay": True} | changes
+    (folder / "config.json").write_text(json.dumps(run))
+    return folder
+
+
+def test_an_expert_of_another_environment_is_refused(monkeypatch, tmp_path, capsys):
+    expert = some_run(tmp_path / "expert", env="gymnax/CartPole-v1")
+    save = f"--save={tmp_path / 'data'}"
+    assert run(monkeypatch, "dataset", "--env=gymnax/Pendulum-v1", f"--expert={expert}", save) == 2
+    sentence = "is not of the data's environment: gymnax/CartPole-v1 and gymnax/Pendulum-v1"
+    assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -75,7 +99,10 @@ def test_from_a_run_to_data_to_a_run(monkeypatch, tmp_path, capsys):
     low, high = data.scores
     score = 100.0 * (last["eval/episodic_return"] - low) / (high - low)
     assert last["eval/normalized_score"] == pytest.approx(score, rel=1e-4, abs=1e-3)
-    assert run(monkeypatch, "bc", f"--resume={student}", "--total_steps=24") == 0
+    # The same file may be named once more, from wherever that is done.
+    monkeypatch.chdir(tmp_path)
+    again = [f"--resume={student}", "--total_steps=24", f"--data={mixed.name}"]
+    assert run(monkeypatch, "bc", *again) == 0
     assert json.loads((student / "config.json").read_text())["env"] == "probe/observation"
     # Other data under the same name are refused.
     steps = data.transitions._replace(reward=data.transitions.reward + np.float32(1))
@@ -83,6 +110,15 @@ def test_from_a_run_to_data_to_a_run(monkeypatch, tmp_path, capsys):
     capsys.readouterr()
     assert run(monkeypatch, "bc", f"--resume={student}", "--total_steps=32") == 2
     assert "are other data than the run began with" in capsys.readouterr().err
+    # Nor does a run get data that it did not begin with, also one of before there were any.
+    description = json.loads((teacher / "config.json").read_text())
+    assert description.pop("data") == {}
+    for changes in ({}, {"data": {}}):
+        (teacher / "config.json").write_text(json.dumps(description | changes))
+        for flag, was in ((f"data={mixed}", ""), ("data_share=0.5", "0.0")):
+            assert run(monkeypatch, "td3", f"--resume={teacher}", f"--{flag}") == 2
+            sentence = f"{flag}: cannot be changed when a run is resumed, it was {was}"
+            assert sentence in capsys.readouterr().err
     # And an algorithm of the off-policy loop begins with them.
     more = [*RUN, f"--data={mixed}", "--data_share=0.5", f"--out={tmp_path / 'online'}"]
     assert run(monkeypatch, "td3", *more) == 0

@@ -1,5 +1,7 @@
 """Data sets: what is wrong with one, in a sentence each; what is made of records and of parts."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,6 +81,10 @@ BAD = {
     "all 3 episodes terminate after exactly 2 steps": TIME_LIMIT,
     "next_obs is the first observation of the next episode": RESET,
     "expert_score=1 must be above random_score=2": {"random_score": 2.0, "expert_score": 1.0},
+    "actions are of .*, and must be of a Box or Discrete": {
+        "spaces": (BOX, envs.MultiDiscrete((2, 2))),
+        "action": np.zeros((3, 2), np.int32),
+    },
     "observations are of .*: the data are of another environment": {"spaces": (TORQUE, TORQUE)},
     "actions are of .*: the data are of another environment": {"spaces": (BOX, BOX)},
 }
@@ -94,7 +100,8 @@ def test_good_data_pass_and_may_end_without_an_end():
 @pytest.mark.parametrize("sentence", BAD)
 def test_bad_data_are_refused_in_a_sentence(sentence):
     with pytest.raises(DatasetError, match=sentence) as caught:
-        made(**BAD[sentence]).check(Env)
+        bad = made(**BAD[sentence])
+        bad.check(None if "Discrete" in sentence else Env)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -117,6 +124,8 @@ def test_arrays_of_ones_own_come_in_the_units_of_the_environment():
     np.testing.assert_allclose(data.transitions.action, GOOD["action"])
     np.testing.assert_array_equal(data.transitions.truncated, [False, True, True])
     assert data.source == "mine" and data.scores is None and len(data) == 3
+    for stored in jax.tree.leaves(data.transitions):  # what becomes of the arrays changes no data
+        assert not any(np.shares_memory(stored, array) for array in arrays.values())
     with pytest.raises(DatasetError, match="action is .2.0. in row 0"):  # 4 of a bound of 2
         dataset.from_arrays(Env, **GOOD | {"action": np.full((3, 1), 4.0, np.float32)})
 
@@ -136,10 +145,29 @@ def test_parts_do_not_run_into_each_other():
     part = made(terminated=flags(0, 0, 0)).replace(source="one", random_score=-3.0)
     whole = dataset.mix(part, made().replace(source="two"))
     whole.check(Env)
-    assert len(whole) == 6 and whole.source == "one and two" and whole.random_score == -3.0
+    assert len(whole) == 6 and whole.source == "one and two" and whole.scores is None
+    scored = made().replace(random_score=-4.0, expert_score=2.0)
+    assert dataset.mix(made(), part, scored).scores == (-3.0, 2.0)  # of the first that has one
     np.testing.assert_array_equal(whole.transitions.truncated, flags(0, 1, 1, 0, 1, 0))
     with pytest.raises(DatasetError, match="another environment"):
         dataset.mix(part, made((BOX, BOX)))
+
+
+def test_data_of_environments_that_are_known_to_differ_are_not_mixed():
+    first = made().replace(env_id="mine/One", env_options={"limit": 7})
+    dataset.mix(first, made(), first.replace(env_options={"mass": 2.0}))  # which say nothing else
+    with pytest.raises(DatasetError, match="different environments: mine/One and mine/Two"):
+        dataset.mix(first, made(), first.replace(env_id="mine/Two"))
+    with pytest.raises(DatasetError, match="different environments: limit=7 and limit=9"):
+        dataset.mix(first, first.replace(env_options={"limit": 9}))
+
+
+def test_scores_hold_in_an_environment_of_the_same_options():
+    data = made(random_score=-2.0, expert_score=1.0).replace(env_options={"limit": 7})
+    for options in ({"limit": 7}, {"mass": 2.0}, {}):
+        assert data.scores_in(SimpleNamespace(options=options)) == (-2.0, 1.0)
+    assert data.scores_in(Env) == (-2.0, 1.0)  # it does not say what it was made with
+    assert data.scores_in(SimpleNamespace(options={"limit": 9})) is None
 
 
 def test_the_next_action_is_the_next_rows_where_the_data_have_one():
@@ -153,6 +181,7 @@ def test_the_next_action_is_the_next_rows_where_the_data_have_one():
 
 def test_the_checksum_sees_every_bit():
     assert made().checksum == made().checksum
+    assert made() != made() and len({made(), made()}) == 2  # no arrays are compared
     assert made().checksum != made(**of("reward", 0, np.nextafter(np.float32(1), 2))).checksum
 
 
@@ -172,3 +201,13 @@ def test_what_random_actions_do_is_recorded_whole():
         np.flatnonzero(data.transitions.truncated), [4, 9, 10, 15, 20, 21]
     )
     assert np.abs(data.transitions.action).max() <= 1.0 < 21 * data.transitions.action.std()
+
+
+def test_random_actions_are_allowed_ones():
+    """An action that its mask does not allow costs more than all others of an episode pay."""
+    env = envs.make("probe/mask")
+    data = dataset.record_random(env, jax.random.key(0), num_steps=64)
+    steps = data.transitions
+    assert np.take_along_axis(steps.obs["action_mask"], steps.action[:, None], axis=1).all()
+    assert len(np.unique(steps.action)) > 1
+    assert dataset.random_score(env, jax.random.key(1), 16) >= 0.0

@@ -34,5 +34,7 @@ def test_a_cell_is_made_once_and_an_unknown_one_refused(tmp_path):
     last = done.stdout.splitlines()[-1]
     assert last.startswith("| medium_replay | ") and f"| {expected:.1f} (" in last
     assert run(*flags).stdout.splitlines() == done.stdout.splitlines()[2:]
+    refused = run(*flags, "--steps=500")
+    assert refused.returncode != 0 and "is of steps=400, not 500" in refused.stderr
     refused = run("--data=mediocre", f"--out={tmp_path}")
     assert refused.returncode != 0 and "mediocre is none of " in refused.stderr
