@@ -11,6 +11,8 @@ from onejit import algos, envs
 from onejit.algos import aq_sac, aq_td3, sac, td3
 from onejit.algos.core.config import ConfigError
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "num_envs": 4,
     "batch_size": 16,
@@ -37,7 +39,6 @@ def trained(module, **changes):
         pytest.param(aq_sac, sac, id="sac"),
     ],
 )
-@pytest.mark.slow
 def test_with_one_half_it_is_its_sibling_and_else_it_is_not(module, sibling):
     """The loss is the same bit for bit; XLA fuses the rest of the program otherwise, and adds up in
     another order.
@@ -65,7 +66,6 @@ def test_the_expectile_falls_over_its_part_of_total_steps():
     assert both.expectile == pytest.approx(0.8996)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("module", [aq_td3, aq_sac])
 def test_vmapped_seeds_and_expectiles_equal_single_runs_and_differ_from_each_other(module):
     algorithm = module.make(ENV, module.Config(**SMALL))

@@ -18,6 +18,8 @@ from onejit.algos.core.config import ConfigError
 from onejit.algos.off_policy import soft, streaming, td_scale
 from onejit.algos.off_policy.networks import apply_first
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "num_steps": 8}
 NOTHING = {"normalize_obs": False, "normalize_features": False, "scale_td_error": False}
 ENV = envs.make("probe/delay", continuous=True)
@@ -178,7 +180,6 @@ def algorithm(env=ENV, **changes):
     return avg.make(env, avg.Config(**SIZES).replace(**changes))
 
 
-@pytest.mark.slow
 def test_the_executed_action_is_what_the_actor_is_moved_at():
     """Its log-probability is that of the actor's at the noise that it learns with."""
 
@@ -204,7 +205,6 @@ def test_resume_is_exact(assert_resume_is_exact):
     assert_resume_is_exact(run, init, step, 2)
 
 
-@pytest.mark.slow
 def test_vmapped_seeds_are_single_runs():
     run = algorithm()
 
@@ -221,7 +221,6 @@ def test_vmapped_seeds_are_single_runs():
     assert np.abs(leaf[0] - leaf[1]).max() > 1e-3
 
 
-@pytest.mark.slow
 def test_the_whole_training_lowers_for_tpu_and_cuda():
     run = algorithm(envs.make("gymnax/Pendulum-v1"))
     train = jax.jit(
@@ -296,7 +295,6 @@ def test_the_error_by_hand():
     close(error, [1.68088, -1.4], rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_it_solves_the_probes(jit_to_learn):
     """All at once, one transition at a time: of four seeds three."""
     env = envs.make("probe/all", continuous=True)

@@ -13,6 +13,8 @@ from onejit import algos, envs
 from onejit.algos import fixpo, mdpo
 from onejit.algos.core.config import ConfigError
 
+pytestmark = pytest.mark.slow
+
 SIZES = {
     "num_envs": 8,
     "num_steps": 8,
@@ -105,7 +107,6 @@ def test_no_state_of_a_rollout_is_beyond_the_bound_after_any_update():
     assert np.all(max_kl[:, 1:] > 0.0)
 
 
-@pytest.mark.slow
 def test_where_the_bound_cannot_be_kept_the_old_policy_stands():
     config = fixpo.Config(**SIZES, learning_rate=1.0, max_fixup_passes=1)
     max_kl, same, metrics = updated(config, Wide(), [1e-4], num_seeds=2)

@@ -16,6 +16,8 @@ from onejit.algos.core import guard
 from onejit.algos.core.config import ConfigError
 from onejit.envs.lock import Lock
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"num_envs": 8, "num_steps": 3, "hidden_sizes": (8,)}
 LOCK = envs.make("probe/lock", steps=3)
 
@@ -56,7 +58,6 @@ def test_without_offline_rows_and_with_a_critic_blind_to_actions_it_is_trpo():
     )
 
 
-@pytest.mark.slow
 def test_without_offline_rows_it_solves_the_probes(jit_to_learn):
     """The right actions where they differ and are visited, as in on_policy/test_loop.py; that of
     "truncation" is wrong where the true successor is not bootstrapped from.

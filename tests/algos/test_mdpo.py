@@ -33,6 +33,7 @@ def test_step_size_falls_over_total_steps_and_stops_at_its_bound():
     )
 
 
+@pytest.mark.slow
 def test_policy_and_value_network_take_their_own_steps():
     config = mdpo.Config(**SMALL, policy_steps=3)
     algorithm = mdpo.make(envs.make("probe/observation"), config)
@@ -125,6 +126,7 @@ def off_policy_case(**config):
     return env, learner, networks, config, batch
 
 
+@pytest.mark.slow
 def test_with_kappa_as_lam_the_actor_takes_the_step_of_sac():
     alpha = 0.2
     env, learner, networks, config, batch = off_policy_case(kappa=alpha, lam=alpha)
@@ -162,6 +164,7 @@ def test_with_kappa_as_lam_the_actor_takes_the_step_of_sac():
             assert jnp.abs(a).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_a_larger_kappa_holds_the_actor_near_the_old_one():
     def divergence(kappa):
         _, learner, networks, config, batch = off_policy_case(kappa=kappa, learning_rate=3e-3)

@@ -17,6 +17,8 @@ from onejit.algos.core import collect
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.heads import Gaussian
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"num_envs": 4, "horizon": 5, "hidden_sizes": (4,)}
 
 
@@ -167,7 +169,6 @@ def test_the_whole_training_lowers_for_tpu_and_cuda(on_inventory):
     assert "stablehlo.while" in lowered.as_text()
 
 
-@pytest.mark.slow
 def test_it_finds_the_best_cost(jit_to_learn):
     """Within 1 % of the least possible cost, over whole episodes of 50 periods, beside the policy
     that orders up to the best level from the same starts and demands.

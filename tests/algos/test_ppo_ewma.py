@@ -12,6 +12,8 @@ from onejit.algos import ppo, ppo_ewma
 from onejit.algos.on_policy import loop, policy_gradient
 from onejit.algos.on_policy.gradient_steps import Companion
 
+pytestmark = pytest.mark.slow
+
 SIZES = {
     "num_envs": 8,
     "num_steps": 8,
@@ -34,7 +36,6 @@ def after(module, iterations=2, update=None, **changes):
     return state.learner, history
 
 
-@pytest.mark.slow
 def test_with_an_average_that_is_the_old_policy_it_is_ppo():
     frozen = ppo_ewma.COMPANION._replace(step=lambda average, *_: average)
 

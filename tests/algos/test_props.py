@@ -14,6 +14,8 @@ from onejit.algos import ppo, props
 from onejit.algos.core import guard
 from onejit.algos.core.config import ConfigError
 
+pytestmark = pytest.mark.slow
+
 SIZES = {
     "num_envs": 2,
     "num_steps": 16,
@@ -46,7 +48,7 @@ def close(a, b):
     "nothing",
     [
         {"behaviour_learning_rate": 0.0},
-        pytest.param({"behaviour_epochs": 0}, marks=pytest.mark.slow),
+        {"behaviour_epochs": 0},
     ],
 )
 def test_without_fits_it_is_ppo(nothing, assert_bitwise_equal):
@@ -59,7 +61,6 @@ def test_without_fits_it_is_ppo(nothing, assert_bitwise_equal):
     close({name: metrics[-1][name] for name in ppo_metrics[-1]}, ppo_metrics[-1])
 
 
-@pytest.mark.slow
 def test_with_fits_it_is_not_and_the_policy_still_starts_an_update_as_itself():
     """The ratio of the first minibatch is 1, though another policy drew the actions."""
     config = props.Config(**SIZES, **FITS, behaviour_learning_rate=0.05, normalize_obs=True)
@@ -181,7 +182,6 @@ class Breaks:
         return state + 1, envs.Step(jax.random.uniform(key, (2,)), reward, false, false, {})
 
 
-@pytest.mark.slow
 def test_after_a_fault_the_behaviour_policys_optimiser_stays_too(assert_bitwise_equal):
     algorithm = props.make(Breaks(), props.Config(**SIZES, **FITS))
     found = [jax.jit(algorithm.init)(jax.random.key(0))]

@@ -7,9 +7,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from onejit import algos, envs
 from onejit.algos import fixpo, r2vpo, spo
+
+pytestmark = pytest.mark.slow
 
 SIZES = {
     "num_envs": 8,

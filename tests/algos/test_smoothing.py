@@ -120,6 +120,7 @@ def test_several_choices_at_once_are_certified():
     np.testing.assert_array_equal(certificate.returns, 2.0)
 
 
+@pytest.mark.slow
 def test_the_targeted_attack_pays_once_for_each_flip_and_carries_the_rest_over():
     """A flip costs 1: with B² = 0.8, 1.3, 2.5 and 9 the agent loses 0, 1, 2 and all of 3 steps."""
     budgets = np.sqrt([0.8, 1.3, 2.5, 9.0])
@@ -160,6 +161,7 @@ def test_the_attack_knows_the_frames_that_the_agent_has_seen():
     np.testing.assert_array_equal(found.returns[:, 0], [1.0, 0.0])
 
 
+@pytest.mark.slow
 def test_the_deviation_attack_moves_a_linear_policy_along_its_weights():
     weights = np.array([3.0, -4.0], np.float32)
     adversary = attacks.deviation_adversary(lambda obs: (obs @ weights)[..., None], 0.1, 0.5)

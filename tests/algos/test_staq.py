@@ -157,6 +157,7 @@ def test_the_choice_between_recursion_and_whole_stack_stays_one_under_vmap(small
     assert "cond[" in str(jax.make_jaxpr(jax.vmap(algorithm.step))(states))
 
 
+@pytest.mark.slow
 def test_the_stack_is_skipped_where_empty_also_under_vmap_in_vmap(small):
     _, networks, init, _ = small
     stack = init(jax.random.key(0)).learner.stack

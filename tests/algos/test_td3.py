@@ -140,6 +140,7 @@ def test_fast_td3_moves_its_targets_after_every_critic_update():
     assert set(moved.targets) == {"critic"}  # the actor has none
 
 
+@pytest.mark.slow
 def test_exploration_of_fast_td3_is_redrawn_when_an_episode_ends():
     env = envs.make("gymnax/Pendulum-v1", max_steps_in_episode=5)
     config = fast_td3.Config(

@@ -21,6 +21,8 @@ from onejit.algos.core.heads import categorical_head
 from onejit.algos.core.masks import Masked
 from onejit.algos.core.recurrent import Recurrent
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"num_envs": 4, "horizon": 3, "hidden_sizes": (4,)}
 ENV = envs.make("probe/delay")
 ROOT = jax.random.normal(jax.random.key(0), (3, 3))

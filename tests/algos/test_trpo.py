@@ -12,6 +12,8 @@ from onejit.algos import trpo
 from onejit.algos.core.config import ConfigError
 from onejit.algos.on_policy import trust_region
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"num_envs": 8, "num_steps": 8, "num_minibatches": 2, "hidden_sizes": (8,)}
 ENV = envs.make("probe/observation")
 

@@ -22,7 +22,13 @@ def middle_of_what_is_orange(picture):
     return columns.mean() - picture.width / 2, picture.height / 2 - rows.mean()
 
 
-@pytest.mark.parametrize("name", classic_pictures.NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "CartPole-v1" else pytest.param(name, marks=pytest.mark.slow)
+        for name in classic_pictures.NAMES
+    ],
+)
 def test_an_episode_is_drawn_with_what_is_always_installed(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)  # as if it were not installed
     env = envs.make(f"gymnax/{name}")

@@ -33,6 +33,7 @@ def test_actions_are_the_digits_of_their_number():
     np.testing.assert_allclose(step.obs, [0, 1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_discretised_environment_keeps_the_contract():
     env = Discretized(envs.make("brax/inverted_pendulum"), 2)
     assert env.action_space.n == 2

@@ -61,6 +61,7 @@ JUDGE_FOUR = jax.jit(Brackets(4).stages)
 PROMPT = st.lists(st.sampled_from([1, 3]), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(PROMPT, st.lists(st.sampled_from([0, 1, 2, 3, 4, 5]), min_size=8, max_size=8))
 def test_any_answer_of_eight_tokens_is_judged_as_by_a_stack(prompt, response):
@@ -69,6 +70,7 @@ def test_any_answer_of_eight_tokens_is_judged_as_by_a_stack(prompt, response):
     assert stages.tolist() == judge(prompt, response)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(PROMPT, st.lists(st.sampled_from([1, 3]), max_size=1), st.integers(0, 4))
 def test_right_answers_are_right_also_with_a_pair_on_the_way(prompt, pair, place):

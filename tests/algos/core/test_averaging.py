@@ -45,6 +45,7 @@ def steps():
     return runs
 
 
+@pytest.mark.slow
 def test_what_is_learned_is_the_same(steps):
     """To rounding: of a larger program XLA makes other kernels."""
     plain, *others = steps
@@ -119,6 +120,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_other_loops_carry_it(name):
     """By shape: a State with an average has the same form after a step, and is evaluated."""

@@ -71,16 +71,15 @@ def learned(module, continuous):
     return env, np.asarray(action[:, 0] > 0 if continuous else action), np.asarray(values)
 
 
-# One of each loss, one of each kind of action, one of each number of passes; the others are left to
-# `make test-all`.
-CASES = [(name, continuous) for name in ALGORITHMS for continuous in (False, True)]
-SHORT = [("ppo", False), ("ppo", True), ("mdpo", False)]
+def slow_beside(*names):
+    """All algorithms, of which `make test` runs these."""
+    return [
+        name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS
+    ]
 
 
-@pytest.mark.parametrize(
-    "name, continuous",
-    [each if each in SHORT else pytest.param(*each, marks=pytest.mark.slow) for each in CASES],
-)
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("name", slow_beside("ppo"))
 def test_solves_the_probes(name, continuous):
     env, action, values = learned(ALGORITHMS[name], continuous)
     best_values, best_action = env.solve(gamma=0.9)
@@ -115,13 +114,7 @@ def test_truncation_probe_fails_when_truncation_is_wrong(mistake, monkeypatch):
     assert action[place] != env.solve(gamma=0.9)[1][place]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        each if each in ("mdpo", "ppo_ewma") else pytest.param(each, marks=pytest.mark.slow)
-        for each in ALGORITHMS
-    ],
-)
+@pytest.mark.parametrize("name", slow_beside("mdpo"))
 def test_resume_is_exact(name, assert_resume_is_exact):
     """MDPO's step has two passes, PPO-EWMA's a companion and old policies, PROPS's a behaviour
     policy; PPO's resumes in another process too, in test_checkpoint.
@@ -173,8 +166,12 @@ def test_vmapped_seeds_and_hyperparameters_equal_single_runs_and_differ_from_eac
 @pytest.mark.parametrize(
     "name, env_id",
     [
-        *((name, "gymnax/Breakout-MinAtar") for name in ALGORITHMS if name != "props"),
-        pytest.param("props", "gymnax/Breakout-MinAtar", marks=pytest.mark.slow),
+        ("ppo", "gymnax/Breakout-MinAtar"),
+        *(
+            pytest.param(name, "gymnax/Breakout-MinAtar", marks=pytest.mark.slow)
+            for name in ALGORITHMS
+            if name != "ppo"
+        ),
         pytest.param("ppo", "brax/inverted_pendulum", marks=pytest.mark.slow),
     ],
 )
@@ -190,13 +187,7 @@ def test_the_whole_training_lowers_for_tpu_and_cuda(name, env_id):
     assert "stablehlo.while" in lowered.as_text()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        each if each != "props" else pytest.param(each, marks=pytest.mark.slow)
-        for each in ALGORITHMS
-    ],
-)
+@pytest.mark.parametrize("name", slow_beside("ppo", "mdpo"))
 def test_default_config_fits_a_laptop(name):
     algorithm = ALGORITHMS[name].make(envs.make("gymnax/CartPole-v1"))
     step = (
@@ -207,7 +198,7 @@ def test_default_config_fits_a_laptop(name):
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", slow_beside("ppo", "spo", "mdpo"))
 def test_the_first_gradient_of_the_policy_is_the_policy_gradient(name, continuous):
     module = ALGORITHMS[name]
     config = module.Config(**SIZES, normalize_advantage=False)

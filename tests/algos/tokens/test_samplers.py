@@ -55,6 +55,7 @@ def share(places, which):
     return np.mean(places[len(places) // 2 :] % 3 == which)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mopps", "vade"])
 def test_prompts_of_a_success_near_one_half_are_drawn(name):
     places, state = life(name)
@@ -66,6 +67,7 @@ def test_prompts_of_a_success_near_one_half_are_drawn(name):
     assert all(len(set(row)) == 8 for row in places.tolist())
 
 
+@pytest.mark.slow
 def test_the_knapsack_gives_dead_prompts_fewest_and_what_their_value_says():
     places, state = life("knapsack")
     wrong, even, right = (share(places, which) for which in range(3))
@@ -85,6 +87,7 @@ def test_the_knapsack_gives_dead_prompts_fewest_and_what_their_value_says():
     close(groups, numbers / 4.0, atol=0.08)  # five standard deviations
 
 
+@pytest.mark.slow
 def test_sec_moves_its_draws_to_the_category_with_the_largest_advantages():
     places, state = life("sec")
     category = np.array(state.category)
@@ -103,6 +106,7 @@ def test_sec_moves_its_draws_to_the_category_with_the_largest_advantages():
     close(counts[category == 1] * sum(category == 1) / counts.sum(), 1.0, atol=0.35)
 
 
+@pytest.mark.slow
 def test_what_is_known_is_updated_as_by_a_loop():
     """One prompt is thrice in the batch, most are not in it."""
     alpha, beta = np.random.default_rng(1).uniform(1.0, 5.0, (2, 24)).astype(np.float32)
@@ -143,6 +147,7 @@ def test_the_category_of_a_prompt_is_its_depth():
     assert ENV.num_categories == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["knapsack", *(pytest.param(name, marks=pytest.mark.slow) for name in POOLED[:3])]
 )

@@ -76,7 +76,10 @@ def test_what_physics_does_not_ask_for_is_jaxs_own():
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere there is no LAPACK")
 @pytest.mark.parametrize(
     ("env_id", "options"),
-    [("mjx/InvertedPendulum-v5", {}), ("brax/inverted_pendulum", {"backend": "generalized"})],
+    [
+        pytest.param("mjx/InvertedPendulum-v5", {}, marks=pytest.mark.slow),
+        ("brax/inverted_pendulum", {"backend": "generalized"}),
+    ],
 )
 def test_a_step_calls_no_lapack(env_id, options):
     env = envs.make(env_id, **options)

@@ -25,8 +25,8 @@ SIZES = {  # observation and action
 }
 
 
-# Robots whose tracing alone takes many seconds; the wrapper is one for all.
-LARGE = ("ant", "halfcheetah", "humanoid", "humanoidstandup", "pusher", "walker2d")
+# The tracing of robots takes many seconds, and the wrapper is one for all.
+SHORT = ("fast", "hopper")
 
 
 def types(tree):
@@ -42,12 +42,15 @@ def test_all_of_brax_is_offered():
 @pytest.mark.parametrize(
     ("name", "backend"),
     [
-        *((name, "spring") for name in SIZES if name not in LARGE),
-        *(pytest.param(name, "spring", marks=pytest.mark.slow) for name in LARGE),
-        ("hopper", "positional"),
+        *((name, "spring") for name in SHORT),
+        *(
+            pytest.param(name, "spring", marks=pytest.mark.slow)
+            for name in SIZES
+            if name not in SHORT
+        ),
         *(
             pytest.param("hopper", backend, marks=pytest.mark.slow)
-            for backend in ("generalized", "mjx")
+            for backend in ("positional", "generalized", "mjx")
         ),
     ],
 )
@@ -143,6 +146,7 @@ def test_inverted_pendulum_falls_or_is_cut():
     assert step._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_step_leaves_the_state_that_it_is_given():
     env = envs.make("brax/halfcheetah")
 
@@ -157,6 +161,7 @@ def test_step_leaves_the_state_that_it_is_given():
     jax.eval_shape(run, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_options_of_the_solver_reach_mjx():
     def iterations(**options):
         solver = envs.make("brax/inverted_pendulum", backend="mjx", **options)._env.sys.opt

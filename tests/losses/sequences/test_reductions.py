@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from onejit.losses.sequences import reductions
 
+pytestmark = pytest.mark.slow
+
 close = np.testing.assert_allclose
 MODES = reductions.MODES
 

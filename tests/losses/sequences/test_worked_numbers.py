@@ -28,6 +28,8 @@ import pytest
 
 from onejit import losses
 
+pytestmark = pytest.mark.slow
+
 FILES = sorted((Path(__file__).parents[2] / "data" / "objectives").glob("*.json"))
 EXAMPLES = [
     pytest.param(example, id=f"{file.stem}: {example['name']}")
