@@ -54,6 +54,7 @@ _SAC = {
     "actor_hidden_sizes": (64, 64),
     "critic_hidden_sizes": (64, 64),
     "batch_size": 512,
+    "reward_scale": 0.1,  # a cell puts out at most 1, far below returns of -1,500
     "total_steps": 80_000,
 }
 _CELL = {"memory_size": 64}

@@ -6,8 +6,10 @@ results/papers/CELL.json; what exists is not run again. From the files it prints
 intervals over seeds. `--cells=stale` runs those whose name has the word in it.
 
 * stale_*: CartPole, the policy that collects lags behind by 0, 4 or 8 iterations: PPO and PPO-EWMA.
-* family_*: CartPole and Pendulum with the preset of PPO, the whole on-policy family. A row of these
-  is one iteration, so that the largest divergence of any state, `losses/max_kl`, is of each.
+* family_*: CartPole, Acrobot and Pendulum with the preset of PPO, the whole on-policy family. A row
+  of these is one iteration, so that the largest divergence of any state, `losses/max_kl`, is of
+  each. `collect_s` is the run time of the same program with no update in it. `--figure=PATH` draws
+  them.
 * annealed_*: Pendulum with the preset of TD3: TD3, and its critics' expectile annealed from 0.9 to
   ½, or fixed at 0.95. `losses/q` is what the critics say of the replay's actions.
 * avg_*: Pendulum with the preset of AVG: all of its normalisations, each taken away, and none. All
@@ -24,13 +26,16 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from learning_curves import ROWS, measure
+from learning_curves import ROWS, measure, plot
 
 from onejit import algos, envs
 from onejit.algos.host import plotting, presets
 from onejit.algos.host.run_folder import write_json
+from onejit.algos.on_policy import loop
 
 RESULTS = Path(__file__).parents[2] / "results" / "papers"
 
@@ -74,8 +79,19 @@ def _few(name, **changes):
 
 FITS = {"refresh_every": 16, "behaviour_minibatches": 4, "behaviour_kl": 0.01}
 NORMALISATIONS = ("normalize_obs", "normalize_features", "scale_td_error")
-FAMILY = ("ppo", "spo", "mdpo", "ppo_ewma", "fixpo", "r2vpo")
-TASKS = {"cartpole": "gymnax/CartPole-v1", "pendulum": "gymnax/Pendulum-v1"}
+FAMILY = {
+    "ppo": "PPO",
+    "spo": "SPO",
+    "mdpo": "MDPO",
+    "ppo_ewma": "PPO-EWMA",
+    "fixpo": "FixPO",
+    "r2vpo": "R²VPO",
+}
+TASKS = {
+    "cartpole": "gymnax/CartPole-v1",
+    "acrobot": "gymnax/Acrobot-v1",
+    "pendulum": "gymnax/Pendulum-v1",
+}
 CELLS = {
     **{f"stale_{n}_{k}": _stale(n, k) for n in ("ppo", "ppo_ewma") for k in (0, 4, 8)},
     **{f"family_{task}_{n}": _family(n, env) for task, env in TASKS.items() for n in FAMILY},
@@ -100,7 +116,18 @@ def run_cell(cell: Cell, seeds: int, total_steps: int | None) -> dict:
     measured = measure(
         algorithm, seeds, vmapped=True, eval_episodes=0, metrics=cell.metrics, rows=rows
     )
+    if cell.every_iteration:
+        collecting = loop.maker(module.Config, no_update, module.init_learner)
+        quiet = collecting(algorithm.env, config)
+        measured |= {"collect_s": measure(quiet, seeds, vmapped=True, eval_episodes=0)["run_s"]}
     return {"algorithm": cell.algorithm, "env": cell.env, "changes": cell.changes, **measured}
+
+
+def no_update(learner, batch, key, *, networks, config):
+    """An update that reads the rollout and learns nothing."""
+    del key, networks, config
+    read = sum(jnp.mean(x.astype(jnp.float32)) for x in jax.tree.leaves(batch))
+    return learner._replace(iteration=learner.iteration + 1), {"read": read}
 
 
 def summary(result: dict) -> dict:
@@ -123,6 +150,38 @@ def summary(result: dict) -> dict:
     return found
 
 
+def draw(folder: Path, path: Path) -> None:
+    """A column for each task: return and KL against steps, mean over seeds with a 95 % interval and
+    every seed as a thin line, and how long an iteration takes to collect and to update.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(TASKS), 8.4), layout="constrained")
+    panels = figure.subplots(3, len(TASKS), squeeze=False)
+    for column, (task, env) in enumerate(TASKS.items()):
+        returns, kl, time = panels[:, column]
+        for i, (name, title) in enumerate(FAMILY.items()):
+            result = json.loads((folder / f"family_{task}_{name}.json").read_text())
+            steps = np.array(result["steps"])
+            iterations = len(steps) * len(result["seeds"])
+            # Without a finished episode, or a value, a point is missing.
+            for axes, values in ((returns, result["returns"]), (kl, result["losses/approx_kl"])):
+                plot(axes, steps, np.array(values, float).T, f"C{i}", title)
+            collect, run = 1e3 * np.array([result["collect_s"], result["run_s"]]) / iterations
+            time.barh(title, collect, color="0.6", label=None if i else "collecting")
+            time.barh(title, run - collect, left=collect, color=f"C{i}")
+        returns.set_title(env.removeprefix("gymnax/"))
+        returns.set_ylabel("return")
+        kl.set_ylabel("KL(old‖new), nats")
+        kl.set_yscale("log")
+        kl.set_xlabel("environment steps")
+        time.set_xlabel("ms an iteration and seed")
+        time.invert_yaxis()
+        time.legend(frameon=False)
+    panels[0, 0].legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
 def main(argv: list[str]) -> None:
     """Runs what is missing and prints the table."""
     del argv
@@ -142,6 +201,8 @@ def main(argv: list[str]) -> None:
         whole, last = found.pop("whole"), found.pop("last")
         metrics = ", ".join(f"{key.removeprefix('losses/')} {x}" for key, x in found.items())
         print(f"| {name} | {whole} | {last} | {metrics} |", flush=True)
+    if flags.FLAGS.figure:
+        draw(folder, Path(flags.FLAGS.figure))
 
 
 if __name__ == "__main__":
@@ -149,4 +210,5 @@ if __name__ == "__main__":
     flags.DEFINE_integer("seeds", 5, "How many seeds.")
     flags.DEFINE_integer("total_steps", None, "Environment steps of each, for a try.")
     flags.DEFINE_string("out", str(RESULTS), "Folder of the result files.")
+    flags.DEFINE_string("figure", None, "A picture of the family to draw, from all its cells.")
     app.run(main)
