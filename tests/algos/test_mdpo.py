@@ -23,6 +23,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_step_size_falls_over_total_steps_and_stops_at_its_bound():
     config = mdpo.Config(**SMALL, step_size=2.0, min_step_size=0.1, total_steps=4 * 64)
     algorithm = mdpo.make(envs.make("probe/value"), config)
@@ -78,7 +79,7 @@ def test_the_divergence_is_that_of_the_new_policy_from_the_old_one():
     assert jnp.abs(metrics["losses/kl"] - q.kl_divergence(p)[:, 0]).min() > 0.5
 
 
-@pytest.mark.parametrize("policy_steps", [1, 3])
+@pytest.mark.parametrize("policy_steps", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_divergence_starts_from_zero_in_every_iteration(policy_steps):
     """The old distribution belongs to the samples, in their order, and to the normaliser that they
     were drawn with.
@@ -285,6 +286,7 @@ def test_what_would_be_another_algorithm_is_refused(make, message):
         module.make(envs.make("gymnax/Pendulum-v1"), config)
 
 
+@pytest.mark.slow
 def test_target_uses_the_entropy_of_the_convention():
     """With q = 0, log_0 x = x − 1: the target is r + γ·(Q' − λ·(Σ p_i − d)) per dimension, Q' −
     λ·(Π p_i − 1) joint.

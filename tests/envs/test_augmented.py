@@ -53,6 +53,7 @@ def test_what_is_written_with_an_action_is_read_with_the_next_observation():
     assert not env.observation_space["privileged_state"].normalize
 
 
+@pytest.mark.slow
 def test_a_memory_of_no_size_is_the_environment_itself():
     env = envs.Stateful(PENDULUM, 0)
     assert env.action_space.shape == PENDULUM.action_space.shape
@@ -66,6 +67,7 @@ def test_a_memory_of_no_size_is_the_environment_itself():
         )
 
 
+@pytest.mark.slow
 def test_the_greatest_of_n_scores_is_a_discrete_action_and_an_episode_begins_with_no_memory():
     env = envs.Stateful(envs.make("probe/delay"), 1)
     vector = envs.VectorEnv(env, 1)

@@ -70,7 +70,10 @@ def test_probes_keep_the_contract(name, continuous):
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "all" else pytest.param(name, marks=pytest.mark.slow) for name in TABLES],
+)
 def test_steps_are_those_of_the_table(name, continuous):
     env = probes.make(name, continuous=continuous)
     table = TABLES[name]

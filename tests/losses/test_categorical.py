@@ -67,7 +67,9 @@ def loop(probs, reward, discount, support):
     return result
 
 
-@pytest.mark.parametrize("num_atoms", [2, 51, 101])
+@pytest.mark.parametrize(
+    "num_atoms", [51, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 101))]
+)
 def test_projection_equals_a_loop_and_rlax(num_atoms):
     rng = np.random.default_rng(num_atoms)
     support = np.linspace(-10.0, 10.0, num_atoms, dtype=np.float32)

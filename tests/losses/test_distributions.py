@@ -211,7 +211,10 @@ LOGIT_ROWS = jnp.stack(grid(LOGITS, LOGITS, LOGITS), axis=-1)  # [125, 3]
 PAIRS = np.indices((125, 125)).reshape(2, -1)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(
+    "dtype",
+    [jnp.float32, *(pytest.param(x, marks=pytest.mark.slow) for x in (jnp.bfloat16, jnp.float16))],
+)
 @pytest.mark.parametrize(
     ("function", "arrays"),
     [

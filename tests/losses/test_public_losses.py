@@ -193,7 +193,7 @@ def test_transformations_of_jax(name):
             assert np.all(np.isfinite(gradient))
 
 
-@pytest.mark.parametrize("half", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("half", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", MANY_SLOW)
 def test_half_precision_is_widened_to_float32(name, half):
     function, arrays, hyperparameters = sample_call(name)

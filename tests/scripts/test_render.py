@@ -16,6 +16,8 @@ from onejit.algos import ppo
 from onejit.algos.host import checkpoint, cli
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "render.py"
+# One worker, which trains what is drawn once.
+pytestmark = pytest.mark.xdist_group("render")
 
 
 @pytest.fixture(scope="module")

@@ -198,7 +198,7 @@ def test_default_config_fits_a_laptop(name):
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("name", slow_beside("ppo", "spo", "mdpo"))
+@pytest.mark.parametrize("name", slow_beside("ppo", "mdpo"))
 def test_the_first_gradient_of_the_policy_is_the_policy_gradient(name, continuous):
     module = ALGORITHMS[name]
     config = module.Config(**SIZES, normalize_advantage=False)

@@ -265,6 +265,7 @@ def test_stale_answers_are_off_policy_and_fresh_ones_are_not():
     assert drift[4] > 2.0 * drift[1] > 0.0
 
 
+@pytest.mark.slow
 def test_a_nan_from_ones_own_objective_stops_the_run_with_the_usual_message(tmp_path):
     def bad(batch):
         mean = jnp.mean(batch.log_prob)

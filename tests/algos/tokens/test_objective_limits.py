@@ -7,6 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from onejit.algos import tokens
 from onejit.losses.sequences.ratios import balanced_clip_bounds
@@ -60,6 +61,7 @@ def hapo_over_dapo(batch):
     return (G / (G - 1)) ** 0.5 * OBJECTIVES["dapo"](batch)
 
 
+@pytest.mark.slow
 def test_objectives_in_the_limits_in_which_they_are_others():
     several, single = batch_of(T), batch_of(1)
     grpo = functools.partial(OBJECTIVES["grpo"], kl_coef=0.0)
