@@ -49,6 +49,10 @@ CASES = {
     "ppo_cartpole": Case("CartPole-v1", 499_712, SMALL),
     "ppo_pendulum": Case("Pendulum-v1", 499_712, SMALL | {"normalize_rewards": True}),
     "ppo_cartpole_16_seeds": Case("CartPole-v1", 499_712, SMALL, 16),
+    **{
+        f"ppo_{agents}_agents": Case("CartPole-v1", 102_400, SMALL, agents)
+        for agents in (1, 4, 16, 64, 256)
+    },
     "ppo_64_envs_none": _width(131_072, 64, None),
     "ppo_64_envs_gru": _width(131_072, 64, "gru"),
     "ppo_64_envs_lstm": _width(131_072, 64, "lstm"),

@@ -45,10 +45,12 @@ CASES = (
 MEMORY_CASES = tuple(
     f"ppo_{size}_envs_{memory}" for size in (64, 1024) for memory in ("none", "gru", "lstm")
 )
+AGENTS = tuple(f"ppo_{agents}_agents" for agents in (1, 4, 16, 64, 256))
 KNOWN_CASES = {
-    "onejit": CASES + MEMORY_CASES,
-    "purejaxrl": ("ppo_cartpole", "ppo_halfcheetah"),
-    "ajax": ("ppo_cartpole", "ppo_pendulum", "ppo_cartpole_16_seeds", *MEMORY_CASES),
+    "onejit": (*CASES, *AGENTS, *MEMORY_CASES),
+    "rejax": (*CASES, *AGENTS),
+    "purejaxrl": ("ppo_cartpole", "ppo_halfcheetah", *AGENTS),
+    "ajax": ("ppo_cartpole", "ppo_pendulum", "ppo_cartpole_16_seeds", *AGENTS, *MEMORY_CASES),
 }
 
 
@@ -102,7 +104,7 @@ def main(argv: list[str]) -> None:
     for seed in range(flags.FLAGS.repeats):
         for case in flags.FLAGS.cases:
             for peer in peers:
-                if case not in KNOWN_CASES.get(peer, CASES):
+                if case not in KNOWN_CASES[peer]:
                     continue
                 if peer == "onejit":
                     script = scripts / "bench_train.py"

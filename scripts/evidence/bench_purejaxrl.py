@@ -43,11 +43,17 @@ CHANGES = {
     "wrappers.py": (('"positional"', '"spring"', 1),),
     "ppo_continuous_action.py": (("256, kernel_init", "64, kernel_init", 4),),
 }
-CASES = {
-    "ppo_cartpole": ("ppo.py", {**COMMON, "ENV_NAME": "CartPole-v1", "TOTAL_TIMESTEPS": 499_712}),
+CARTPOLE = {**COMMON, "ENV_NAME": "CartPole-v1"}
+CASES = {  # file, config and how many vmapped seeds; 0: one, not vmapped
+    "ppo_cartpole": ("ppo.py", {**CARTPOLE, "TOTAL_TIMESTEPS": 499_712}, 0),
+    **{
+        f"ppo_{agents}_agents": ("ppo.py", {**CARTPOLE, "TOTAL_TIMESTEPS": 102_400}, agents)
+        for agents in (1, 4, 16, 64, 256)
+    },
     "ppo_halfcheetah": (
         "ppo_continuous_action.py",
         {**COMMON, "ENV_NAME": "halfcheetah", "TOTAL_TIMESTEPS": 102_400},
+        0,
     ),
 }
 
@@ -74,19 +80,20 @@ def load(checkout: Path, file: str) -> types.ModuleType:
 
 def main(name: str, seed: int, checkout: Path) -> None:
     """Compiles and runs a case, and prints its line."""
-    file, config = CASES[name]
+    file, config, seeds = CASES[name]
     # Makes the environment, which is not timed elsewhere either.
     train = load(checkout, file).make_train(dict(config))
+    key = jax.random.PRNGKey(seed)
+    key = jax.random.split(key, seeds) if seeds else key
     start = time.perf_counter()
-    compiled = jax.jit(train).lower(jax.random.PRNGKey(seed)).compile()
+    compiled = jax.jit(jax.vmap(train) if seeds else train).lower(key).compile()
     compile_s = time.perf_counter() - start
     start, cpu = time.perf_counter(), time.process_time()
-    info = jax.block_until_ready(compiled(jax.random.PRNGKey(seed)))["metrics"]
+    info = jax.block_until_ready(compiled(key))["metrics"]
     run_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
-    last = slice(len(info["returned_episode"]) // 2, None)
-    returns = np.asarray(info["returned_episode_returns"][last])[
-        np.asarray(info["returned_episode"][last])
-    ]
+    ended = np.asarray(info["returned_episode"])
+    last = (*(slice(None),) * bool(seeds), slice(ended.shape[bool(seeds)] // 2, None))
+    returns = np.asarray(info["returned_episode_returns"])[last][ended[last]]
     steps = config["TOTAL_TIMESTEPS"]
     packages = ("jax", "jaxlib", "flax", "optax", "brax", "gymnax", "distrax")
     commit = subprocess.run(
@@ -101,12 +108,12 @@ def main(name: str, seed: int, checkout: Path) -> None:
         "peer": "purejaxrl",
         "case": name,
         "seed": seed,
-        "seeds": 1,
+        "seeds": max(1, seeds),
         "steps": steps,
         "compile_s": round(compile_s, 2),
         "run_s": round(run_s, 3),
         "cpu_s": round(cpu_s, 3),
-        "steps_per_s": round(steps / run_s),
+        "steps_per_s": round(steps * max(1, seeds) / run_s),
         "final_return": round(float(returns.mean()), 1),
         "versions": versions | {"device": jax.devices()[0].device_kind},
     }

@@ -61,6 +61,10 @@ CASES = {
     "ppo_halfcheetah": HALFCHEETAH,
     "ppo_halfcheetah_bank": HALFCHEETAH,
     "ppo_cartpole_16_seeds": Case(PPO, "CartPole-v1", 499_712, ON_POLICY, seeds=16),
+    **{
+        f"ppo_{agents}_agents": Case(PPO, "CartPole-v1", 102_400, ON_POLICY, seeds=agents)
+        for agents in (1, 4, 16, 64, 256)
+    },
     "td3_pendulum": Case(TD3, "Pendulum-v1", 10_000, {**OFF_POLICY, **NOISE}),
     "sac_pendulum": Case(SAC, "Pendulum-v1", 10_000, OFF_POLICY),
     "td3_pendulum_buffer_1e4": Case(

@@ -88,6 +88,10 @@ CASES = {
         "brax/halfcheetah", 102_400, config=COMMON.replace(reset="bank"), eval_episodes=16
     ),
     "ppo_cartpole_16_seeds": Case("gymnax/CartPole-v1", 499_712, 16),
+    **{
+        f"ppo_{agents}_agents": Case("gymnax/CartPole-v1", 102_400, agents)
+        for agents in (1, 4, 16, 64, 256)
+    },
     "td3_pendulum": _td3(10_000),
     "sac_pendulum": Case(
         "gymnax/Pendulum-v1", 10_000, algorithm=sac, config=sac.Config(**OFF_POLICY)

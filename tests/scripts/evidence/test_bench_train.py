@@ -48,13 +48,13 @@ def test_all_sides_of_the_comparison_know_the_same_cases_and_steps(monkeypatch):
     assert (rejax | ajax).items() <= ours.items()
     peers = load("bench_peers")
     assert set(peers.KNOWN_CASES["onejit"]) == set(ours)
-    assert set(peers.CASES) == set(rejax)
+    assert set(peers.KNOWN_CASES["rejax"]) == set(rejax)
     assert set(peers.KNOWN_CASES["ajax"]) == set(ajax)
     purejaxrl = {
-        name: config["TOTAL_TIMESTEPS"]
-        for name, (_, config) in load("bench_purejaxrl").CASES.items()
+        name: (config["TOTAL_TIMESTEPS"], max(seeds, 1))
+        for name, (_, config, seeds) in load("bench_purejaxrl").CASES.items()
     }
-    assert purejaxrl == {name: ours[name][0] for name in peers.KNOWN_CASES["purejaxrl"]}
+    assert purejaxrl == {name: ours[name] for name in peers.KNOWN_CASES["purejaxrl"]}
 
 
 @pytest.mark.slow
