@@ -181,7 +181,6 @@ def main(argv: list[str]) -> None:
         sys.exit(f"unknown tasks {sorted(unknown)}; known: {', '.join(CASES)}")
     folder = Path(flags.FLAGS.out)
     folder.mkdir(parents=True, exist_ok=True)
-    results = []
     for name in flags.FLAGS.tasks:
         for variant in flags.FLAGS.variants or CASES[name][1]:
             path = folder / f"{name}_{variant}.json"
@@ -189,7 +188,8 @@ def main(argv: list[str]) -> None:
                 result = run_cell(name, variant, flags.FLAGS.seeds, flags.FLAGS.total_steps)
                 write_json(path, result)
                 print(f"{path.stem}: {np.array(result['returns'])[:, -1]}", flush=True)
-            results.append(json.loads(path.read_text()))
+    paths = [folder / f"{name}_{variant}.json" for name in CASES for variant in CASES[name][1]]
+    results = [json.loads(path.read_text()) for path in paths if path.exists()]
     draw(results, folder.with_suffix(".png"))
     print(table(results))
 

@@ -14,6 +14,7 @@ learning rate 3e-4, value 5 × 16 minibatches; Tomar et al. 2022) on rollouts of
 Values are not clipped, unlike in both released codes.
 """
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -118,15 +119,16 @@ def main(argv: list[str]) -> None:
         sys.exit(f"unknown variants {sorted(unknown)}; known: {', '.join(VARIANTS)}")
     folder = Path(flags.FLAGS.out)
     folder.mkdir(parents=True, exist_ok=True)
-    results = {}
+    cells = itertools.product(dict.fromkeys([*ENVS, *flags.FLAGS.envs]), VARIANTS)
+    paths = {cell: folder / f"{cell[0].replace('/', '_')}_{cell[1]}.json" for cell in cells}
     for env_id in flags.FLAGS.envs:
         for variant in flags.FLAGS.variants:
-            path = folder / f"{env_id.replace('/', '_')}_{variant}.json"
+            path = paths[env_id, variant]
             if not path.exists():
                 result = run_cell(env_id, variant, flags.FLAGS.seeds, flags.FLAGS.total_steps)
                 write_json(path, result)
                 print(f"{path.stem}: {result['final_iqm']}, {result['run_s']} s", flush=True)
-            results[env_id, variant] = json.loads(path.read_text())
+    results = {cell: json.loads(path.read_text()) for cell, path in paths.items() if path.exists()}
     draw(results, folder.with_suffix(".png"))
     print(table(results))
 
