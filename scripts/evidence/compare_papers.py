@@ -8,8 +8,8 @@ intervals over seeds. `--cells=stale` runs those whose name has the word in it.
 * stale_*: CartPole, the policy that collects lags behind by 0, 4 or 8 iterations: PPO and PPO-EWMA.
 * family_*: CartPole, Acrobot and Pendulum with the preset of PPO, the whole on-policy family. A row
   of these is one iteration, so that the largest divergence of any state, `losses/max_kl`, is of
-  each. `collect_s` is the run time of the same program with no update in it. `--figure=PATH` draws
-  them.
+  each. `--times` times an iteration of each with one seed, and one with no update in it, into
+  family_times.json (with nothing else running); `--figure=PATH` draws all of that.
 * annealed_*: Pendulum with the preset of TD3: TD3, and its critics' expectile annealed from 0.9 to
   ½, or fixed at 0.95. `losses/q` is what the critics say of the replay's actions.
 * avg_*: Pendulum with the preset of AVG: all of its normalisations, each taken away, and none. All
@@ -22,7 +22,10 @@ own).
 """
 
 import json
+import statistics
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +36,8 @@ from absl import app, flags
 from learning_curves import ROWS, measure, plot
 
 from onejit import algos, envs
-from onejit.algos.host import plotting, presets
+from onejit.algos.core import training
+from onejit.algos.host import plotting, presets, runner
 from onejit.algos.host.run_folder import write_json
 from onejit.algos.on_policy import loop
 
@@ -116,10 +120,6 @@ def run_cell(cell: Cell, seeds: int, total_steps: int | None) -> dict:
     measured = measure(
         algorithm, seeds, vmapped=True, eval_episodes=0, metrics=cell.metrics, rows=rows
     )
-    if cell.every_iteration:
-        collecting = loop.maker(module.Config, no_update, module.init_learner)
-        quiet = collecting(algorithm.env, config)
-        measured |= {"collect_s": measure(quiet, seeds, vmapped=True, eval_episodes=0)["run_s"]}
     return {"algorithm": cell.algorithm, "env": cell.env, "changes": cell.changes, **measured}
 
 
@@ -128,6 +128,27 @@ def no_update(learner, batch, key, *, networks, config):
     del key, networks, config
     read = sum(jnp.mean(x.astype(jnp.float32)) for x in jax.tree.leaves(batch))
     return learner._replace(iteration=learner.iteration + 1), {"read": read}
+
+
+def times_of(cell: Cell, iterations: int = 50, repeats: int = 5) -> dict:
+    """Milliseconds of an iteration of one seed, and of one with no update: medians of repeats."""
+    module = getattr(algos, cell.algorithm)
+    config = module.Config(**presets.get(cell.preset, cell.env) | cell.changes)
+    env = envs.make(cell.env)
+    collecting = loop.maker(module.Config, no_update, module.init_learner)
+    found = {}
+    for name, make in {"iteration_ms": module.make, "collecting_ms": collecting}.items():
+        algorithm = make(env, config)
+        state = jax.jit(algorithm.init)(jax.random.key(0))
+        advance = partial(training.advance, algorithm, num_iterations=iterations)
+        advance = jax.jit(advance).lower(state).compile()
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            state, _ = jax.block_until_ready(advance(state))
+            seconds.append(time.perf_counter() - start)
+        found[name] = round(1e3 * statistics.median(seconds) / iterations, 3)
+    return found
 
 
 def summary(result: dict) -> dict:
@@ -158,26 +179,26 @@ def draw(folder: Path, path: Path) -> None:
 
     figure = Figure(figsize=(4.2 * len(TASKS), 8.4), layout="constrained")
     panels = figure.subplots(3, len(TASKS), squeeze=False)
+    times = json.loads((folder / "family_times.json").read_text())["times"]
     for column, (task, env) in enumerate(TASKS.items()):
-        returns, kl, time = panels[:, column]
+        returns, kl, bars = panels[:, column]
         for i, (name, title) in enumerate(FAMILY.items()):
             result = json.loads((folder / f"family_{task}_{name}.json").read_text())
             steps = np.array(result["steps"])
-            iterations = len(steps) * len(result["seeds"])
             # Without a finished episode, or a value, a point is missing.
             for axes, values in ((returns, result["returns"]), (kl, result["losses/approx_kl"])):
                 plot(axes, steps, np.array(values, float).T, f"C{i}", title)
-            collect, run = 1e3 * np.array([result["collect_s"], result["run_s"]]) / iterations
-            time.barh(title, collect, color="0.6", label=None if i else "collecting")
-            time.barh(title, run - collect, left=collect, color=f"C{i}")
+            whole, collect = times[f"family_{task}_{name}"].values()
+            bars.barh(title, collect, color="0.6", label=None if i else "collecting")
+            bars.barh(title, whole - collect, left=collect, color=f"C{i}")
         returns.set_title(env.removeprefix("gymnax/"))
         returns.set_ylabel("return")
         kl.set_ylabel("KL(old‖new), nats")
         kl.set_yscale("log")
         kl.set_xlabel("environment steps")
-        time.set_xlabel("ms an iteration and seed")
-        time.invert_yaxis()
-        time.legend(frameon=False)
+        bars.set_xlabel("ms of an iteration")
+        bars.invert_yaxis()
+        bars.legend(frameon=False)
     panels[0, 0].legend(frameon=False)
     figure.savefig(path, dpi=110)
 
@@ -201,6 +222,12 @@ def main(argv: list[str]) -> None:
         whole, last = found.pop("whole"), found.pop("last")
         metrics = ", ".join(f"{key.removeprefix('losses/')} {x}" for key, x in found.items())
         print(f"| {name} | {whole} | {last} | {metrics} |", flush=True)
+    if flags.FLAGS.times:
+        times = {name: times_of(CELLS[name]) for name in wanted if CELLS[name].every_iteration}
+        known = {"command": " ".join(["python scripts/evidence/compare_papers.py", *sys.argv[1:]])}
+        write_json(
+            folder / "family_times.json", known | {"versions": runner.versions(), "times": times}
+        )
     if flags.FLAGS.figure:
         draw(folder, Path(flags.FLAGS.figure))
 
@@ -210,5 +237,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("seeds", 5, "How many seeds.")
     flags.DEFINE_integer("total_steps", None, "Environment steps of each, for a try.")
     flags.DEFINE_string("out", str(RESULTS), "Folder of the result files.")
+    flags.DEFINE_bool("times", False, "Whether iterations of the family are timed.")
     flags.DEFINE_string("figure", None, "A picture of the family to draw, from all its cells.")
     app.run(main)

@@ -24,10 +24,14 @@ def test_a_family_is_measured_and_drawn(tmp_path, monkeypatch):
     cell = module.run_cell(module.CELLS["family_cartpole_fixpo"], seeds=2, total_steps=8192)
     assert np.shape(cell["returns"]) == np.shape(cell["losses/max_kl"])
     assert len(cell["steps"]) == 8192 // cell["steps"][0]  # a row for each iteration
-    assert 0.0 < cell["collect_s"] < cell["run_s"]
+    taken = module.times_of(module.CELLS["family_cartpole_fixpo"], iterations=2, repeats=3)
+    assert 0.0 < taken["collecting_ms"] < taken["iteration_ms"]
+    times = {}
     for task in module.TASKS:
         for name in module.FAMILY:
             (tmp_path / f"family_{task}_{name}.json").write_text(json.dumps(cell))
+            times[f"family_{task}_{name}"] = taken
+    (tmp_path / "family_times.json").write_text(json.dumps({"times": times}))
     module.draw(tmp_path, tmp_path / "family.png")
     with Image.open(tmp_path / "family.png") as picture:
         assert picture.width > picture.height > 500
