@@ -75,14 +75,14 @@ def require(config: Any, *parts: Part, num_devices: int | None = None) -> None:
     Args:
       config: or settings.
       *parts: what has to fit.
-      num_devices: that have the parts together; by default all of this process, over which an
+      num_devices: that have the parts together; by default all there are, over which an
         algorithm may be distributed after it is made.
 
     Raises:
       ConfigError: they take more bytes than the devices have; names a hyperparameter of the largest
         part.
     """
-    num_devices = num_devices or jax.local_device_count()
+    num_devices = num_devices or jax.device_count()
     each = device_bytes()
     available = None if each is None else each * num_devices
     needed = sum(part.bytes for part in parts)

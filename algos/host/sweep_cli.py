@@ -18,7 +18,7 @@ from rich.console import Console
 from ...envs import Discrete
 from ..core import population
 from ..core.config import ConfigError
-from . import cli, plotting, run_folder, runner, sweeps
+from . import cli, exits, plotting, run_folder, runner, sweeps
 from .console import make_console
 from .presets import PRESETS
 from .script_flags import UsageError, define_flags, help_text, programs_kept
@@ -37,7 +37,7 @@ _EXAMPLE_STEPS = 100_000
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a sweep from the command line, and exits with a code as `cli.main`."""
     argv = list(sys.argv if argv is None else argv)
-    cli.exit_with_code(argv, lambda: _run(argv))
+    exits.exit_with_code(argv, lambda: _run(argv))
 
 
 def _run(argv: list[str]) -> int:
