@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ _CODES = {
     checkpoint.CheckpointWriteError: 4,
     processes.LostError: 5,
 }
+_SECONDS_FOR_OTHERS = 3
 
 
 def exit_with_code(argv: Sequence[str], run: Callable[[], int]) -> None:
@@ -52,7 +54,8 @@ def exit_with_code(argv: Sequence[str], run: Callable[[], int]) -> None:
     make_console(errors=True).print(f"{Path(argv[0]).name}: {message}", markup=False)
     if processes.several():  # at once: jax would wait for the others, which may wait for this one
         sys.stdout.flush()
-        sys.stderr.flush()
+        if processes.first():  # without which the others are ended before they say the same
+            time.sleep(_SECONDS_FOR_OTHERS)
         os._exit(code)
     sys.exit(code)
 

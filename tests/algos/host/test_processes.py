@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from onejit.algos import ppo
-from onejit.algos.host import checkpoint, cli, processes
+from onejit.algos.host import checkpoint, cli, processes, sweep_cli
 
 TINY = [
     "--env=probe/observation",
@@ -161,6 +161,13 @@ def test_flags_that_do_not_go_together_are_refused(flags, problem, capsys):
         cli.main(ppo, ["ppo.py", "--env=probe/observation", *flags])
     assert caught.value.code == 2
     assert f"ppo.py: {problem}\n" == capsys.readouterr().err
+
+
+def test_a_sweep_is_one_process(capsys):
+    with pytest.raises(SystemExit) as caught:
+        sweep_cli.main(["sweep.py", "--coordinator=127.0.0.1:1234"])
+    assert caught.value.code == 2
+    assert "sweep.py: coordinator: a sweep is one process" in capsys.readouterr().err
 
 
 def test_a_port_that_is_taken_is_refused(capsys):
