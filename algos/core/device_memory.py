@@ -142,13 +142,14 @@ def _bytes(variable: Any) -> int:
 
 def _peak(jaxpr: Any) -> int:
     """Bytes beside inputs and outputs at the fullest moment: these are the equation's own, of which
-    the jaxpr is the body.
+    the jaxpr is the body. What an equation was the last to use stays for the next one: XLA cannot
+    often put that where it was.
     """
     outputs = {id(each) for each in jaxpr.outvars}
     last = {}
     for place, equation in enumerate(jaxpr.eqns):
         last |= {id(each): place for each in equation.invars}
-    live = peak = 0
+    live = peak = ended = 0
     ending = {}
     for place, equation in enumerate(jaxpr.eqns):
         sizes = {id(each): _bytes(each) for each in equation.outvars if id(each) not in outputs}
@@ -157,11 +158,12 @@ def _peak(jaxpr: Any) -> int:
         taken_over = 0  # loops write where what they begin with was
         if equation.primitive.name in ("scan", "while"):
             taken_over = min(sum(ending.get(place, ())), sum(map(_bytes, equation.outvars)))
-        peak = max(peak, live + made + inner - taken_over)
+        peak = max(peak, live + ended + made + inner - taken_over)
         live += made
         for name, size in sizes.items():
             ending.setdefault(last.get(name, place), []).append(size)
-        live -= sum(ending.pop(place, ()))
+        ended = sum(ending.pop(place, ()))
+        live -= ended
     return peak
 
 
