@@ -12,6 +12,7 @@ import pytest
 
 from onejit import algos, envs
 from onejit.algos import avg, fixpo, harpg, hnpg, npg_igt, pathwise, ppo, sac, staq, td3, tokens
+from onejit.algos.actor_only import trajectories
 from onejit.algos.core import collect, guard, parallel
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.distribution import ALIKE, of_each_device, state_specs
@@ -187,6 +188,15 @@ def test_an_update_of_ppo_on_four_shares_is_that_on_the_whole():
         close(found_metrics[name][2], metrics[name])
 
 
+def test_trajectories_of_other_devices_are_among_the_others():
+    reward = jnp.array([1.0, 2.0, 3.0, 6.0]).reshape(D, 1, 1)
+    mask = jnp.array([True, True, True, False]).reshape(D, 1, 1)
+    weights = partial(trajectories.score_weights, gamma=1.0)
+    found = jax.jit(on_devices(weights))(reward, mask)
+    # Less the mean of the other two that count: 1 − 2.5, 2 − 2, 3 − 1.5, and 0 for the last.
+    assert found.ravel().tolist() == [-1.5, 0.0, 1.5, 0.0]
+
+
 TRAJECTORIES = {"num_envs": 8, "horizon": 6, "hidden_sizes": (8,)}
 
 
@@ -232,6 +242,7 @@ def test_an_update_on_trajectories_of_four_devices_is_that_on_all(module):
     assert metrics["losses/grad_norm"] > 0.1
 
 
+@pytest.mark.slow
 def test_a_pathwise_update_on_four_shares_is_that_on_all():
     env = envs.make("gymnax/Pendulum-v1")  # which draws nothing but where an episode starts
     algorithm = pathwise.make(env, pathwise.Config(**TRAJECTORIES))
