@@ -18,6 +18,7 @@ from . import parameter_steps
 from .actor_only import loop, trajectories
 from .actor_only.loop import Networks, Room, make_networks
 from .actor_only.trajectories import Learner, TrajectoryConfig, init_learner
+from .core import parallel
 from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass, static
@@ -101,7 +102,7 @@ def iterate(
     """Collects both batches, and updates; see `loop.maker`."""
     key, between_key, share_key = jax.random.split(key, 3)
     batch, episodes = trajectories.collect(learner.params, key, room)
-    share = jax.random.uniform(share_key)
+    share = parallel.same(jax.random.uniform(share_key))
     at = optax.incremental_update(learner.params, learner.previous, share)
     between, _ = trajectories.collect(at, between_key, room)
     learner, metrics = update(

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from .. import losses
 from ..envs import Box, Environment
-from .core import device_memory, keys, normalize
+from .core import device_memory, keys, normalize, parallel
 from .core.algorithm import Algorithm, Metrics
 from .core.collect import Transition
 from .core.config import ConfigError, configclass, static
@@ -74,7 +74,7 @@ class Config(TrustRegionConfig):
     normalize_advantage: bool = False
 
     ACTION_SPACES = (Box,)
-    SHARED = None
+    SHARED = ("num_envs", "offline_batch")
 
     def validate(self, env: Environment) -> None:
         """Checks the fields, and that they go together and with the environment.
@@ -83,9 +83,8 @@ class Config(TrustRegionConfig):
           ConfigError: names the field, its value and what is allowed.
         """
         super().validate(env)
-        size = self.num_envs * self.num_steps + self.offline_batch
-        if size % self.num_minibatches:
-            allowed = f"must divide num_envs·num_steps + offline_batch = {size}"
+        if self.rows % self.num_minibatches:
+            allowed = f"must divide num_envs·num_steps + offline_batch = {self.rows}"
             raise ConfigError("num_minibatches", self.num_minibatches, allowed)
         for name, only in (
             ("policy", "gaussian"),  # whose stored actions are those that the critic and data have
@@ -96,11 +95,17 @@ class Config(TrustRegionConfig):
             if getattr(self, name) != only:
                 raise ConfigError(name, getattr(self, name), f"must be {only}")
 
+    @property
+    def rows(self) -> int:
+        """What an iteration cuts into minibatches: the rollout and the offline rows."""
+        return super().rows + self.offline_batch
+
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once: also offline rows, and the actions that V(s) is a mean over."""
         obs, action = map(device_memory.space_bytes, (env.observation_space, env.action_space))
-        rows = float(self.num_envs * self.num_steps + self.offline_batch)
-        sampled = self.action_samples * rows * (obs + action + 4 * max(self.hidden_sizes))
+        sampled = (
+            float(self.action_samples) * self.rows * (obs + action + 4 * max(self.hidden_sizes))
+        )
         sizes = ("action_samples", "num_envs", "num_steps", "offline_batch")
         return [
             *super().memory_parts(env),
@@ -204,7 +209,7 @@ def estimate(
         return value(learner.params, obs, value_key), value(learner.params, next_obs, next_key)
 
     online, statistics = estimation.estimate(learner, batch, networks, config, values_of=values_of)
-    size, num_offline = online.target.size, config.offline_batch
+    size, num_offline = online.target.size, parallel.share(config.offline_batch)
     if not num_offline:
         return Minibatch(*online, online.action, jnp.ones(size)), statistics
     index = jax.random.randint(row_key, (num_offline,), 0, len(rows.reward))

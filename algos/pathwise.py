@@ -31,7 +31,7 @@ from ..envs.wrapper import Wrapper
 from .actor_only import loop
 from .actor_only.config import ActorOnlyConfig
 from .actor_only.loop import Networks, Room, make_networks
-from .core import collect, guard
+from .core import collect, guard, parallel
 from .core.algorithm import Metrics, single
 from .core.collect import Transition
 from .core.config import configclass, static, traced
@@ -148,6 +148,7 @@ def update(
     config = room.config
     steps = jax.grad(loss, has_aux=True)
     grads, (collection, batch, episodes) = steps(learner.params, collection, key, room)
+    grads = parallel.mean(grads)
     done = learner.iteration * (config.steps_per_iteration / jnp.float32(config.total_steps))
     schedules = config.schedules(jnp.minimum(done, 1.0))
     optimiser = _optimiser(config, schedules.get("learning_rate", config.learning_rate))
@@ -165,6 +166,7 @@ def update(
         guard.in_reset(collection.obs, learner.iteration, config.horizon - 1, last),
         guard.in_update(written, learner.iteration),
     )
+    fault = guard.agreed(fault)
     kept = guard.keep(guard.ok(fault), (params, opt_state), learner[:2])
     return Learner(*kept, learner.iteration + 1, fault), collection, episodes, metrics
 

@@ -21,7 +21,7 @@ from absl import flags
 from onejit import algos, envs
 from onejit.algos import dataset
 from onejit.algos.core.dataset_checks import other_environment
-from onejit.algos.host import cli, compilation_cache, dataset_files, run_folder
+from onejit.algos.host import cli, compilation_cache, dataset_files, exits, run_folder
 from onejit.algos.host.console import make_console
 from onejit.algos.off_policy import replay
 
@@ -136,4 +136,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    cli.exit_with_code(sys.argv, lambda: main(sys.argv))
+    exits.exit_with_code(sys.argv, lambda: main(sys.argv))

@@ -23,7 +23,7 @@ from onejit import algos, envs
 from onejit.algos import smoothing
 from onejit.algos.core import guard
 from onejit.algos.core.evaluation import player
-from onejit.algos.host import cli, plotting, presets, run_folder, runner
+from onejit.algos.host import cli, exits, plotting, presets, run_folder, runner
 from onejit.algos.host.console import track
 from onejit.algos.host.run_folder import write_json
 
@@ -401,4 +401,4 @@ if __name__ == "__main__":
         str(Path(__file__).parents[1] / "results" / "smoothing"),
         "Folder of the result files and the figure.",
     )
-    cli.run_script(main)
+    exits.run_script(main)

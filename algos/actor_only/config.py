@@ -34,7 +34,6 @@ class ActorOnlyConfig(BaseConfig):
     reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
 
     ACTION_SPACES = ()
-    SHARED = None
 
     def validate(self, env: Environment) -> None:
         """Checks the fields, and that they go together and with the environment.

@@ -162,7 +162,7 @@ def _algorithm(env, trained_in, config, networks, init_learner, iterate, goes_on
         if not goes_on:
             return State(config, learner, (), key)
         collection = collector.reset(env_key, config)
-        fault = guard.in_reset(collection.obs, learner.iteration)
+        fault = guard.agreed(guard.in_reset(collection.obs, learner.iteration))
         return State(config, learner._replace(fault=fault), collection, key)
 
     def step(state: State) -> tuple[State, Metrics]:

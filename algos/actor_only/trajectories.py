@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from ...envs import Environment
-from ..core import guard
+from ..core import guard, parallel
 from ..core.algorithm import Metrics, single
 from ..core.collect import Transition
 from ..core.config import configclass, traced
@@ -104,7 +104,7 @@ def score_weights(reward: chex.Array, mask: chex.Array, *, gamma: float | chex.A
       gamma: discount per step.
 
     Returns:
-      Ψ, `[T, N]`, 0 where mask is not set.
+      Ψ, `[T, N]`, 0 where mask is not set. Trajectories of other devices count among the others.
 
     Source: Baxter and Bartlett 2001 (GPOMDP), as in Fatkhullin et al. 2023; the released code has a
     linear baseline that is fitted to the last batch.
@@ -112,9 +112,10 @@ def score_weights(reward: chex.Array, mask: chex.Array, *, gamma: float | chex.A
     discounts = gamma ** jnp.arange(len(reward), dtype=jnp.float32)
     rewards = jnp.where(mask, discounts[:, None] * reward, 0.0)
     to_go = jnp.cumsum(rewards[::-1], axis=0)[::-1]
-    others = jnp.sum(mask, axis=1, keepdims=True) - 1.0
-    total = jnp.sum(jnp.where(mask, to_go, 0.0), axis=1, keepdims=True) - to_go
-    baseline = jnp.where(others > 0, total / jnp.maximum(others, 1.0), 0.0)
+    each = jnp.where(mask, to_go, 0.0), mask.astype(jnp.float32)
+    total, count = parallel.total([jnp.sum(x, axis=1, keepdims=True) for x in each])
+    others = count - 1.0
+    baseline = jnp.where(others > 0, (total - to_go) / jnp.maximum(others, 1.0), 0.0)
     return jax.lax.stop_gradient(jnp.where(mask, to_go - baseline, 0.0))
 
 
@@ -137,7 +138,7 @@ def gradient(params: Any, batch: Transition, weights: chex.Array, networks: Netw
     def objective(params):
         return jnp.mean(jnp.sum(weights * log_probs(params, batch, networks), axis=0))
 
-    return jax.grad(objective)(params)
+    return parallel.mean(jax.grad(objective)(params))
 
 
 def hessian_vector_product(
@@ -174,7 +175,7 @@ def hessian_vector_product(
     along = jax.jvp(log_p, (params,), (vector,))[1]  # [N]
     outer = jax.grad(lambda params: jnp.mean(along * phi(params)))(params)
     inner = jax.jvp(jax.grad(lambda params: jnp.mean(phi(params))), (params,), (vector,))[1]
-    return jax.tree.map(jnp.add, outer, inner)
+    return parallel.mean(jax.tree.map(jnp.add, outer, inner))
 
 
 def finish(
@@ -190,7 +191,7 @@ def finish(
     masks = [guard.in_masks(each.obs, learner.iteration) for each in batches]
     written = {"gradient": (grads, direction), "parameter": params}
     in_update = guard.in_update(written, learner.iteration)
-    fault = guard.first(learner.fault, *rollouts, *masks, in_update)
+    fault = guard.agreed(guard.first(learner.fault, *rollouts, *masks, in_update))
     new = (params, learner.params, direction)
     kept = guard.keep(guard.ok(fault), new, learner[:3])
     metrics = {

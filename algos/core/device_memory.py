@@ -75,14 +75,14 @@ def require(config: Any, *parts: Part, num_devices: int | None = None) -> None:
     Args:
       config: or settings.
       *parts: what has to fit.
-      num_devices: that have the parts together; by default all of this process, over which an
+      num_devices: that have the parts together; by default all there are, over which an
         algorithm may be distributed after it is made.
 
     Raises:
       ConfigError: they take more bytes than the devices have; names a hyperparameter of the largest
         part.
     """
-    num_devices = num_devices or jax.local_device_count()
+    num_devices = num_devices or jax.device_count()
     each = device_bytes()
     available = None if each is None else each * num_devices
     needed = sum(part.bytes for part in parts)
@@ -142,13 +142,14 @@ def _bytes(variable: Any) -> int:
 
 def _peak(jaxpr: Any) -> int:
     """Bytes beside inputs and outputs at the fullest moment: these are the equation's own, of which
-    the jaxpr is the body.
+    the jaxpr is the body. What an equation was the last to use stays for the next one: XLA cannot
+    often put that where it was.
     """
     outputs = {id(each) for each in jaxpr.outvars}
     last = {}
     for place, equation in enumerate(jaxpr.eqns):
         last |= {id(each): place for each in equation.invars}
-    live = peak = 0
+    live = peak = ended = 0
     ending = {}
     for place, equation in enumerate(jaxpr.eqns):
         sizes = {id(each): _bytes(each) for each in equation.outvars if id(each) not in outputs}
@@ -157,11 +158,12 @@ def _peak(jaxpr: Any) -> int:
         taken_over = 0  # loops write where what they begin with was
         if equation.primitive.name in ("scan", "while"):
             taken_over = min(sum(ending.get(place, ())), sum(map(_bytes, equation.outvars)))
-        peak = max(peak, live + made + inner - taken_over)
+        peak = max(peak, live + ended + made + inner - taken_over)
         live += made
         for name, size in sizes.items():
             ending.setdefault(last.get(name, place), []).append(size)
-        live -= sum(ending.pop(place, ()))
+        ended = sum(ending.pop(place, ()))
+        live -= ended
     return peak
 
 

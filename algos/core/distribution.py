@@ -27,15 +27,16 @@ ALIKE = PartitionSpec()  # the same on all devices
 
 
 def make_mesh(num_devices: int = 1, *, population: int = 1) -> Mesh:
-    """The first population·num_devices devices of this machine, as a mesh with the axes
-    "population" and "environments".
+    """The first population·num_devices devices, as a mesh with the axes "population" and
+    "environments". Where several processes are joined (`jax.distributed`) it has to be all theirs.
 
     Args:
       num_devices: that train one model together.
       population: groups of so many, each with members of its own.
 
     Raises:
-      ConfigError: there are not so many devices, or a number is below 1.
+      ConfigError: there are not so many devices, or more than that in other processes too, or a
+        number is below 1.
     """
     devices = jax.devices()
     for name, number in {"num_devices": num_devices, "population": population}.items():
@@ -44,9 +45,12 @@ def make_mesh(num_devices: int = 1, *, population: int = 1) -> Mesh:
     needed = num_devices * population
     if needed > len(devices):
         hint = ""
-        if devices[0].platform == "cpu":
+        if devices[0].platform == "cpu" and jax.process_count() == 1:
             hint = f"; JAX_NUM_CPU_DEVICES={needed} makes more of them"
         raise ConfigError("num_devices", needed, f"must be at most {len(devices)}{hint}")
+    if needed < len(devices) and jax.process_count() > 1:
+        allowed = f"must be {len(devices)}, all of the {jax.process_count()} processes"
+        raise ConfigError("num_devices", needed, allowed)
     grid = np.array(devices[:needed]).reshape(population, num_devices)
     # The default, Explicit, breaks Brax and gymnax.
     return Mesh(grid, (POPULATION, parallel.AXIS), axis_types=(AxisType.Auto,) * 2)

@@ -4,7 +4,7 @@ Orbax neither notices flipped bits in array data nor a changed dtype. So each ch
 `manifest.json` with the SHA-256 of every file, hashed once when it is written, and the shape and
 dtype of every array; nothing is restored that does not agree with it. A checkpoint is written under
 a temporary name, synced to the disk and renamed when complete: what exists is whole. Paths may be
-relative, and strings.
+relative, and strings. Of several processes, which all call these functions, each writes its part.
 """
 
 import errno
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
+from . import processes
 from .console import quiet_threads
 
 _FORMAT = 4  # of the State's layout too
@@ -67,20 +68,25 @@ def save(
     folder = Path(folder)
     name = f"{iteration:09d}"
     final, replaced = folder / name, folder / f"{_REPLACED}{name}"
-    temporary = folder / f"{_TEMPORARY}{name}-{os.getpid()}"
+    temporary = folder / f"{_TEMPORARY}{name}"
     leaves = {
         each: leaf for each, leaf in _named_leaves(state).items() if not _is_in(each, without)
     }
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        if processes.first():
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        processes.meet()
         with quiet_threads():
-            _write(temporary, leaves, metadata, list(without))
-        if os.path.lexists(final):
-            final.rename(replaced)  # stopped here, `clean` puts it back
-        temporary.rename(final)
-        _sync(folder)
-        _remove(replaced)
+            _write_arrays(temporary, leaves)
+        if processes.first():
+            _write_manifest(temporary, leaves, metadata, list(without))
+            if os.path.lexists(final):
+                final.rename(replaced)  # stopped here, `clean` puts it back
+            temporary.rename(final)
+            _sync(folder)
+            _remove(replaced)
+        processes.meet()
     except Exception as error:  # Orbax has no error of its own for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointWriteError(
@@ -89,14 +95,17 @@ def save(
     return final
 
 
-def _write(
-    folder: Path, leaves: dict[str, Any], metadata: dict[str, Any], without: list[str]
-) -> None:
+def _write_arrays(folder: Path, leaves: dict[str, Any]) -> None:
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
         arrays = {name: _raw(leaf) for name, leaf in leaves.items() if leaf.size}
         checkpointer.save(folder.absolute() / _ARRAYS, arrays)
+
+
+def _write_manifest(
+    folder: Path, leaves: dict[str, Any], metadata: dict[str, Any], without: list[str]
+) -> None:
     body = {
         "format": _FORMAT,
         "metadata": metadata,

@@ -8,22 +8,20 @@ import dataclasses
 import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags
 from rich.console import Console
 
 from ... import envs
 from ..core.averaging import averaged
-from ..core.config import BaseConfig, ConfigError
-from ..core.dataset import DatasetError
+from ..core.config import BaseConfig
 from ..core.distribution import make_mesh
-from . import checkpoint, compilation_cache, presets, run_data, run_folder, runner
+from . import exits, presets, processes, run_data, run_folder, runner
 from .console import make_console
-from .run_folder import RunFolderError
 from .script_flags import UsageError, define_flags, help_text, named_values, programs_kept
 
 # Bounds of the flags that concern the run; num_seeds and eval_episodes go through the estimate of
@@ -38,7 +36,7 @@ _LIMITS = {
     "ema_decay": (0, 1),
 }
 # These say nothing of the run.
-OF_THE_PROCESS = {"resume", "help", "h", "compilation_cache"}
+OF_THE_PROCESS = {"resume", "help", "h", "compilation_cache", *processes.FLAGS}
 # Of these a resumed run may have others.
 _OF_THE_HOST = ("num_devices", "num_logs", "num_evals", "eval_episodes", "record")
 _SETTINGS = ("seed", "num_seeds", "num_logs", "num_evals", "eval_episodes", "record", "save_replay")
@@ -53,8 +51,8 @@ def main(
     """Runs an algorithm from the command line, and exits with a code.
 
     0: finished. 1: a checkpoint could not be restored. 2: wrong input. 3: a NaN, an infinity or
-    divergence stopped the run. 4: a checkpoint could not be written. 129, 130 and 143: stopped by
-    SIGHUP, Ctrl-C or SIGTERM, with a checkpoint saved.
+    divergence stopped the run. 4: a checkpoint could not be written. 5: another process of the run
+    is gone. 129, 130 and 143: stopped by SIGHUP, Ctrl-C or SIGTERM, with a checkpoint saved.
 
     Args:
       module: the algorithm, such as `onejit.algos.ppo`: its name, Config and make are used.
@@ -63,69 +61,7 @@ def main(
     """
     argv = list(sys.argv if argv is None else argv)
     name = module.__name__.rpartition(".")[2]
-    exit_with_code(argv, lambda: _run(module, name, argv, default_env))
-
-
-def exit_with_code(argv: Sequence[str], run: Callable[[], int]) -> None:
-    """Runs a program and exits with the code that it returns, or that stands for its error, which
-    is said in one line: those of `main`.
-    """
-    codes = {
-        checkpoint.CheckpointError: 1,
-        (
-            UsageError,
-            ConfigError,
-            DatasetError,
-            RunFolderError,
-            envs.ContractError,
-            flags.Error,
-            ModuleNotFoundError,
-        ): 2,
-        runner.NonFiniteError: 3,
-        checkpoint.CheckpointWriteError: 4,
-    }
-    try:
-        sys.exit(run())
-    except KeyboardInterrupt:
-        code = 130
-        message = "interrupted before there was anything to save"
-    except Exception as error:
-        code = next((code for kinds, code in codes.items() if isinstance(error, kinds)), None)
-        if code is None:
-            raise
-        message = str(error)
-    make_console(errors=True).print(f"{Path(argv[0]).name}: {message}", markup=False)
-    sys.exit(code)
-
-
-def run_script(main: Callable[[list[str]], None]) -> None:
-    """`absl.app.run` for a script with `flags.FLAGS` of its own: wrong input ends in one line and
-    exit code 2.
-
-    Args:
-      main: the program; it raises UsageError, or sees to other errors itself.
-    """
-
-    def refuse(error):
-        make_console(errors=True).print(f"{Path(sys.argv[0]).name}: {error}", markup=False)
-        sys.exit(2)
-
-    def parse(argv):
-        try:
-            return flags.FLAGS(argv)
-        except (flags.Error, ValueError) as error:
-            return refuse(error)
-
-    def run(argv):
-        logging.set_verbosity(logging.WARNING)  # absl would show what the libraries log
-        try:
-            with compilation_cache.enabled(flags.FLAGS.compilation_cache):
-                main(argv)
-        except (UsageError, RunFolderError) as error:
-            refuse(error)
-
-    flags.DEFINE_string("compilation_cache", None, compilation_cache.HELP)
-    app.run(run, flags_parser=parse)
+    exits.exit_with_code(argv, lambda: _run(module, name, argv, default_env))
 
 
 def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> int:
@@ -135,7 +71,7 @@ def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> in
     if values.help:
         console.print(help_text(module, name, values), markup=False)
         return 0
-    with programs_kept(values):
+    with programs_kept(values), processes.joined(values):
         return _start(module, name, argv, values, console)
 
 
@@ -294,7 +230,9 @@ def _train(
         )
     except runner.Interrupted as interrupted:
         command = resume_command(argv, interrupted.folder)
-        console.print(f"stopped by {interrupted}; to continue:\n  {command}", markup=False)
+        console.print(
+            f"stopped by {interrupted}; to continue{in_each()}:\n  {command}", markup=False
+        )
         return 128 + interrupted.signal_number
     steps = algorithm.steps_after(total_iterations) * run["num_seeds"]
     speed = ""
@@ -317,7 +255,7 @@ def _train(
     )
     console.print(
         f"next: {_python()} -m tensorboard.main --logdir={shlex.quote(str(result.folder.parent))},"
-        f" or train longer:\n  {resume_command(argv, result.folder)}"
+        f" or train longer{in_each()}:\n  {resume_command(argv, result.folder)}"
         f" --total_steps={2 * total_steps}" + "".join(f"\n  where {jump}" for jump in longer),
         markup=False,
     )
@@ -341,6 +279,10 @@ def _jumps(before: BaseConfig, after: BaseConfig, steps: int) -> list[str]:
 
 def resume_command(argv: list[str], folder: Path) -> str:
     return shlex.join([_python(), argv[0], f"--resume={folder}"])
+
+
+def in_each() -> str:
+    return ", in each process with the flags that join them" if processes.several() else ""
 
 
 def _python() -> str:

@@ -101,6 +101,22 @@ class RunLog:
         )
 
 
+class NoLog(RunLog):
+    """That of a process beside the one that logs: nothing is written."""
+
+    def __init__(self):
+        self.problem, self.waiting = None, []
+
+    def write(self, step: int, metrics: dict[str, Any], *, retry: bool = True) -> None:
+        """Nothing."""
+
+    def flush(self, *, sync: bool = False) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 class _Events:
     """TensorBoard events, written where they are made: `SummaryWriter`'s thread hangs a run when
     its file is full.

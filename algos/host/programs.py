@@ -18,6 +18,7 @@ from ..core.distribution import ALIKE, POPULATION, axis_size, of_each_device, on
 from ..core.evaluation import evaluator
 from ..core.keys import seed_key
 from ..core.training import advance
+from . import processes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ class Programs:
             self._shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
             self.state_shape = jax.tree.map(_lying, self.state_shape, self._shardings)
         _require_memory(algorithm, settings, self.state_shape)
+        processes.meet()
         init_keys, self.eval_keys = self._of_members(jax.jit(keys_of)(key))
         self.init_arguments = (init_keys, *self._of_members(given))
         self.init = init.lower(*self.init_arguments).compile()
@@ -115,6 +117,7 @@ class Programs:
         _require_room(
             settings, {"start": self.init, "train": self.chunk, "evaluate": self.evaluate}
         )
+        processes.meet()
         self.compile_seconds = time.perf_counter() - start
 
     def with_configs(self, settings: Settings) -> "Programs":
@@ -126,11 +129,11 @@ class Programs:
 
     def on_devices(self, state: State) -> State:
         """A State as it lies on the devices of the run."""
-        return state if self._shardings is None else jax.device_put(state, self._shardings)
+        return state if self._shardings is None else processes.put(state, self._shardings)
 
     def _of_members(self, tree: Any) -> Any:
         """What each member has one of, on its devices."""
-        return tree if self._member is None else jax.device_put(tree, self._member)
+        return tree if self._member is None else processes.put(tree, self._member)
 
 
 def _placed(algorithm: Algorithm, settings: Settings, many: bool) -> tuple:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint
+from . import checkpoint, processes
 from .checkpoint import CheckpointError
 
 try:
@@ -72,7 +72,8 @@ class RunFolderError(ValueError):
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the folder for this process; the kernel lets go of it however the process ends.
+    """Holds the folder for this process, or for all in the first of several; the kernel lets go of
+    it however the process ends.
 
     Raises:
       RunFolderError: another process holds it, or nothing can be written there.
@@ -84,7 +85,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise RunFolderError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
         try:
-            if fcntl is not None:
+            if fcntl is not None and processes.first():
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunFolderError(f"{folder}: another process is running there") from error

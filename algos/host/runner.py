@@ -21,9 +21,9 @@ from rich.console import Console
 from ..core import averaging, guard
 from ..core.algorithm import Algorithm, State
 from ..core.evaluation import player
-from . import checkpoint, plotting, recording, run_folder, signals
+from . import checkpoint, plotting, processes, recording, run_folder, signals
 from .console import make_console, progress
-from .logs import RunLog
+from .logs import NoLog, RunLog
 from .programs import Programs, Settings
 
 
@@ -106,6 +106,7 @@ def run(
       Interrupted: on SIGHUP, SIGINT or SIGTERM, after a checkpoint was saved at the next border of
         a chunk.
       NonFiniteError: a NaN or infinity was met; the last good checkpoint stands.
+      processes.LostError: another process of the run is gone.
       checkpoint.CheckpointError: the checkpoint to resume from is damaged or of another run.
       checkpoint.CheckpointWriteError: a checkpoint could not be written; those before it stand.
       run_folder.RunFolderError: the folder cannot be written, or another process is running there.
@@ -118,20 +119,25 @@ def run(
         if programs is None:
             with console.status("compiling"):
                 programs = Programs(algorithm, settings)
-        folder = settings.folder() if callable(settings.folder) else settings.folder
+        folder = settings.folder
+        if callable(folder):
+            folder = processes.of_first(folder)
         if not resume:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(run_folder.locked(folder))
             _describe(folder, settings)
         saves = folder / "checkpoints"
-        checkpoint.clean(saves)
+        if processes.first():
+            checkpoint.clean(saves)
+        processes.meet()
         state, iteration, waiting = _start(algorithm, programs, settings, saves, resume)
         if resume:
             _describe(folder, settings)
         stop.can_save = True
-        log = stack.enter_context(
-            contextlib.closing(RunLog(folder, algorithm.steps_after(iteration), waiting))
-        )
+        steps = algorithm.steps_after(iteration)
+        log = RunLog(folder, steps, waiting) if processes.first() else NoLog()
+        stack.enter_context(contextlib.closing(log))
+        stack.enter_context(processes.losses_told(lambda: _last_in_words(saves)))
         state, eval_returns, run_seconds = _train(
             algorithm,
             programs,
@@ -145,7 +151,8 @@ def run(
             console,
             reporting,
         )
-    if settings.configs is not None:  # what came out is for the sweep to say
+    # Of a sweep what came out is for the sweep to say.
+    if settings.configs is not None or not processes.first():
         return Result(folder, eval_returns, programs.compile_seconds, run_seconds, [], [])
     files, problems = _finish(algorithm, settings, folder, programs, state, eval_returns)
     return Result(folder, eval_returns, programs.compile_seconds, run_seconds, files, problems)
@@ -194,8 +201,8 @@ def _train(
             members = settings.num_seeds * settings.num_settings
             metrics["charts/sps"] = np.float64(steps * members / seconds)
             at_end = iteration == total_iterations
-            stopping = bool(stop)
-            saving = iteration // eval_every > before // eval_every or at_end or stopping
+            stopping = processes.largest(stop.received[0] if stop else 0)
+            saving = iteration // eval_every > before // eval_every or at_end or stopping > 0
             if saving:
                 metrics |= evaluate()
                 eval_returns = np.atleast_1d(metrics["eval/episodic_return"])
@@ -218,14 +225,14 @@ def _train(
                 console.print(log.problem, markup=False)
                 told = True
             if stopping and not at_end:
-                raise Interrupted(stop.received[0], folder)
+                raise Interrupted(stopping, folder)
     if eval_returns is None:  # nothing was left to do
         eval_returns = np.atleast_1d(evaluate()["eval/episodic_return"])
     return state, eval_returns, run_seconds
 
 
 def _describe(folder: Path, settings: Settings) -> None:
-    if settings.description:
+    if settings.description and processes.first():
         run_folder.write(folder, settings.description)
 
 
@@ -257,23 +264,29 @@ def _save(saves, iteration, state, algorithm, settings, score, waiting) -> None:
     known["run"] = run_folder.identity(settings.description) if settings.description else {}
     without = () if settings.save_replay else algorithm.replay
     last = checkpoint.save(saves, iteration, state, known, without=without)
-    checkpoint.prune(saves, {last, run_folder.best_checkpoint(saves)})
+    if processes.first():
+        checkpoint.prune(saves, {last, run_folder.best_checkpoint(saves)})
 
 
 def _stop_if_not_finite(state: State, saves: Path) -> None:
     found = guard.describe(jax.device_get(state.learner.fault))
     if found:
-        good = checkpoint.checkpoints(saves)
-        kept = f"the last good checkpoint is {good[-1]}" if good else "there was no checkpoint yet"
         raise NonFiniteError(
-            f"{found}; parameters and statistics were kept as they were before it, {kept}"
+            f"{found}; parameters and statistics were kept as they were before it,"
+            f" {_last_in_words(saves)}"
         )
+
+
+def _last_in_words(saves: Path) -> str:
+    good = checkpoint.checkpoints(saves)
+    return f"the last good checkpoint is {good[-1]}" if good else "there was no checkpoint yet"
 
 
 def _finish(
     algorithm, settings, folder, programs, state, eval_returns
 ) -> tuple[list[Path], list[str]]:
     files, problems = [], []
+    state, keys = processes.own((state, programs.eval_keys))
     try:
         files.append(plotting.plot_curve(folder, settings.title))
         if settings.record and getattr(algorithm.env, "mj_model", None) is not None:
@@ -282,7 +295,7 @@ def _finish(
                 state = jax.tree.map(lambda x: x[best], state)
 
             act, memory = player(algorithm, state, deterministic=True)
-            key = programs.eval_keys[best] if settings.num_seeds > 1 else programs.eval_keys
+            key = keys[best] if settings.num_seeds > 1 else keys
             states = recording.record_episode(algorithm.env, act, key, memory=memory)
             drawn, problems = recording.save_recording(folder, algorithm.env, states)
             files += drawn

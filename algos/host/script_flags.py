@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 
 from ..core.config import BaseConfig, field_docs
-from . import compilation_cache, presets, runner
+from . import compilation_cache, presets, processes, runner
 
 
 class UsageError(ValueError):
@@ -87,8 +87,9 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
         "num_devices",
         1,
         "Devices that share environments, replay and minibatches of each seed; their totals stay"
-        " what they are. A resumed run may have another number.",
+        " what they are. A resumed run may have another number. Several processes take all theirs.",
     )
+    processes.define_flags(values)
     integer(
         "num_logs", settings["num_logs"], "Rows of the log; also how often Ctrl-C is looked for."
     )

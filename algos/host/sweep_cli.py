@@ -18,7 +18,7 @@ from rich.console import Console
 from ...envs import Discrete
 from ..core import population
 from ..core.config import ConfigError
-from . import cli, plotting, run_folder, runner, sweeps
+from . import cli, exits, plotting, processes, run_folder, runner, sweeps
 from .console import make_console
 from .presets import PRESETS
 from .script_flags import UsageError, define_flags, help_text, programs_kept
@@ -37,7 +37,7 @@ _EXAMPLE_STEPS = 100_000
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a sweep from the command line, and exits with a code as `cli.main`."""
     argv = list(sys.argv if argv is None else argv)
-    cli.exit_with_code(argv, lambda: _run(argv))
+    exits.exit_with_code(argv, lambda: _run(argv))
 
 
 def _run(argv: list[str]) -> int:
@@ -49,6 +49,12 @@ def _run(argv: list[str]) -> int:
         doc = importlib.import_module(__name__).__doc__
         console.print(f"{doc}\n{help_text(module, name, values)}", markup=False)
         return 0
+    for flag in processes.FLAGS:
+        if values[flag].present:
+            raise UsageError(
+                f"{flag}: a sweep is one process; its members have nothing to exchange, so give"
+                " each host a sweep of its own"
+            )
     with programs_kept(values):
         return _start(module, name, argv, values, given, console)
 

@@ -153,10 +153,15 @@ class OnPolicyConfig(BaseConfig):
         """
         super().require_shares(num_devices)
         remembers = self.memory != "none"
-        rows = self.num_envs * (1 if remembers else self.num_steps) // num_devices
+        rows = (self.num_envs if remembers else self.rows) // num_devices
         what = f"{rows} {'environments' if remembers else 'transitions'} of each device"
         for name in self.MINIBATCHES:
             parallel.require_divisor(name, getattr(self, name), rows, what)
+
+    @property
+    def rows(self) -> int:
+        """What an iteration cuts into minibatches."""
+        return self.num_envs * self.num_steps
 
     def schedules(self, done: float | chex.Array) -> dict[str, Any]:
         """The learning rate when this part of total_steps is done, in [0, 1], if it is annealed."""

@@ -42,7 +42,7 @@ from ..base import Step, strong
 from ..options import require_count
 from ..spaces import Box
 from .fixes import bodies_once, contacts_as_in_mujoco
-from .third_party import third_party
+from .third_party import own_devices, third_party
 
 IMPLEMENTATIONS = ("jax", "warp")
 _FREE, _BALL = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
@@ -116,7 +116,8 @@ class MujocoEnvironment:
         self.frame_skip = frame_skip
         self.episode_length = episode_length
         self.step_seconds = frame_skip * float(model.opt.timestep)
-        self.model = mjx.put_model(model, impl=impl)
+        with own_devices():
+            self.model = mjx.put_model(model, impl=impl)
         for i in np.flatnonzero(~model.actuator_ctrllimited.astype(bool)):
             raise ValueError(
                 f"actuator {model.actuator(i).name or i}: must have limits, ctrlrange in the model"

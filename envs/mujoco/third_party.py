@@ -26,8 +26,18 @@ def third_party() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.numpy_rank_promotion("allow"))
         stack.enter_context(jax.default_matmul_precision("highest"))
+        stack.enter_context(own_devices())
         for name, function in solvers.items():
             stack.enter_context(replaced(vars(jax.scipy.linalg), name, function))
+        yield
+
+
+@contextlib.contextmanager
+def own_devices() -> Iterator[None]:
+    """Inside, `jax.devices` has those of this process alone. MJX puts a model onto the first there
+    is, which is another process's where several train one model.
+    """
+    with replaced(vars(jax), "devices", lambda backend=None: jax.local_devices(backend=backend)):
         yield
 
 

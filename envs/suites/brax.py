@@ -18,7 +18,7 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
 
 from ..base import Step, strong
 from ..mujoco.fixes import bodies_once
-from ..mujoco.third_party import third_party
+from ..mujoco.third_party import own_devices, third_party
 from ..options import checked, unfit
 from ..spaces import Box
 
@@ -94,7 +94,8 @@ def make(
         # That Brax's environments are in maintenance, at every construction.
         warnings.simplefilter("ignore")
         try:
-            env = brax.envs.get_environment(name, **own)
+            with own_devices():
+                env = brax.envs.get_environment(name, **own)
         except (ArithmeticError, TypeError, ValueError) as error:
             raise unfit(f"brax/{name}", given, error) from error
     if solver:

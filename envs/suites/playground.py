@@ -24,7 +24,7 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
 
 from ..base import Step, strong
 from ..mujoco.fixes import bodies_once
-from ..mujoco.third_party import replaced, third_party
+from ..mujoco.third_party import own_devices, replaced, third_party
 from ..options import checked, unfit
 from ..spaces import Box
 
@@ -106,7 +106,8 @@ def make(
     ):
         warnings.simplefilter("ignore")
         try:
-            env = registry.load(name, config=config, config_overrides=overrides)
+            with own_devices():
+                env = registry.load(name, config=config, config_overrides=overrides)
         except OSError:
             raise
         except Exception as error:  # whatever Playground makes of options that do not go together

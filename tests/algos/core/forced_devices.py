@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from onejit import algos, envs
-from onejit.algos import ppo, sac
+from onejit.algos import harpg, hnpg, npg_igt, pathwise, ppo, sac
 from onejit.algos.core import distribution, guard, parallel
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.sweep import stacked
@@ -234,6 +234,28 @@ def test_evaluation_is_shared(on_policy):
     assert len(found) <= 4 and max(each.bytes for each in found) <= 64
     with pytest.raises(ConfigError, match="num_episodes=6: must be a multiple of the 4 devices"):
         algos.evaluator(on_policy.algorithm, num_episodes=6)(on_policy.state, jax.random.key(1))
+
+
+@pytest.mark.parametrize("module", [harpg, hnpg, npg_igt, pathwise])
+def test_policies_without_a_critic_and_offline_rows_are_shared(module):
+    env = envs.make("gymnax/Pendulum-v1")
+    sizes = {"num_envs": 8, "hidden_sizes": (8,)}
+    if module is hnpg:
+        sizes |= {"num_steps": 4, "num_minibatches": 2, "action_samples": 2}
+    else:
+        sizes |= {"horizon": 4}
+    algorithm = module.make(env, module.Config(**sizes))
+    distributed = algos.distribute(algorithm, algos.make_mesh(2))
+    state = jax.jit(distributed.init)(jax.random.key(0))
+    step = jax.jit(distributed.step)
+    whole = jax.device_put(fresh(state), jax.devices()[0])
+    state, metrics = step(state)
+    assert_replicas_are_alike(state)
+    assert metrics["charts/fault"] == 0
+    if module is pathwise:  # which draws nothing here: as on one device
+        expected, _ = jax.jit(algorithm.step)(whole)
+        close = partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-6)
+        jax.tree.map(close, state.learner, expected.learner)
 
 
 def test_the_probes_are_solved_on_four_devices():

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import avg, fixpo, ppo, sac, staq, td3, tokens
+from onejit.algos import avg, fixpo, harpg, hnpg, npg_igt, pathwise, ppo, sac, staq, td3, tokens
+from onejit.algos.actor_only import trajectories
 from onejit.algos.core import collect, guard, parallel
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.distribution import ALIKE, of_each_device, state_specs
@@ -117,6 +118,11 @@ def test_all_devices_know_of_the_first_fault():
             "batch_size=96: must be a multiple of 64, for 4 devices, such as 64 or 128",
         ),
         (tokens.Config(num_prompts=30), "num_prompts=30: .* such as 28 or 32"),
+        (
+            hnpg.Config(num_envs=4, num_minibatches=1, offline_batch=9),
+            "offline_batch=9: .* such as 8 or 12",
+        ),
+        (harpg.Config(num_envs=6), "num_envs=6: .* such as 4 or 8"),
     ],
 )
 def test_what_does_not_divide_is_refused_with_what_would(config, message):
@@ -180,6 +186,118 @@ def test_an_update_of_ppo_on_four_shares_is_that_on_the_whole():
     assert max(moved) > 5e-3  # by much more than rounding
     for name in ("losses/policy_loss", "losses/approx_kl", "losses/grad_norm"):
         close(found_metrics[name][2], metrics[name])
+
+
+def test_trajectories_of_other_devices_are_among_the_others():
+    reward = jnp.array([1.0, 2.0, 3.0, 6.0]).reshape(D, 1, 1)
+    mask = jnp.array([True, True, True, False]).reshape(D, 1, 1)
+    weights = partial(trajectories.score_weights, gamma=1.0)
+    found = jax.jit(on_devices(weights))(reward, mask)
+    # Less the mean of the other two that count: 1 − 2.5, 2 − 2, 3 − 1.5, and 0 for the last.
+    assert found.ravel().tolist() == [-1.5, 0.0, 1.5, 0.0]
+
+
+TRAJECTORIES = {"num_envs": 8, "horizon": 6, "hidden_sizes": (8,)}
+
+
+def trajectories_of(key):
+    """A batch of eight, some of which end early, with actions of any policy."""
+    key = jax.random.split(key, 4)
+    obs = jax.random.normal(key[0], (7, 8, 4))
+    return ppo.Transition(
+        obs=obs[:-1],
+        action=jax.random.randint(key[1], (6, 8), 0, 2, jnp.int32),
+        reward=jax.random.normal(key[2], (6, 8)),
+        terminated=jax.random.bernoulli(key[3], 0.2, (6, 8)),
+        truncated=jnp.zeros((6, 8), bool),
+        next_obs=obs[1:],
+        log_prob=jnp.full((6, 8), -0.7),
+        memory=(),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [npg_igt, harpg])
+def test_an_update_on_trajectories_of_four_devices_is_that_on_all(module):
+    env = envs.make("gymnax/CartPole-v1")
+    config = module.Config(**TRAJECTORIES)
+    networks = module.make_networks(env, config)
+    key = jax.random.split(jax.random.key(0), 3)
+    learner = module.init_learner(key[0], env=env, networks=networks, config=config)
+    before = jax.tree.map(lambda x: x - 0.1, learner.params)
+    learner = learner._replace(previous=before, iteration=jnp.int32(2))
+    num_batches = 2 if module is harpg else 1
+    batches = [trajectories_of(k) for k in key[1 : 1 + num_batches]]
+    share = (jnp.float32(0.3),) if module is harpg else ()
+
+    def update(*batches):
+        return module.update(learner, *batches, *share, networks=networks, config=config)
+
+    expected, metrics = jax.jit(update)(*batches)
+    found, found_metrics = jax.jit(on_devices(update))(*(shares(each, 1) for each in batches))
+    for device in range(D):
+        close(jax.tree.map(lambda x, d=device: x[d], found), expected)
+    for name, value in metrics.items():
+        close(found_metrics[name], jnp.full(D, value))
+    assert metrics["losses/grad_norm"] > 0.1
+
+
+@pytest.mark.slow
+def test_a_pathwise_update_on_four_shares_is_that_on_all():
+    env = envs.make("gymnax/Pendulum-v1")  # which draws nothing but where an episode starts
+    algorithm = pathwise.make(env, pathwise.Config(**TRAJECTORIES))
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    key = jax.random.clone(state.key)
+    expected, metrics = jax.jit(algorithm.step)(state._replace(key=key))
+    specs = state_specs(algorithm, D)
+    axes = jax.tree.map(lambda spec: None if spec == ALIKE else 0, specs)
+    given = jax.tree.map(lambda x, spec: x if spec == ALIKE else shares(x, 0), state, specs)
+    found, found_metrics = jax.jit(on_devices(algorithm.step, in_axes=(axes,)))(given)
+    for device in range(D):
+        close(jax.tree.map(lambda x, d=device: x[d], found.learner), expected.learner)
+    close(whole(found.collection.obs, 0), expected.collection.obs)
+    close(found_metrics["losses/grad_norm"], jnp.full(D, metrics["losses/grad_norm"]))
+
+
+@pytest.mark.slow
+def test_an_update_of_hnpg_on_four_shares_is_that_on_the_whole():
+    env = envs.make("gymnax/Pendulum-v1")
+    config = hnpg.Config(
+        **SMALL, num_steps=5, num_minibatches=1, offline_batch=8, action_samples=2, update_epochs=2
+    )
+    networks = hnpg.make_networks(env, config)
+    # Nothing is drawn: actions are the mode, and there is one offline row.
+    head = networks.head
+    networks = networks._replace(head=head._replace(sample=lambda key, d: head.mode(d)))
+    key = jax.random.split(jax.random.key(0), 4)
+    learner = hnpg.init_learner(key[0], env=env, networks=networks, config=config)
+    obs = jax.random.normal(key[1], (6, 8, 3))
+    action = jax.random.uniform(key[2], (5, 8, 1), minval=-1.0)
+    policy = networks.policy.apply(learner.params["policy"], obs[:-1])
+    batch = hnpg.Transition(
+        obs=obs[:-1],
+        action=action,
+        reward=jax.random.normal(key[3], (5, 8)),
+        terminated=jnp.zeros((5, 8), bool),
+        truncated=jnp.zeros((5, 8), bool),
+        next_obs=obs[1:],
+        log_prob=head.log_prob(action, policy),
+        memory=(),
+    )
+    row = jax.tree.map(lambda x: x[:1, 0], batch)
+    update = partial(hnpg.update, networks=networks, config=config, rows=row)
+    expected, metrics = jax.jit(update)(learner, batch, jax.random.key(1))
+
+    def share(discounted_return, batch, key):
+        return update(learner._replace(discounted_return=discounted_return), batch, key)
+
+    keys = jax.random.split(jax.random.key(2), D)
+    own = shares(learner.discounted_return, 0)
+    found, _ = jax.jit(on_devices(share))(own, shares(batch, 1), keys)
+    for device in range(D):
+        each = jax.tree.map(lambda x, d=device: x[d], found)
+        close(each.params, expected.params)
+    assert metrics["losses/steps_taken"] == 1
 
 
 OFF_POLICY = td3.Config(

@@ -12,7 +12,7 @@ import pytest
 import scipy.linalg
 
 from onejit import envs
-from onejit.envs.mujoco.third_party import cholesky, cholesky_solve, third_party
+from onejit.envs.mujoco.third_party import cholesky, cholesky_solve, own_devices, third_party
 
 
 def test_a_factor_and_a_solution_by_hand():
@@ -86,3 +86,11 @@ def test_a_step_calls_no_lapack(env_id, options):
     state, _ = jax.eval_shape(env.reset, jax.random.key(0))
     step = jax.jit(env.step).lower(jax.random.key(0), state, jnp.zeros(env.action_space.shape))
     assert "lapack" not in step.as_text()
+
+
+def test_models_go_to_a_device_of_this_process(monkeypatch):
+    everywhere = jax.devices
+    monkeypatch.setattr(jax, "local_devices", lambda backend=None: ["mine", backend])
+    with own_devices():
+        assert jax.devices("cpu") == ["mine", "cpu"]
+    assert jax.devices is everywhere
