@@ -80,7 +80,10 @@ def measure(env: envs.Environment, data: dataset.Dataset, seeds: int, updates: i
     actor, average = jax.device_get(jax.jit(jax.vmap(run))(jnp.arange(seeds)))
     named = {"actor": actor, "average": average}
     return {
-        name: {"returns": returns.round(2).tolist(), "losses": losses.round(8).tolist()}
+        name: {
+            "returns": np.asarray(returns, float).round(2).tolist(),
+            "losses": np.asarray(losses, float).round(8).tolist(),
+        }
         for name, (returns, losses) in named.items()
     }
 
