@@ -45,6 +45,7 @@ OWN_FLAGS = {
     "mdpo_off_policy": "kappa",
     "staq": "kl_weight",
     "bc": "ema_power",
+    "flow_bc": "flow_steps",
     "td3_bc": "alpha",
     "iql": "coefficient",
     "rebrac": "critic_beta",

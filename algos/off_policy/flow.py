@@ -1,0 +1,118 @@
+"""Policies that are flows: a velocity, learned by imitation, which takes noise to an action. What
+flow BC is, and EXPO edits.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ... import losses
+from ...envs import Environment
+from ..core.algorithm import Metrics
+from ..core.collect import Policy
+from ..core.config import BaseConfig, ConfigError, configclass, static
+from ..core.generative import Field, euler
+from ..core.networks import VECTOR, actor_obs, actor_space
+from . import actor_critic, deterministic
+from .actor_critic import Batch, Learner
+from .networks import torso
+
+
+@configclass
+class FlowConfig(BaseConfig):
+    """What algorithms whose policy is a flow have in common."""
+
+    flow_steps: int = static(10, "Euler steps from noise to an action.", low=1)
+
+    def validate(self, env: Environment) -> None:
+        """Checks the fields, that they go together, that actions are continuous, and that
+        observations are vectors.
+
+        Raises:
+          ConfigError: names the field, its value and what is allowed.
+        """
+        super().validate(env)
+        deterministic.require_continuous(env)
+        shape = actor_obs(env.observation_space).shape
+        if len(shape) != 1:
+            allowed = "must be a vector: the action under way stands beside it"
+            raise ConfigError("env.observation_space", shape, allowed)
+
+
+def make_field(env: Environment, config: Any) -> Field:
+    """A velocity, as the config says; it has the actor's widths."""
+    actor_space(env)  # refuses entries that it would ignore
+    layers = torso(VECTOR, config.actor_hidden_sizes, config)
+    return Field(layers, env.action_space.shape[0], config.flow_steps, config.initialiser)
+
+
+def imitate(
+    learner: Learner,
+    name: str,
+    batch: Batch,
+    key: chex.PRNGKey,
+    *,
+    networks: Any,
+    config: FlowConfig,
+) -> tuple[Learner, Metrics]:
+    """One gradient step of the velocity of that name towards the batch's actions, by flow matching
+    at one time and noise each.
+    """
+    time_key, noise_key, step_key = jax.random.split(key, 3)
+    t = jax.random.uniform(time_key, batch.reward.shape)
+    noise = jax.random.normal(noise_key, batch.action.shape)
+    point, target = losses.generative.flow_path(batch.action, noise, t)
+
+    def loss(field):
+        each = losses.generative.flow_matching_loss(field(batch.obs, point, t), target)
+        flow_loss = jnp.mean(each)
+        return flow_loss, {f"losses/{name}_loss": flow_loss}
+
+    return actor_critic.gradient_step(
+        learner, name, loss, step_key, networks=networks, config=config
+    )
+
+
+def sample(field: nn.Module, params: Any, obs: Any, noise: chex.Array) -> chex.Array:
+    """The actions, in [−1, 1]^d, that noise `[B, d]` flows to."""
+    action = euler(lambda x, t: field.apply(params, obs, x, t), noise, field.num_steps)
+    return jnp.clip(action, -1.0, 1.0)
+
+
+def policy_maker(name: str) -> Callable[[Environment, Any], Policy]:
+    """The `make_policy` of an algorithm whose policy is the flow of that name: it explores by
+    standard normal noise; without exploring, it begins at 0, which in one dimension leads to the
+    median.
+    """
+
+    def make_policy(env: Environment, networks: Any) -> Policy:
+        field = getattr(networks, name)
+        require_steps(field, f"networks.{name}")
+        size = env.action_space.shape[0]
+
+        def explore(params, memory, obs, key):
+            noise = jax.random.normal(key, (*actor_obs(obs).shape[:-1], size))
+            return sample(field, params[name], obs, noise), (), memory
+
+        def act(params, memory, obs):
+            noise = jnp.zeros((*actor_obs(obs).shape[:-1], size))
+            return sample(field, params[name], obs, noise), memory
+
+        return Policy(explore, act)
+
+    return make_policy
+
+
+def require_steps(field: nn.Module, part: str) -> None:
+    """Checks that an own velocity says in how many steps it is followed.
+
+    Raises:
+      ConfigError: it has no num_steps.
+    """
+    if not isinstance(getattr(field, "num_steps", None), int):
+        allowed = "must have num_steps, the Euler steps from noise to an action"
+        raise ConfigError(part, f"a {type(field).__name__}", allowed)
