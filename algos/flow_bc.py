@@ -16,6 +16,7 @@ from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass, static
 from .off_policy import actor_critic, flow, offline
+from .off_policy.acting import with_config
 from .off_policy.actor_critic import Batch, Learner
 from .off_policy.flow import FlowConfig
 from .off_policy.networks import Networks
@@ -59,4 +60,6 @@ def actor_update(
 update = partial(
     actor_critic.update, critic_update=actor_critic.no_update, actor_update=actor_update
 )
-make = offline.maker(Config, make_networks, init_learner, update, flow.policy_maker("actor"))
+make = offline.maker(
+    Config, make_networks, init_learner, update, flow.make_policy, acting=with_config
+)

@@ -45,14 +45,12 @@ class Field(nn.Module):
     Attributes:
       torso: the layers before the last.
       size: d.
-      num_steps: from noise to a sample, for those who follow it.
       initialiser: of the last layer.
       code_size: of the time's code.
     """
 
     torso: nn.Module
     size: int
-    num_steps: int = 10
     initialiser: str = "uniform"
     code_size: int = 8
 

@@ -229,6 +229,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "aq_td3": {"gymnax/Pendulum-v1": _PENDULUM},
     "aq_sac": {"gymnax/Pendulum-v1": _PENDULUM},
     "avg": {"gymnax/Pendulum-v1": _AVG_PENDULUM},
+    "expo": {"gymnax/Pendulum-v1": _PENDULUM},
     "mdpo_off_policy": {"gymnax/Pendulum-v1": _PENDULUM},
     **dict.fromkeys(_OFFLINE, {"gymnax/Pendulum-v1": _OFFLINE_PENDULUM}),
     "a2pr": {"gymnax/Pendulum-v1": {**_OFFLINE_PENDULUM, "vae_hidden_sizes": (64, 64)}},

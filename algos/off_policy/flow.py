@@ -2,7 +2,6 @@
 flow BC is, and EXPO edits.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -47,7 +46,7 @@ def make_field(env: Environment, config: Any) -> Field:
     """A velocity, as the config says; it has the actor's widths."""
     actor_space(env)  # refuses entries that it would ignore
     layers = torso(VECTOR, config.actor_hidden_sizes, config)
-    return Field(layers, env.action_space.shape[0], config.flow_steps, config.initialiser)
+    return Field(layers, env.action_space.shape[0], config.initialiser)
 
 
 def imitate(
@@ -77,42 +76,26 @@ def imitate(
     )
 
 
-def sample(field: nn.Module, params: Any, obs: Any, noise: chex.Array) -> chex.Array:
-    """The actions, in [−1, 1]^d, that noise `[B, d]` flows to."""
-    action = euler(lambda x, t: field.apply(params, obs, x, t), noise, field.num_steps)
-    return jnp.clip(action, -1.0, 1.0)
+def sample(field: nn.Module, params: Any, obs: Any, noise: chex.Array, steps: int) -> chex.Array:
+    """The actions, in [−1, 1]^d, that noise `[B, d]` flows to in so many steps."""
+    return jnp.clip(euler(lambda x, t: field.apply(params, obs, x, t), noise, steps), -1.0, 1.0)
 
 
-def policy_maker(name: str) -> Callable[[Environment, Any], Policy]:
-    """The `make_policy` of an algorithm whose policy is the flow of that name: it explores by
-    standard normal noise; without exploring, it begins at 0, which in one dimension leads to the
-    median.
+def make_policy(env: Environment, networks: Any) -> Policy:
+    """Explores by standard normal noise; without exploring, begins at 0, which in one dimension
+    leads to the median. It acts by `acting.with_config`.
     """
+    size = env.action_space.shape[0]
 
-    def make_policy(env: Environment, networks: Any) -> Policy:
-        field = getattr(networks, name)
-        require_steps(field, f"networks.{name}")
-        size = env.action_space.shape[0]
+    def flow(params, obs, noise):
+        steps = params["config"].flow_steps
+        return sample(networks.actor, params["actor"], obs, noise, steps)
 
-        def explore(params, memory, obs, key):
-            noise = jax.random.normal(key, (*actor_obs(obs).shape[:-1], size))
-            return sample(field, params[name], obs, noise), (), memory
+    def explore(params, memory, obs, key):
+        shape = (*actor_obs(obs).shape[:-1], size)
+        return flow(params, obs, jax.random.normal(key, shape)), (), memory
 
-        def act(params, memory, obs):
-            noise = jnp.zeros((*actor_obs(obs).shape[:-1], size))
-            return sample(field, params[name], obs, noise), memory
+    def act(params, memory, obs):
+        return flow(params, obs, jnp.zeros((*actor_obs(obs).shape[:-1], size))), memory
 
-        return Policy(explore, act)
-
-    return make_policy
-
-
-def require_steps(field: nn.Module, part: str) -> None:
-    """Checks that an own velocity says in how many steps it is followed.
-
-    Raises:
-      ConfigError: it has no num_steps.
-    """
-    if not isinstance(getattr(field, "num_steps", None), int):
-        allowed = "must have num_steps, the Euler steps from noise to an action"
-        raise ConfigError(part, f"a {type(field).__name__}", allowed)
+    return Policy(explore, act)

@@ -8,7 +8,6 @@ import pytest
 from onejit import algos, envs
 from onejit.algos import flow_bc
 from onejit.algos.core.config import ConfigError
-from onejit.algos.core.networks import MLP
 from onejit.envs.wrapper import Wrapper
 
 ENV = envs.make("probe/observation", continuous=True)
@@ -32,17 +31,6 @@ def test_both_modes_of_the_data_are_cloned():
     near = np.abs(np.abs(action) - 0.8) < 0.25
     assert near.mean() > 0.8
     assert 0.3 < (action > 0.0).mean() < 0.7
-
-
-def test_an_own_velocity_says_in_how_many_steps_it_is_followed():
-    class Velocity(MLP):
-        def __call__(self, obs, x=None, t=None):
-            return super().__call__(obs)
-
-    networks = flow_bc.make_networks(ENV, flow_bc.Config())
-    own = networks._replace(actor=Velocity((1,)))
-    with pytest.raises(ConfigError, match="networks.actor=.*must have num_steps"):
-        flow_bc.make(ENV, flow_bc.Config(), own, data=two_modes())
 
 
 def test_observations_are_vectors():

@@ -40,6 +40,7 @@ OWN_FLAGS = {
     "aq_td3": "expectile",
     "aq_sac": "anneal_fraction",
     "avg": "critic_learning_rate",
+    "expo": "edit_scale",
     "fast_td3": "max_noise",
     "fast_sac": "num_atoms",
     "mdpo_off_policy": "kappa",
