@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ... import losses
 from .initialisers import dense
 from .keys import split_for_scan, unpack_keys
 from .networks import actor_obs
@@ -61,6 +62,15 @@ class Field(nn.Module):
         t = jnp.zeros(obs.shape[:-1]) if t is None else t
         inputs = jnp.concatenate([obs, x, time_embedding(t, self.code_size)], axis=-1)
         return dense(self.size, self.initialiser)(self.torso(inputs).astype(jnp.float32))
+
+
+def flow_error(velocity: Model, x: chex.Array, key: chex.PRNGKey) -> chex.Array:
+    """The loss of flow matching at one time and noise for each sample `x[..., d]`, `[...]`."""
+    time_key, noise_key = jax.random.split(key)
+    t = jax.random.uniform(time_key, x.shape[:-1])
+    noise = jax.random.normal(noise_key, x.shape)
+    point, target = losses.generative.flow_path(x, noise, t)
+    return losses.generative.flow_matching_loss(velocity(point, t), target)
 
 
 def euler(velocity: Model, noise: chex.Array, num_steps: int) -> chex.Array:

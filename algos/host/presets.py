@@ -205,6 +205,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo_ewma": _AS_PPO,
     "fixpo": _AS_PPO,
     "r2vpo": _AS_PPO,
+    "gorl": {"gymnax/Pendulum-v1": _PPO_PENDULUM},
     "props": {"gymnax/CartPole-v1": _PROPS_CARTPOLE},
     "hnpg": {
         "probe/lock": {

@@ -2,6 +2,7 @@
 flow BC is, and EXPO edits.
 """
 
+from functools import partial
 from typing import Any
 
 import chex
@@ -9,12 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ... import losses
 from ...envs import Environment
 from ..core.algorithm import Metrics
 from ..core.collect import Policy
 from ..core.config import BaseConfig, ConfigError, configclass, static
-from ..core.generative import Field, euler
+from ..core.generative import Field, euler, flow_error
 from ..core.networks import VECTOR, actor_obs, actor_space
 from . import actor_critic, deterministic
 from .actor_critic import Batch, Learner
@@ -61,13 +61,10 @@ def imitate(
     """One gradient step of the velocity of that name towards the batch's actions, by flow matching
     at one time and noise each.
     """
-    time_key, noise_key, step_key = jax.random.split(key, 3)
-    t = jax.random.uniform(time_key, batch.reward.shape)
-    noise = jax.random.normal(noise_key, batch.action.shape)
-    point, target = losses.generative.flow_path(batch.action, noise, t)
+    draw_key, step_key = jax.random.split(key)
 
     def loss(field):
-        each = losses.generative.flow_matching_loss(field(batch.obs, point, t), target)
+        each = flow_error(partial(field, batch.obs), batch.action, draw_key)
         flow_loss = jnp.mean(each)
         return flow_loss, {f"losses/{name}_loss": flow_loss}
 
@@ -78,7 +75,7 @@ def imitate(
 
 def sample(field: nn.Module, params: Any, obs: Any, noise: chex.Array, steps: int) -> chex.Array:
     """The actions, in [−1, 1]^d, that noise `[B, d]` flows to in so many steps."""
-    return jnp.clip(euler(lambda x, t: field.apply(params, obs, x, t), noise, steps), -1.0, 1.0)
+    return jnp.clip(euler(partial(field.apply, params, obs), noise, steps), -1.0, 1.0)
 
 
 def make_policy(env: Environment, networks: Any) -> Policy:

@@ -36,6 +36,7 @@ OWN_FLAGS = {
     "r2vpo": "target_variance",
     "ppo_ewma": "proximal_decay",
     "props": "refresh_every",
+    "gorl": "latent_coef",
     "sac": "target_entropy",
     "aq_td3": "expectile",
     "aq_sac": "anneal_fraction",
