@@ -35,7 +35,7 @@ _PPO_MINATAR = {
 _PENDULUM = {"learning_rate": 1e-3, "gamma": 0.98, "buffer_size": 20_000, "total_steps": 20_000}
 
 # What scripts/evidence/offline_table.py runs; small, and the same for all, nothing is tuned.
-_OFFLINE = ("bc", "flow_bc", "td3_bc", "iql", "rebrac", "prdc", "famo2o")
+_OFFLINE = ("bc", "flow_bc", "cdsa_lite", "td3_bc", "iql", "rebrac", "prdc", "famo2o")
 _OFFLINE_PENDULUM = {
     "learning_rate": 1e-3,
     "gamma": 0.98,

@@ -48,6 +48,7 @@ OWN_FLAGS = {
     "staq": "kl_weight",
     "bc": "ema_power",
     "flow_bc": "flow_steps",
+    "cdsa_lite": "action_step",
     "td3_bc": "alpha",
     "iql": "coefficient",
     "rebrac": "critic_beta",
