@@ -4,7 +4,6 @@ of the noise to none, with a hook by which policy-guided diffusion (Jackson et a
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import chex
 import jax
@@ -85,6 +84,39 @@ def guidance_shift(grads: chex.Array, weight: chex.Array, *, normalise: bool) ->
     return weight * grads
 
 
+def policy_guide(
+    slope: Callable[[chex.Array], chex.Array],
+    num_steps: int,
+    *,
+    strength: float | chex.Array,
+    cosine: float = 0.3,
+    delay: int = 0,
+    normalise: bool = True,
+) -> Callable[[chex.Array, chex.Array, chex.Array], chex.Array]:
+    """The `guide` of policy-guided diffusion: before the steps from `delay` to the last but one, x
+    + strength·weight·g, see `guidance_weight` and `guidance_shift`.
+
+    Args:
+      slope: x `[B, d]` -> g `[B, d]`, the gradient of each trajectory's log-likelihood under a
+        policy, 0 for entries that are not to be moved, as all but actions are.
+      num_steps: n.
+      strength: κ; with 0 nothing is guided.
+      cosine: weight of the second term of `guidance_weight`.
+      delay: steps before the first that is guided.
+      normalise: whether each trajectory's gradient has length 1.
+
+    Source: Jackson et al. 2024, section 3, and the code released with it.
+    """
+
+    def guide(x, level, number):
+        del level
+        weight = strength * guidance_weight(number, num_steps, cosine=cosine)
+        shift = jax.vmap(lambda g: guidance_shift(g, weight, normalise=normalise))(slope(x))
+        return x + jnp.where((number >= delay) & (number <= num_steps - 2), shift, 0.0)
+
+    return guide
+
+
 def sample(
     denoise: Callable[[chex.Array, chex.Array], chex.Array],
     noise: chex.Array,
@@ -93,7 +125,7 @@ def sample(
     gamma: chex.Array,
     *,
     noise_scale: float = 1.003,
-    guide: Callable[[chex.Array, chex.Array, Any], chex.Array] | None = None,
+    guide: Callable[[chex.Array, chex.Array, chex.Array], chex.Array] | None = None,
 ) -> chex.Array:
     """Heun's steps through the levels of the noise.
 

@@ -124,6 +124,32 @@ def test_guidance_without_a_gradient_moves_nothing():
         np.testing.assert_array_equal(shift, np.zeros((2, 3)))
 
 
+def test_a_policy_guides_between_the_delay_and_the_last_step_by_a_gradient_of_length_one():
+    """Weight 1 − 1/4 + 0·…, strength 2: 1.5·(3, −4)/5 = (0.9, −1.2) in step 1 of 4."""
+    slope = {"slope": lambda x: jnp.array([[3.0, -4.0], [0.0, 0.0]])}
+    guide = edm.policy_guide(**slope, num_steps=4, strength=2.0, cosine=0.0, delay=1)
+    x, level = jnp.ones((2, 2)), jnp.float32(1.0)
+    moved = [np.asarray(guide(x, level, jnp.int32(i)) - x) for i in range(4)]
+    np.testing.assert_allclose(moved[1], [[0.9, -1.2], [0.0, 0.0]], rtol=1e-5)
+    assert moved[2].any() and not moved[0].any() and not moved[3].any()
+
+
+def test_guidance_raises_the_likelihood_and_none_leaves_the_sample():
+    """A policy of N(1, 1) draws samples of N(0.5, 0.3²) up."""
+    sigma = edm.noise_levels(12, low=0.002, high=10.0, rho=7.0)
+    noise = jax.random.normal(jax.random.key(1), (200, 1))
+
+    @jax.jit
+    def run(strength):
+        guide = edm.policy_guide(lambda x: 1.0 - x, 12, strength=strength, normalise=False)
+        key = jax.random.key(0)
+        return edm.sample(denoise, noise, key, sigma, jnp.zeros(13), guide=guide)
+
+    means = [np.mean(run(strength)) for strength in (0.0, 0.1, 0.3)]
+    np.testing.assert_allclose(means[0], MEAN, atol=0.05)
+    assert means[0] + 0.02 < means[1] < means[2] - 0.02
+
+
 def test_climbing_stays_within_the_bounds():
     """0.5 + 0.4 + 0.4 is cut to 1, and −3 + 0.4 to −1, from which one step is left."""
     found = generative.ascend(jnp.ones_like, jnp.array([0.5, -3.0]), step_size=0.4, num_steps=2)
