@@ -325,7 +325,8 @@ def cdsa_dsm(x, eps, sigma, score):
 
 
 def cdsa_correct_gaussian(action, step, steps, centre, std):
-    mean, log_std = arrays(centre, jnp.full(len(centre), jnp.log(std)))
+    mean = array(centre)
+    log_std = jnp.broadcast_to(jnp.log(array(std)), mean.shape)
 
     def log_prob(x):
         return jnp.sum(losses.gaussian_log_prob(x, mean, log_std))

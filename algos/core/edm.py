@@ -29,6 +29,7 @@ def noise_levels(num_steps: int, *, low: float, high: float, rho: float) -> chex
     """
     first, last = high ** (1.0 / rho), low ** (1.0 / rho)
     levels = (first + jnp.arange(num_steps) / (num_steps - 1) * (last - first)) ** rho
+    levels = levels.at[0].set(high).at[-1].set(low)  # to the bit, for the bounds of `churn`
     return jnp.concatenate([levels, jnp.zeros(1)])
 
 

@@ -179,6 +179,11 @@ def test_a_flow_is_fitted_to_what_depends_on_observations():
     assert error(params) < 0.2 < error(untrained)
 
 
+def test_an_average_over_stages_is_refused(programs):
+    with pytest.raises(ConfigError, match="ema_decay=0.5: must be 0"):
+        algos.averaged(programs[0], 0.5)
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [
