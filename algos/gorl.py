@@ -14,6 +14,10 @@ deviation for each state), that clipping, latent_coef and the norm of the gradie
 all stages (there they grow after the first), that a gradient step draws one time and noise for an
 action (there 8), and that a fit is compared with held out actions fit_checks times and not after
 each pass over the data.
+
+Its claim, more modes than a Gaussian has, was not seen: on scripts/evidence/gorl_two_bumps.py it
+finds one of two bumps, as PPO does. What a decoder is fitted to are actions of a Gaussian that has
+chosen already, or is so wide that the flow to it is nearly linear.
 """
 
 from functools import partial
