@@ -16,8 +16,8 @@ action (there 8), and that a fit is compared with held out actions fit_checks ti
 each pass over the data.
 
 Its claim, more modes than a Gaussian has, was not seen: on scripts/evidence/gorl_two_bumps.py it
-finds one of two bumps, as PPO does. What a decoder is fitted to are actions of a Gaussian that has
-chosen already, or is so wide that the flow to it is nearly linear.
+finds one of two bumps, as PPO does. A reason may be that a decoder is fitted to actions of a
+Gaussian, which has chosen already, or is so wide that the flow to it is nearly linear.
 """
 
 from functools import partial
