@@ -98,5 +98,5 @@ make = offline.maker(
     init_learner,
     update,
     deterministic.quiet_policy,
-    acting=lambda learner: learner.targets,
+    acting=lambda learner, config: learner.targets,
 )

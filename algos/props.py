@@ -251,8 +251,9 @@ def collect(
     return carry, rollout, episodes, opt_state, jax.tree.map(jnp.mean, metrics)
 
 
-def init_behaviour(learner: Learner, config: Config) -> Any:
+def init_behaviour(learner: Learner, env: Environment, config: Config) -> Any:
     """The state of the behaviour policy's optimiser at the start of a run."""
+    del env
     return single(behaviour_optimiser(config).init(ravel_pytree(learner.params["policy"])[0]))
 
 

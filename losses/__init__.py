@@ -15,7 +15,7 @@ taken by, as everywhere in jax. float32 and float64 stay what they are. Matrix p
 highest precision, on accelerators too.
 """
 
-from . import bandits, curricula, denoising, preferences, sequences, supervised
+from . import bandits, curricula, denoising, generative, preferences, sequences, supervised
 from .a2pr import (
     a2pr_actor_loss,
     a2pr_goal,
@@ -43,6 +43,7 @@ from .distributions import (
     tsallis_log_prob,
 )
 from .expectile import expectile_td_loss
+from .expo import expo_choice, expo_edit
 from .famo2o import famo2o_code, famo2o_coefficient
 from .fixpo import fixpo_beta_loss, fixpo_policy_loss
 from .iql import iql_actor_loss, iql_value_loss
@@ -96,6 +97,8 @@ __all__ = [
     "ema_rate",
     "ewma",
     "expectile_td_loss",
+    "expo_choice",
+    "expo_edit",
     "famo2o_code",
     "famo2o_coefficient",
     "fixpo_beta_loss",
@@ -104,6 +107,7 @@ __all__ = [
     "gaussian_entropy",
     "gaussian_kl",
     "gaussian_log_prob",
+    "generative",
     "importance_ratio",
     "iql_actor_loss",
     "iql_value_loss",

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from onejit import envs, losses
 from onejit.algos import aq_td3, bc, fixpo, parameter_steps, ppo_ewma
+from onejit.algos.core import edm, generative
 from onejit.algos.core.heads import Gaussian, make_head
 from onejit.algos.off_policy import td_scale
 from onejit.algos.off_policy.neighbours import nearest, pieces_of
@@ -286,6 +287,100 @@ def ema_bc(params, power, floor):
     return {"average": jax.lax.scan(step, learner, array(params))[1]}
 
 
+def pgd_edm(x, sigma, net, clean, sd):
+    x, sigma, net, clean = arrays(x, sigma, net, clean)
+    c_skip, c_out, c_in, c_noise = losses.generative.edm_scales(sigma, sigma_data=sd)
+    level = jnp.broadcast_to(sigma, x.shape[:-1])
+    denoised = losses.generative.edm_denoised(x, net, level, sigma_data=sd)
+    return {
+        "c_skip": c_skip,
+        "c_out": c_out,
+        "c_in": c_in,
+        "c_noise": c_noise,
+        "denoised": denoised,
+        "loss": jnp.mean(losses.generative.edm_loss(denoised, clean, level, sigma_data=sd)),
+    }
+
+
+def pgd_schedule(n, lo, hi, rho, churn, tmin, tmax):
+    sigma = edm.noise_levels(int(n), low=lo, high=hi, rho=rho)
+    return {"sigma": sigma, "gamma": edm.churn(sigma, int(n), amount=churn, low=tmin, high=tmax)}
+
+
+def pgd_guidance(step, n, coef, cosine, grad, normalise):
+    weight = edm.guidance_weight(step, n, cosine=cosine)
+    shift = edm.guidance_shift(array(grad), coef * weight, normalise=bool(normalise))
+    return {"lambda": weight, "shift": shift}
+
+
+def cdsa_dsm(x, eps, sigma, score):
+    """The target is the score that the loss regresses to."""
+    x, eps, score = arrays(x, eps, score)
+    level = jnp.broadcast_to(array(sigma), x.shape[:-1])
+    return {
+        "noisy": losses.generative.noised(x, eps, level),
+        "loss": jnp.mean(losses.generative.score_matching_loss(score, eps, level)),
+        "loss_target": losses.generative.noise_score(eps, level),
+    }
+
+
+def cdsa_correct_gaussian(action, step, steps, centre, std):
+    mean = array(centre)
+    log_std = jnp.broadcast_to(jnp.log(array(std)), mean.shape)
+
+    def log_prob(x):
+        return jnp.sum(losses.gaussian_log_prob(x, mean, log_std))
+
+    corrected = generative.ascend(
+        jax.grad(log_prob), array(action), step_size=step, num_steps=int(steps)
+    )
+    return {"action": corrected}
+
+
+def gorl_cfm(action, eps, t, velocity):
+    action, eps, velocity = arrays(action, eps, velocity)
+    t = jnp.broadcast_to(array(t), action.shape[:-1])
+    point, target = losses.generative.flow_path(action, eps, t)
+    loss = jnp.mean(losses.generative.flow_matching_loss(velocity, target))
+    return {"x_t": point, "velocity_target": target, "loss": loss}
+
+
+def gorl_decode(z, a, b, n):
+    """The velocity is a·x + b·t; the action is the tanh of what it leads to."""
+    x = generative.euler(lambda x, t: a * x + b * t[..., None], array(z), int(n))
+    return {"x": x, "action": unit_head(len(z), "tanh_gaussian").to_env(x)}
+
+
+def expo_edit(log_prob, raw, base, beta, temperature, qs, target_entropy):
+    base, raw, log_prob, qs = arrays(base, raw, log_prob, qs)
+    edited, log_prob = losses.expo_edit(base, raw, log_prob, edit_scale=beta)
+    loss = losses.sac_actor_loss(log_prob, jnp.mean(qs, axis=0), alpha=temperature)
+    temperature_loss = losses.sac_temperature_loss(
+        jnp.log(array(temperature)), log_prob, target_entropy=target_entropy
+    )
+    return {
+        "edited": edited,
+        "log_prob": log_prob,
+        "edit_loss": jnp.mean(loss),
+        "temperature_loss": jnp.mean(temperature_loss),
+    }
+
+
+def expo_backup(candidates, q_target, reward, discount):
+    action, value, place = losses.expo_choice(array(candidates), array(q_target))
+    target = losses.bootstrapped_target(array(reward), array(discount), value)
+    return {"index": place, "action": action, "target": target}
+
+
+def expo_ddpm(action, eps, alpha_hat, eps_hat):
+    action, eps = arrays(action, eps)
+    alpha_bar = jnp.broadcast_to(array(alpha_hat), action.shape[:-1])
+    return {
+        "noisy": losses.generative.ddpm_noised(action, eps, alpha_bar),
+        "loss": jnp.mean(losses.generative.ddpm_loss(array(eps_hat), eps)),
+    }
+
+
 def hdpo_rollout(stock, orders, demands, lead, h, p, lost):
     def step(stock, inputs):
         return inventory.period(
@@ -372,6 +467,16 @@ ADAPTERS = {
     "famo2o_encoding": famo2o_encoding,
     "famo2o_balance": famo2o_balance,
     "ema_bc": ema_bc,
+    "pgd_edm": pgd_edm,
+    "pgd_schedule": pgd_schedule,
+    "pgd_guidance": pgd_guidance,
+    "cdsa_dsm": cdsa_dsm,
+    "cdsa_correct_gaussian": cdsa_correct_gaussian,
+    "gorl_cfm": gorl_cfm,
+    "gorl_decode": gorl_decode,
+    "expo_edit": expo_edit,
+    "expo_backup": expo_backup,
+    "expo_ddpm": expo_ddpm,
     "hdpo_rollout": hdpo_rollout,
     "hdpo_base_stock": hdpo_base_stock,
     "npg_igt": npg_igt,

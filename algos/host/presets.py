@@ -35,7 +35,7 @@ _PPO_MINATAR = {
 _PENDULUM = {"learning_rate": 1e-3, "gamma": 0.98, "buffer_size": 20_000, "total_steps": 20_000}
 
 # What scripts/evidence/offline_table.py runs; small, and the same for all, nothing is tuned.
-_OFFLINE = ("bc", "td3_bc", "iql", "rebrac", "prdc", "famo2o")
+_OFFLINE = ("bc", "flow_bc", "cdsa_lite", "td3_bc", "iql", "rebrac", "prdc", "famo2o")
 _OFFLINE_PENDULUM = {
     "learning_rate": 1e-3,
     "gamma": 0.98,
@@ -205,6 +205,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "ppo_ewma": _AS_PPO,
     "fixpo": _AS_PPO,
     "r2vpo": _AS_PPO,
+    "gorl": {"gymnax/Pendulum-v1": _PPO_PENDULUM},
     "props": {"gymnax/CartPole-v1": _PROPS_CARTPOLE},
     "hnpg": {
         "probe/lock": {
@@ -229,6 +230,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "aq_td3": {"gymnax/Pendulum-v1": _PENDULUM},
     "aq_sac": {"gymnax/Pendulum-v1": _PENDULUM},
     "avg": {"gymnax/Pendulum-v1": _AVG_PENDULUM},
+    "expo": {"gymnax/Pendulum-v1": _PENDULUM},
     "mdpo_off_policy": {"gymnax/Pendulum-v1": _PENDULUM},
     **dict.fromkeys(_OFFLINE, {"gymnax/Pendulum-v1": _OFFLINE_PENDULUM}),
     "a2pr": {"gymnax/Pendulum-v1": {**_OFFLINE_PENDULUM, "vae_hidden_sizes": (64, 64)}},

@@ -29,6 +29,7 @@ from ..core.device_memory import Part
 from ..core.networks import remember, rows
 from ..core.optimisers import Optimiser
 from ..core.recurrent import Sequence, first_member
+from . import acting as acts
 from . import replay, sequences, stored
 from .actor_critic import TD_ERROR, Batch, Learner
 from .collection import Store, make_replay_collector
@@ -39,7 +40,7 @@ from .replay import Sampler
 
 class State(NamedTuple):
     """Everything that a run carries; `sampler` is the sampler's own state, `average` that of
-    `core.averaging`, () without one.
+    `core.averaging`, () without one, None where what acts is not made of learner.params.
     """
 
     config: Any
@@ -121,6 +122,8 @@ def maker(
     init_learner: Callable[..., Learner],
     update: Callable[..., tuple[Learner, Metrics]],
     make_policy: Callable[..., Policy],
+    *,
+    acting: Callable[[Learner, OffPolicyConfig], dict[str, Any]] = acts.parameters,
 ) -> Callable[..., Algorithm]:
     """The `make` of an off-policy algorithm.
 
@@ -130,6 +133,7 @@ def maker(
       init_learner: (key, *, env, networks, config) -> the learner.
       update: (learner, batches, key, *, networks, config, obs_statistics) -> (learner, metrics).
       make_policy: (env, networks) -> how it acts.
+      acting: what acts, as the policy takes it, see `acting`.
     """
 
     def make(
@@ -174,12 +178,14 @@ def maker(
         _require_memory(env, config, networks, shape)
         policy = make_policy(env, networks)
         data = stored.of(data, data_share, env, config)
-        return _algorithm(env, config, networks, policy, sampler, init_learner, update, data)
+        return _algorithm(
+            env, config, networks, policy, sampler, init_learner, update, data, acting
+        )
 
     return make
 
 
-def _algorithm(env, config, networks, policy, sampler, init_learner, update, data):
+def _algorithm(env, config, networks, policy, sampler, init_learner, update, data, acting):
     default_config = config
     filled = data is not None and not data.samples
     from_data = 0 if data is None else data.samples
@@ -189,9 +195,11 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update, dat
         env, config, policy.memory, partial(sequences.remembered, networks)
     )
 
-    def explorer(learner):
+    def explorer(learner, config):
+        params = acting(learner, config)
+
         def explore(memory, obs, key):
-            return policy.explore(learner.params, memory, normalize.obs(learner, obs), key)
+            return policy.explore(params, memory, normalize.obs(learner, obs), key)
 
         return explore
 
@@ -202,13 +210,14 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update, dat
         config = default_config.for_state(config, env)
         learner_key, start_key, key = jax.random.split(key, 3)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
-        watch = explorer(learner) if remembers else None
+        watch = explorer(learner, config) if remembers else None
         carry, store = collector.start(start_key, config, learner.obs_statistics, watch)
         store = stored.fill(data, store) if filled else store
         # A fault leaves the statistics as they were.
         statistics = guard.keep(guard.ok(store.fault), store.obs_statistics, learner.obs_statistics)
         learner = learner._replace(fault=store.fault, obs_statistics=statistics)
-        return State(config, learner, carry, store.replay, sampler.init(store.replay), key)
+        samples = sampler.init(store.replay)
+        return State(config, learner, carry, store.replay, samples, key, acts.average(acting))
 
     def step(state: State) -> tuple[State, Metrics]:
         key, collect_key, sample_key, update_key = jax.random.split(state.key, 4)
@@ -219,7 +228,7 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update, dat
         # Collect.
         store = Store(state.replay, learner.fault, learner.obs_statistics)
         carry, store, episodes = collector.collect(
-            explorer(learner),
+            explorer(learner, config),
             config,
             state.collection,
             store,
@@ -262,21 +271,21 @@ def _algorithm(env, config, networks, policy, sampler, init_learner, update, dat
         updated = sampler.update(samples, row[0], at_env, td_error)
         samples = guard.keep(guard.ok(learner.fault), updated, samples)
         metrics = collect.episode_metrics(*episodes) | metrics | guard.metrics(learner.fault)
-        return State(config, learner, carry, ring, samples, key), metrics
+        return State(config, learner, carry, ring, samples, key, state.average), metrics
 
     def seen(state: State, obs: Any) -> tuple[Any, Any]:
-        return state.learner.params, normalize.obs(state.learner, obs)
+        return acting(state.learner, state.config), normalize.obs(state.learner, obs)
 
-    acting = collect.make_acting(env, policy, collector.to_env, seen)
+    made = collect.make_acting(env, policy, collector.to_env, seen)
     return Algorithm(
         init,
         step,
-        acting.act,
-        acting.memory,
+        made.act,
+        made.memory,
         env,
         config,
         steps_per_iteration=config.rows_per_step * config.num_envs,
         initial_steps=config.prefill_rows * config.num_envs,
-        logits=acting.logits,
+        logits=made.logits,
         replay=("replay", "sampler"),
     )

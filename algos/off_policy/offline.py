@@ -26,6 +26,7 @@ from ..core.collect import Policy, Transition
 from ..core.config import ConfigError, configclass, static, traced
 from ..core.dataset import Dataset, DatasetError
 from ..core.device_memory import Part
+from . import acting as acts
 from . import deterministic
 from .actor_critic import TD_ERROR, Batch, Learner
 from .config import ActorCriticConfig
@@ -89,10 +90,6 @@ def batch_of(rows: Transition, next_action: Any, config: OfflineConfig) -> Batch
     )
 
 
-def _params(learner):
-    return learner.params
-
-
 def _require_room(data: Dataset) -> None:
     available = device_memory.device_bytes()
     needed = device_memory.tree_bytes(data.transitions)
@@ -112,7 +109,7 @@ def maker(
     *,
     all_data: Callable[[Transition, OfflineConfig], Any] | None = None,
     next_actions: bool = False,
-    acting: Callable[[Learner], dict[str, Any]] = _params,
+    acting: Callable[[Learner, OfflineConfig], dict[str, Any]] = acts.parameters,
 ) -> Callable[..., Algorithm]:
     """The `make` of an offline algorithm.
 
@@ -126,8 +123,7 @@ def maker(
         observations are as the networks see them. None where it takes nothing.
       next_actions: whether batches have the next action of the data; the transitions that none
         follows are then left out.
-      acting: what of a learner acts, by name, as the policy takes it; with another than the
-        parameters `core.averaging` refuses the algorithm.
+      acting: what acts, as the policy takes it, see `acting`.
     """
 
     def make(
@@ -210,8 +206,7 @@ def _algorithm(
         learner_key, key = jax.random.split(key)
         learner = init_learner(learner_key, env=env, networks=networks, config=config)
         learner = learner._replace(obs_statistics=normalize.obs_statistics(learner, rows.obs))
-        average = () if acting is _params else None
-        return State(config, learner, jnp.asarray(checksum), key, average)
+        return State(config, learner, jnp.asarray(checksum), key, acts.average(acting))
 
     def step(state: State) -> tuple[State, Metrics]:
         key, sample_key, update_key = jax.random.split(state.key, 3)
@@ -238,7 +233,7 @@ def _algorithm(
         return State(config, learner, state.data, key, state.average), metrics
 
     def in_state(state: State, obs: Any) -> tuple[Any, Any]:
-        return acting(state.learner), normalize.obs(state.learner, obs)
+        return acting(state.learner, state.config), normalize.obs(state.learner, obs)
 
     made = collect.make_acting(env, policy, env.action_space.from_unit, in_state)
     return Algorithm(

@@ -31,10 +31,13 @@ from ..core.optimisers import Optimiser
 from .config import OnPolicyConfig
 from .policy_gradient import Learner, init_learner, trained_parts
 
+_BEGIN = 0xB361  # what is folded into the rollout's key for what comes before it
+
 
 class State(NamedTuple):
     """Everything that a run carries; `lagging` are past policies, () without staleness, `average`
-    that of `core.averaging`, () without one, `behaviour` what a `Behaviour` carries, () without.
+    that of `core.averaging`, () without one, None where what acts is not made of learner.params,
+    `behaviour` what a `Behaviour` carries, () without.
     """
 
     config: Any
@@ -47,17 +50,22 @@ class State(NamedTuple):
 
 
 class Behaviour(NamedTuple):
-    """How a paper collects that has another policy act.
+    """How a paper collects where it is not the learner's policy alone that acts.
 
     Attributes:
-      init: (learner, config) -> what the State carries for it.
+      init: (learner, env, config) -> what the State carries for it.
       collect: (collector, policy, networks, learner, carried, config, carry, key) -> (carry,
         rollout, episodes, carried, metrics): as `Collector.collect`, with the log_prob of the
         learner's policy.
+      begin: (state, key, init_learner, networks) -> state, before each iteration; None leaves it.
+        `init_learner` takes (key, config=...).
+      acting: state -> what `act` acts by, as the policy takes it; None for the parameters.
     """
 
     init: Callable[..., Any]
     collect: Callable[..., tuple[collect.Carry, Any, Any, Any, Metrics]]
+    begin: Callable[..., State] | None = None
+    acting: Callable[[State], Any] | None = None
 
 
 def _lagging(learner, staleness):
@@ -177,6 +185,7 @@ def maker(
     init_learner: Callable[..., Learner] = init_learner,
     make_policy: Callable[..., collect.Policy] = make_policy,
     behaviour: Behaviour | None = None,
+    make_networks: Callable[..., Networks] = make_actor_critic,
 ) -> Callable[..., Algorithm]:
     """The `make` of an on-policy algorithm.
 
@@ -186,6 +195,7 @@ def maker(
       init_learner: (key, *, env, networks, config) -> learner.
       make_policy: (env, networks) -> how it acts.
       behaviour: how it collects, where that is not by its own policy.
+      make_networks: (env, config) -> the default networks.
     """
 
     def make(
@@ -215,7 +225,7 @@ def maker(
         own = networks is not None
         if own:
             fitting.require_parts(networks, *Networks._fields)
-        networks = networks if own else make_actor_critic(env, config)
+        networks = networks if own else make_networks(env, config)
         optimiser = networks.optimiser if optimiser is None else optimiser
         policy = masks.masked(networks.policy, env.observation_space)
         networks = networks._replace(policy=policy, optimiser=None)
@@ -251,11 +261,16 @@ def _algorithm(env, config, networks, policy, init_learner, update, behaviour):
         learner = learner._replace(fault=fault)
         state = State(config, learner, carry, key, _lagging(learner, config.staleness))
         if behaviour is not None:
-            state = state._replace(behaviour=behaviour.init(learner, config))
+            carried = behaviour.init(learner, env, config)
+            average = () if behaviour.acting is None else None
+            state = state._replace(behaviour=carried, average=average)
         return state
 
     def step(state: State) -> tuple[State, Metrics]:
         key, rollout_key, update_key = jax.random.split(state.key, 3)
+        if behaviour is not None and behaviour.begin is not None:
+            begin_key = jax.random.fold_in(jax.random.clone(rollout_key), _BEGIN)
+            state = behaviour.begin(state, begin_key, init_learner, networks)
         config = state.config
         learner = state.learner
         num_steps = default_config.num_steps
@@ -297,10 +312,12 @@ def _algorithm(env, config, networks, policy, init_learner, update, behaviour):
         if behaviour is not None:
             carried = guard.keep(guard.ok(learner.fault), carried, state.behaviour)
         metrics = collect.episode_metrics(*episodes) | metrics | own | guard.metrics(learner.fault)
-        return State(config, learner, carry, key, lagging, behaviour=carried), metrics
+        return State(config, learner, carry, key, lagging, state.average, carried), metrics
 
     def seen(state: State, obs: Any) -> tuple[Any, Any]:
-        return state.learner.params, normalize.obs(state.learner, obs)
+        by_itself = behaviour is None or behaviour.acting is None
+        params = state.learner.params if by_itself else behaviour.acting(state)
+        return params, normalize.obs(state.learner, obs)
 
     acting = collect.make_acting(env, policy, to_env, seen)
     return Algorithm(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import aq_sac, aq_td3, fast_sac, fast_td3, mdpo_off_policy, sac, td3
+from onejit.algos import aq_sac, aq_td3, expo, fast_sac, fast_td3, mdpo_off_policy, sac, td3
 from onejit.algos.core import guard
 from onejit.algos.core.config import ConfigError
 from onejit.algos.off_policy import categorical, collection, loop, replay
@@ -47,6 +47,10 @@ SETUPS = {
     "aq_sac": Setup(aq_sac, aq_sac.Config(**SMALL, initial_alpha=0.1, expectile=0.7)),
     "mdpo": Setup(
         mdpo_off_policy, mdpo_off_policy.Config(**SMALL, kappa=0.3, lam=0.1, tsallis_q=0.8)
+    ),
+    "expo": Setup(
+        expo,
+        expo.Config(**SMALL, initial_alpha=0.1, edit_scale=0.5, num_samples=2, num_edits=2),
     ),
     "fast_td3": Setup(
         fast_td3, fast_td3.Config(**SMALL, **ATOMS, min_noise=0.5, max_noise=3.0, n_step=2)
@@ -254,7 +258,7 @@ def test_invalid_values_are_refused(field, value, allowed):
     assert caught.value.field == field
 
 
-@pytest.mark.parametrize("module", [td3, fast_td3, fast_sac, mdpo_off_policy])
+@pytest.mark.parametrize("module", [td3, expo, fast_td3, fast_sac, mdpo_off_policy])
 def test_discrete_actions_are_refused_where_there_is_no_policy_for_them(module):
     with pytest.raises(ConfigError, match="must be a Box"):
         module.make(envs.make("gymnax/CartPole-v1"))

@@ -14,7 +14,18 @@ import optax
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import DatasetError, a2pr, bc, famo2o, iql, prdc, rebrac, td3_bc
+from onejit.algos import (
+    DatasetError,
+    a2pr,
+    bc,
+    cdsa_lite,
+    famo2o,
+    flow_bc,
+    iql,
+    prdc,
+    rebrac,
+    td3_bc,
+)
 from onejit.algos.core import guard
 from onejit.algos.core.collect import Transition
 from onejit.algos.core.config import ConfigError
@@ -30,7 +41,7 @@ SMALL = {
     "num_updates": 4,
     "learning_rate": 1e-2,
 }
-MODULES = [bc, td3_bc, iql, rebrac, prdc, a2pr, famo2o]
+MODULES = [bc, flow_bc, cdsa_lite, td3_bc, iql, rebrac, prdc, a2pr, famo2o]
 OWN = {a2pr: {"vae_hidden_sizes": (8,)}}
 
 
