@@ -67,7 +67,7 @@ def error(key, rate, num_pulls):
     collector = collect.make_collector(env, policy.memory, lambda action: action)
     learner_key, reset_key, key = jax.random.split(key, 3)
     learner = props.init_learner(learner_key, env=env, networks=networks, config=config)
-    opt_state = props.init_behaviour(learner, config)
+    opt_state = props.init_behaviour(learner, env, config)
     carry = collector.reset(reset_key, config)
     _, rollout, *_ = props.collect(
         collector, policy, networks, learner, opt_state, config, carry, key

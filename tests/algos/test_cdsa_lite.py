@@ -12,6 +12,8 @@ from onejit.algos import bc, cdsa_lite
 from onejit.algos.core.config import ConfigError
 from onejit.envs.wrapper import Wrapper
 
+pytestmark = pytest.mark.slow
+
 ENV = envs.make("gymnax/Pendulum-v1")
 SIZES = {"actor_hidden_sizes": (32,), "batch_size": 64, "learning_rate": 3e-3}
 CONFIG = cdsa_lite.Config(**SIZES, num_updates=600, sigma=0.3)
@@ -42,7 +44,6 @@ def changed(state, **changes):
     return state._replace(config=state.config.replace(**changes))
 
 
-@pytest.mark.slow
 def test_without_steps_nothing_is_corrected(learned, other):
     _, state, obs = learned
     algorithm, bc_state = other
@@ -53,7 +54,6 @@ def test_without_steps_nothing_is_corrected(learned, other):
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_steps_lead_towards_the_actions_of_the_data(learned, other):
     """The data's variance with the noise's is 0.05² + 0.3² = 0.0925: a step of 0.01 takes off
     0.01/0.0925 = 0.108 of the distance, ten of them 0.68. Torques are twice the unit action.
@@ -67,7 +67,6 @@ def test_steps_lead_towards_the_actions_of_the_data(learned, other):
     assert 0.5 < np.median(share) < 0.85
 
 
-@pytest.mark.slow
 def test_the_observation_s_score_moves_actions_too(learned):
     algorithm, state, obs = learned
     still, moved = (

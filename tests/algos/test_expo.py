@@ -15,6 +15,8 @@ from onejit.algos.core.config import ConfigError
 from onejit.algos.off_policy import actor_critic, flow
 from onejit.algos.off_policy.networks import apply_ensemble
 
+pytestmark = pytest.mark.slow
+
 ENV = envs.make("gymnax/Pendulum-v1")
 SMALL = {
     "num_envs": 2,
@@ -52,7 +54,6 @@ def some_batch(size=8):
     )
 
 
-@pytest.mark.slow
 def test_without_edits_and_with_one_sample_it_is_cloning_and_the_critics_of_the_clone():
     config = CONFIG.replace(num_edits=0, num_samples=1)
     learner, batch, key = fresh(config), some_batch(), jax.random.key(1)
@@ -129,7 +130,6 @@ def data():
     return algos.dataset.record_random(ENV, jax.random.key(0), num_steps=40)
 
 
-@pytest.mark.slow
 def test_half_of_each_minibatch_is_data_and_seeds_side_by_side_are_seeds_alone(data):
     config = CONFIG.replace(num_critics=3, target_critics=2, normalize_obs=True)
     algorithm = expo.make(ENV, config, data=data, data_share=0.5)
@@ -148,7 +148,6 @@ def test_half_of_each_minibatch_is_data_and_seeds_side_by_side_are_seeds_alone(d
     assert metrics["charts/fault"] == 0.0 and np.isfinite(metrics["losses/base_loss"])
 
 
-@pytest.mark.slow
 def test_the_targets_act_and_no_other_average(data):
     algorithm = expo.make(ENV, CONFIG, data=data)
     assert algorithm.initial_steps == 0

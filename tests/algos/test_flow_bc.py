@@ -10,6 +10,8 @@ from onejit.algos import flow_bc
 from onejit.algos.core.config import ConfigError
 from onejit.envs.wrapper import Wrapper
 
+pytestmark = pytest.mark.slow
+
 ENV = envs.make("probe/observation", continuous=True)
 SIZES = {"actor_hidden_sizes": (32, 32), "batch_size": 64, "learning_rate": 3e-3}
 

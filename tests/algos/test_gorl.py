@@ -17,6 +17,8 @@ from onejit.algos.core.generative import Field, euler
 from onejit.algos.core.networks import MLP
 from onejit.envs.wrapper import Wrapper
 
+pytestmark = pytest.mark.slow
+
 ENV = envs.make("probe/observation", continuous=True)
 SIZES = {
     "num_envs": 4,
@@ -90,12 +92,10 @@ def test_a_stage_begins_with_a_new_decoder_and_encoder_and_the_last_has_no_end(p
     assert np.abs(kept[1] - before[1]).max() > 0.0
 
 
-@pytest.mark.slow
 def test_resume_is_exact_across_the_border_of_a_stage(programs, assert_resume_is_exact):
     assert_resume_is_exact(*programs, 1)
 
 
-@pytest.mark.slow
 def test_seeds_side_by_side_are_seeds_alone(programs):
     algorithm = programs[0]
 
@@ -122,7 +122,6 @@ def test_a_fit_to_what_is_not_finite_writes_nothing(programs, assert_bitwise_equ
     assert_bitwise_equal(after.behaviour.decoder, state.behaviour.decoder)
 
 
-@pytest.mark.slow
 def test_the_whole_training_lowers_for_tpu_and_cuda(programs):
     algorithm = programs[0]
     run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=2))
@@ -130,7 +129,6 @@ def test_the_whole_training_lowers_for_tpu_and_cuda(programs):
     assert "stablehlo.while" in lowered.as_text()
 
 
-@pytest.mark.slow
 def test_it_solves_the_probes_in_its_second_stage(jit_to_learn):
     """What a truncated episode bootstraps from is PPO's affair, and a probe of all of them."""
     env = envs.make("probe/all", continuous=True)

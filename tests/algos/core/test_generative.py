@@ -10,6 +10,8 @@ import pytest
 from onejit.algos.core import edm, generative
 from onejit.algos.core.networks import MLP
 
+pytestmark = pytest.mark.slow
+
 MEAN, STD = 0.5, 0.3
 
 
