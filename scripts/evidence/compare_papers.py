@@ -185,9 +185,13 @@ def draw(folder: Path, path: Path) -> None:
         for i, (name, title) in enumerate(FAMILY.items()):
             result = json.loads((folder / f"family_{task}_{name}.json").read_text())
             steps = np.array(result["steps"])
-            # Without a finished episode, or a value, a point is missing.
+            parts = np.array_split(np.arange(len(steps)), min(ROWS, len(steps)))
+            ends = steps[[part[-1] for part in parts]]
+            # In many iterations no episode ends.
             for axes, values in ((returns, result["returns"]), (kl, result["losses/approx_kl"])):
-                plot(axes, steps, np.array(values, float).T, f"C{i}", title)
+                values = np.array(values, float)
+                means = np.stack([np.nanmean(values[:, part], axis=1) for part in parts])
+                plot(axes, ends, means, f"C{i}", title)
             whole, collect = times[f"family_{task}_{name}"].values()
             bars.barh(title, collect, color="0.6", label=None if i else "collecting")
             bars.barh(title, whole - collect, left=collect, color=f"C{i}")
@@ -196,6 +200,9 @@ def draw(folder: Path, path: Path) -> None:
         kl.set_ylabel("KL(old‖new), nats")
         kl.set_yscale("log")
         kl.set_xlabel("environment steps")
+        for axes in (returns, kl):
+            axes.ticklabel_format(axis="x", scilimits=(3, 3), useMathText=True)
+            axes.grid(alpha=0.3)
         bars.set_xlabel("ms of an iteration")
         bars.invert_yaxis()
         bars.legend(frameon=False)
