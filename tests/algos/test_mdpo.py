@@ -186,6 +186,7 @@ def test_a_larger_kappa_holds_the_actor_near_the_old_one():
     assert divergence(20.0) < 0.2 * divergence(0.3)
 
 
+@pytest.mark.slow
 def test_the_old_actor_is_copied_at_its_interval():
     _, learner, networks, config, batch = off_policy_case(old_actor_interval=6)
     batches = jax.tree.map(lambda x: x[None], batch)
@@ -208,6 +209,7 @@ def test_the_old_actor_is_copied_at_its_interval():
     assert copied == [True, False, False, True, False, False, True]
 
 
+@pytest.mark.slow
 def test_a_bad_batch_changes_nothing_where_a_copy_is_due():
     _, learner, networks, config, batch = off_policy_case(old_actor_interval=6)
     step = jax.jit(

@@ -43,7 +43,7 @@ def first_rollout(env, config, networks, key):
     return learner, collector.collect(explore, config, carry, rollout_key, config.num_steps)[2]
 
 
-@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("continuous", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_first_minibatch_has_ratio_one(continuous):
     config = SMALL.replace(
         num_minibatches=1, update_epochs=1, normalize_obs=True, normalize_reward=True

@@ -18,6 +18,8 @@ from onejit.algos.core.config import ConfigError
 from onejit.algos.host import checkpoint, runner
 from onejit.algos.host.programs import Settings
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ppo.Config(
     num_envs=4,
     num_steps=8,
@@ -45,7 +47,6 @@ def steps():
     return runs
 
 
-@pytest.mark.slow
 def test_what_is_learned_is_the_same(steps):
     """To rounding: of a larger program XLA makes other kernels."""
     plain, *others = steps
@@ -120,7 +121,6 @@ OTHERS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_other_loops_carry_it(name):
     """By shape: a State with an average has the same form after a step, and is evaluated."""

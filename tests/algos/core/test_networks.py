@@ -23,6 +23,7 @@ def test_orthogonal_kernels_are_orthogonal(shape):
     np.testing.assert_allclose(gram, np.eye(len(gram)), atol=2e-6)
 
 
+@pytest.mark.slow
 def test_orthogonal_is_uniform_over_rotations():
     # Of a uniformly distributed rotation of the plane, each entry has mean 0 and variance 1/2, and
     # E[x^4] = 3/8. The limits are four standard errors, √(1/2), √(1/8) and √(35/128 − 9/64) of one

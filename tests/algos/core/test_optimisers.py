@@ -290,6 +290,7 @@ def test_the_learning_rate_follows_the_divergence():
     np.testing.assert_allclose(bounds, [1e-5, 1e-2], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_adapted_rate_is_carried_from_update_to_update():
     config = ppo.Config(**ON_POLICY, learning_rate=1e-4, adaptive_lr=True)
     assert config.schedules(0.5) == {}  # in place of the annealing, which is the default

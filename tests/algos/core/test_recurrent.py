@@ -96,6 +96,7 @@ def test_unrolling_is_stepping_with_a_new_beginning_where_an_episode_starts(cell
     np.testing.assert_allclose(apply(params, obs[0]), first, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_no_gradient_goes_through_the_past():
     module = Recurrent("policy", nn.GRUCell(3), lambda obs: obs, nn.Dense(1))
     obs = jnp.ones((2, 1, 4))
@@ -123,7 +124,8 @@ def first_step(module=ppo, **changes):
     return metrics
 
 
-@pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [False, True])
 def test_the_ratio_is_one_before_the_first_gradient_step_also_where_episodes_ended(shared):
     assert first_step(shared_torso=shared)["losses/ratio_deviation"] < 1e-6
 
@@ -191,9 +193,8 @@ def test_values_of_successors_come_from_the_memory_of_the_step_that_led_to_them(
     assert jnp.all(truncated[2]) and not jnp.any(jnp.isclose(found[1][2], anew))
 
 
-@pytest.mark.parametrize(
-    "module", [pytest.param(sac, marks=pytest.mark.slow), td3], ids=["sac", "td3"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [sac, td3], ids=["sac", "td3"])
 def test_what_the_replay_remembers_is_what_the_burn_in_arrives_at(module):
     # Before the first update no parameter has changed: then the memory after the burn-in is the one
     # that was stored at the first step that is learned from, whatever ended in between.
@@ -301,6 +302,7 @@ def test_what_was_told_four_steps_ago_is_answered(module, changes, jit_to_learn)
     assert jax.jit(evaluate)(state, jax.random.key(1))["eval/episodic_return"] == 1.0
 
 
+@pytest.mark.slow
 def test_own_cells_are_networks_of_ones_own():
     class Sum(nn.RNNCellBase):
         """Remembers the sum of all that it was given."""

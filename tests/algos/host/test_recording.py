@@ -35,6 +35,7 @@ def test_an_episode_is_recorded_from_its_first_state_to_its_last(
     assert [int(state.ball_y) for state in states] == list(range(length + 1))
 
 
+@pytest.mark.slow
 def test_a_game_is_drawn_with_gymnax_own_pictures(tmp_path):
     env = envs.make("gymnax/Catch-bsuite")
     state, _ = jax.device_get(env.reset(jax.random.key(0)))

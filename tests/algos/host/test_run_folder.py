@@ -43,7 +43,9 @@ def names(folder):
     return [path.name for path in checkpoint.checkpoints(folder / "checkpoints")]
 
 
-@pytest.mark.parametrize("place", ["relative", "symlink", "dots"])
+@pytest.mark.parametrize(
+    "place", ["relative", *(pytest.param(x, marks=pytest.mark.slow) for x in ("symlink", "dots"))]
+)
 def test_the_last_checkpoint_stays_wherever_the_folder_lies(tmp_path, monkeypatch, place):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")

@@ -148,7 +148,7 @@ def assert_values_equal_their_closed_form(name, env, state):
 
 
 # The loop is one; FastTD3 also carries its exploration.
-@pytest.mark.parametrize("name", slow_beside("td3", "fast_td3"))
+@pytest.mark.parametrize("name", slow_beside("td3"))
 def test_resume_is_exact_with_the_replay_included(name, assert_resume_is_exact):
     setup = SETUPS[name]
     algorithm = setup.module.make(

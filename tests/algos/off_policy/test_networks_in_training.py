@@ -121,6 +121,7 @@ def test_the_target_is_the_smallest_of_all_critics():
     np.testing.assert_allclose(metrics["losses/critic_loss"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_update_normalises_and_keeps_statistics_as_that_of_ppo_does():
     config = CONFIG.replace(normalize_obs=True, policy_delay=1, policy_noise=0.0)
     networks = td3.make_networks(ENV, config)
@@ -169,6 +170,7 @@ class Counting(nn.Module):
         return nn.Dense(1)(x)[..., 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [False, True])
 def test_dropout_alone_and_counters_beside_it(counts):
     config = CONFIG.replace(policy_delay=1)

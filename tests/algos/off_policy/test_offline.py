@@ -33,6 +33,8 @@ from onejit.algos.core.heads import Gaussian
 from onejit.algos.off_policy import offline
 from onejit.algos.off_policy.neighbours import nearest, pieces_of
 
+pytestmark = pytest.mark.slow
+
 ENV = envs.make("gymnax/Pendulum-v1")
 SMALL = {
     "actor_hidden_sizes": (8,),
@@ -121,7 +123,6 @@ def test_resume_is_exact(assert_resume_is_exact):
     assert_resume_is_exact(*TD3_BC, 2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_seeds_side_by_side_are_seeds_alone_and_resume_is_exact(module, assert_resume_is_exact):
     algorithm, init, step = programs(made(module))
@@ -245,7 +246,6 @@ def test_cloning_has_an_average_of_its_own_and_takes_no_other():
         algos.averaged(made(bc), 0.5)
 
 
-@pytest.mark.slow
 def test_an_average_of_the_parameters_acts():
     """With a decay of 1 it is the mean of those from before and after the step."""
     _, init, step = TD3_BC
@@ -278,13 +278,11 @@ def test_prdc_with_a_large_beta_is_td3_bc_where_states_are_unique():
     assert metrics["losses/distance"] > 0.01  # of the actions, which are others
 
 
-@pytest.mark.slow
 def test_prdc_without_states_goes_to_the_nearest_action_of_all():
     _, metrics = learned(prdc, beta=0.0)
     assert metrics["losses/distance"] < 0.05
 
 
-@pytest.mark.slow
 def test_without_a_penalty_in_their_target_rebracs_critics_are_those_of_td3_bc():
     """Until the actor's first update, which differs and is the last of this step; with a penalty
     they are others.
@@ -303,7 +301,6 @@ def test_without_a_penalty_in_their_target_rebracs_critics_are_those_of_td3_bc()
     assert np.abs(kernel - jax.tree.leaves(expected.params["critic"])[1]).max() > 1e-3
 
 
-@pytest.mark.slow
 def test_famo2o_with_one_coefficient_is_iql():
     """Its actor sees a constant code then, as the actor that IQL is given here does."""
     config = famo2o.Config(**SMALL, low=3.0, high=3.0)
@@ -332,7 +329,6 @@ def test_no_two_networks_start_alike(module):
     assert pairs and not any((a == b).any() for a, b in pairs)
 
 
-@pytest.mark.slow
 def test_famo2o_goes_on_online_from_what_it_learned_from_data():
     config = famo2o.Config(**SMALL)
     before = jax.jit(famo2o.make(ENV, config, data=DATA).init)(jax.random.key(0)).learner
@@ -367,7 +363,6 @@ def test_the_average_of_cloning_is_a_mean_of_iterates_or_the_last_one():
     assert run(ema_power=1.0, ema_floor=0.0, ema_start=1) == pytest.approx([3.0, 6.0, 7.5])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_what_the_data_do_is_learned(module, jit_to_learn):
     """The probe pays for the action that its observation says; the data act at random and right in

@@ -97,7 +97,11 @@ def test_solves_the_probes(name, continuous):
 
 
 @pytest.mark.parametrize(
-    "mistake", ["truncation is termination", "bootstraps from the reset observation"]
+    "mistake",
+    [
+        pytest.param("truncation is termination", marks=pytest.mark.slow),
+        "bootstraps from the reset observation",
+    ],
 )
 def test_truncation_probe_fails_when_truncation_is_wrong(mistake, monkeypatch):
     gae = losses.gae

@@ -20,6 +20,8 @@ from onejit.algos.host.programs import Settings
 from onejit.algos.tokens import objectives
 from onejit.algos.tokens.update import moved
 
+pytestmark = pytest.mark.slow
+
 ENV = envs.make("tokens/brackets", depth=2)
 SMALL = tokens.Config(num_prompts=4, group_size=4, hidden_size=8, total_steps=64 * 8)
 NETWORK = tokens.make_network(ENV, SMALL)
@@ -40,7 +42,6 @@ def answers():
     return learner.params, jax.jit(answer)(learner.params, jax.random.key(1))
 
 
-@pytest.mark.slow
 def test_what_was_written_is_scored_with_the_probabilities_that_it_was_drawn_with():
     params, answered = answers()
     log_prob, entropy = jax.jit(functools.partial(tokens.score, NETWORK))(
@@ -55,7 +56,6 @@ def test_what_was_written_is_scored_with_the_probabilities_that_it_was_drawn_wit
     assert mask.all(axis=-1).any() and not mask.all()
 
 
-@pytest.mark.slow
 def test_acting_is_writing():
     """A step of the environment at a time, from the observation alone."""
     algorithm, init, _ = programs()
@@ -96,7 +96,6 @@ def test_evaluated_numbers_by_enumeration():
     np.testing.assert_allclose(metrics["eval/right_answers"], np.mean(right), rtol=1e-6)
 
 
-@pytest.mark.slow
 def test_an_update_on_answers_of_ones_own_is_a_policy_gradient():
     params, answered = answers()
     rewards = np.random.default_rng(0).random((16, 8)).astype(np.float32)
@@ -131,7 +130,6 @@ def test_an_update_on_answers_of_ones_own_is_a_policy_gradient():
         np.testing.assert_allclose(moved_by, 0.0, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_an_own_optimiser_follows_the_annealed_learning_rate():
     # total_steps are four iterations, and the rate is that of an iteration's start: 1, 3/4, 1/2.
     sizes = {"num_prompts": 2, "group_size": 4, "hidden_size": 8, "update_passes": 1}
@@ -150,7 +148,6 @@ def test_an_own_optimiser_follows_the_annealed_learning_rate():
         tokens.make(ENV, config, optimiser={"policy": optax.adam})
 
 
-@pytest.mark.slow
 def test_grpo_learns_brackets_of_depth_two(jit_to_learn):
     algorithm = tokens.make(ENV, tokens.Config(learning_rate=3e-3))
 
@@ -184,7 +181,6 @@ def test_resume_is_exact(assert_resume_is_exact):
     assert_resume_is_exact(algorithm, start, step, 2)
 
 
-@pytest.mark.slow
 def test_vmapped_seeds_and_learning_rates_equal_single_runs():
     algorithm, init, step = programs()
     keys = jax.random.split(jax.random.key(4), 2)
@@ -212,7 +208,6 @@ def test_vmapped_seeds_and_learning_rates_equal_single_runs():
                 np.testing.assert_allclose(a[i, j], b, rtol=2e-4, atol=2e-6)
 
 
-@pytest.mark.slow
 def test_without_a_sampler_prompts_are_drawn_as_by_answer_bit_for_bit(assert_bitwise_equal):
     _, init, step = programs()
     parts = {"env": ENV, "network": NETWORK}
@@ -231,7 +226,6 @@ def test_without_a_sampler_prompts_are_drawn_as_by_answer_bit_for_bit(assert_bit
     assert_bitwise_equal(step(start)[0].learner, plain(same))
 
 
-@pytest.mark.slow
 def test_the_writer_and_the_reference_follow_when_it_is_their_turn():
     config = SMALL.replace(sample_every=2, ref_every=3, ref_alpha=0.25)
     learner = programs()[1](jax.random.key(0)).learner
@@ -250,7 +244,6 @@ def test_the_writer_and_the_reference_follow_when_it_is_their_turn():
         np.testing.assert_allclose(distances(iteration), (writer, reference), atol=1e-6)
 
 
-@pytest.mark.slow
 def test_stale_answers_are_off_policy_and_fresh_ones_are_not():
     _, init, step = programs()
     state = init(jax.random.key(0))
@@ -265,7 +258,6 @@ def test_stale_answers_are_off_policy_and_fresh_ones_are_not():
     assert drift[4] > 2.0 * drift[1] > 0.0
 
 
-@pytest.mark.slow
 def test_a_nan_from_ones_own_objective_stops_the_run_with_the_usual_message(tmp_path):
     def bad(batch):
         mean = jnp.mean(batch.log_prob)
@@ -280,7 +272,6 @@ def test_a_nan_from_ones_own_objective_stops_the_run_with_the_usual_message(tmp_
         runner.run(algorithm, settings, total_iterations=8, console=Console(file=io.StringIO()))
 
 
-@pytest.mark.slow
 def test_a_reward_that_is_not_finite_is_named():
     class Poisoned(envs.TokenEnvironment):
         def prompt(self, key):
@@ -298,7 +289,6 @@ def test_a_reward_that_is_not_finite_is_named():
     jax.tree.map(np.testing.assert_array_equal, state.learner.params, start.learner.params)
 
 
-@pytest.mark.slow
 def test_the_whole_training_lowers_for_tpu_and_cuda():
     algorithm = programs()[0]
     run = jax.jit(
