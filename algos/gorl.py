@@ -256,7 +256,7 @@ def begin(
     )
     fault = guard.in_update({"parameter": decoder}, learner.iteration)
     fault = guard.agreed(guard.first(learner.fault, fault))
-    fresh = init_learner(learner_key, config=config)
+    fresh = init_learner(parallel.same(learner_key), config=config)
     new = carried._replace(decoder=decoder), fresh.params, fresh.opt_state
     old = carried, learner.params, learner.opt_state
     carried, params, opt_state = guard.keep(starts & guard.ok(fault), new, old)

@@ -68,6 +68,6 @@ def fit_flow(
         better = ~(found >= least)  # what is not finite goes on, so that a guard sees it
         return trained, guard.keep(better, trained[0], best), jnp.where(better, found, least)
 
-    params = field.init(init_key, jax.tree.map(lambda leaf: leaf[0], obs))
+    params = field.init(parallel.same(init_key), jax.tree.map(lambda leaf: leaf[0], obs))
     start = (params, optimiser.init(params)), params, jnp.float32(jnp.inf)
     return jax.lax.fori_loop(0, num_rounds, one_round, start)[1]

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from onejit import algos, envs
-from onejit.algos import harpg, hnpg, npg_igt, pathwise, ppo, sac
+from onejit.algos import gorl, harpg, hnpg, npg_igt, pathwise, ppo, sac
 from onejit.algos.core import distribution, guard, parallel
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.sweep import stacked
@@ -256,6 +256,20 @@ def test_policies_without_a_critic_and_offline_rows_are_shared(module):
         expected, _ = jax.jit(algorithm.step)(whole)
         close = partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-6)
         jax.tree.map(close, state.learner, expected.learner)
+
+
+def test_a_stage_of_gorl_begins_alike_on_all():
+    stages = {"num_stages": 2, "stage_iterations": 2, "kept_rollouts": 2}
+    fit = {"decoder_hidden_sizes": (8,), "fit_steps": 4, "fit_batch": 8, "fit_checks": 2}
+    sizes = {"num_envs": 16, "num_steps": 8, "num_minibatches": 2, "hidden_sizes": (8,)}
+    config = gorl.Config(**sizes, **stages, **fit)
+    algorithm = gorl.make(envs.make("probe/delay", continuous=True), config)
+    compiled = Compiled(algorithm)
+    state, _ = compiled.after(2)
+    assert_replicas_are_alike(state)
+    state, _ = compiled.step(state)
+    assert_replicas_are_alike(state)
+    assert all(np.any(x != 0.0) for x in jax.tree.leaves(state.behaviour.decoder))
 
 
 def test_the_probes_are_solved_on_four_devices():
