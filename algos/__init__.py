@@ -2,6 +2,7 @@
 
 from . import (
     a2pr,
+    aq_fast_sac,
     aq_sac,
     aq_td3,
     avg,
@@ -60,6 +61,7 @@ __all__ = [
     "Recurrent",
     "Sequence",
     "a2pr",
+    "aq_fast_sac",
     "aq_sac",
     "aq_td3",
     "averaged",

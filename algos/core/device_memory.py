@@ -132,7 +132,8 @@ def peak_bytes(function: Callable[..., Any], *arguments: Any) -> float:
       *arguments: by shape.
     """
     traced = jax.make_jaxpr(function)(*arguments).jaxpr
-    return float(sum(map(_bytes, (*traced.invars, *traced.outvars))) + _peak(traced))
+    fullest = max(_peak(traced), _drawing(traced))
+    return float(sum(map(_bytes, (*traced.invars, *traced.outvars))) + fullest)
 
 
 def _bytes(variable: Any) -> int:
@@ -165,6 +166,19 @@ def _peak(jaxpr: Any) -> int:
         ended = sum(ending.pop(place, ()))
         live -= ended
     return peak
+
+
+def _drawing(jaxpr: Any) -> int:
+    """Bytes of the random draws outside of loops, those of the first parameters: XLA makes them all
+    at once, each with the two words of a counter before and after its rounds.
+    """
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "random_bits":
+            total += 4 * sum(map(_bytes, equation.outvars))
+        elif equation.primitive.name not in ("scan", "while", "cond"):
+            total += sum(map(_drawing, _inside(equation)))
+    return total
 
 
 def _inside(equation: Any) -> Iterator[Any]:

@@ -46,13 +46,8 @@ _OFFLINE_PENDULUM = {
 }
 
 # Many environments on a CPU: the published recipe with smaller networks and minibatches.
-_FAST_PENDULUM = {
-    "gamma": 0.98,
-    "v_min": -600.0,
-    "v_max": 0.0,
-    "total_steps": 100_000,
-    "buffer_size": 100_000,
-}
+_FAST_PENDULUM = {"gamma": 0.98, "total_steps": 100_000, "buffer_size": 100_000}
+_ATOMS_PENDULUM = {**_FAST_PENDULUM, "v_min": -600.0, "v_max": 0.0}
 _FAST_ROBOT = {
     "gamma": 0.97,
     "total_steps": 500_000,
@@ -229,6 +224,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "sac": {"gymnax/Pendulum-v1": _PENDULUM},
     "aq_td3": {"gymnax/Pendulum-v1": _PENDULUM},
     "aq_sac": {"gymnax/Pendulum-v1": _PENDULUM},
+    "aq_fast_sac": {"gymnax/Pendulum-v1": _FAST_PENDULUM},
     "avg": {"gymnax/Pendulum-v1": _AVG_PENDULUM},
     "expo": {"gymnax/Pendulum-v1": _PENDULUM},
     "mdpo_off_policy": {"gymnax/Pendulum-v1": _PENDULUM},
@@ -244,7 +240,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "gymnax/SpaceInvaders-MinAtar": _STAQ_MINATAR,
     },
     "fast_td3": {
-        "gymnax/Pendulum-v1": _FAST_PENDULUM,
+        "gymnax/Pendulum-v1": _ATOMS_PENDULUM,
         "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
         "mjx/InvertedPendulum-v5": {
             **_FAST_ROBOT,
@@ -285,7 +281,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "playground/LeapCubeRotateZAxis": _LEAP,
     },
     "fast_sac": {
-        "gymnax/Pendulum-v1": _FAST_PENDULUM,
+        "gymnax/Pendulum-v1": _ATOMS_PENDULUM,
         "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
         "playground/G1JoystickFlatTerrain": _FAST_SAC_PUBLISHED,
         "playground/G1JoystickRoughTerrain": _FAST_SAC_PUBLISHED,

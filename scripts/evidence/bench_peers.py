@@ -6,7 +6,8 @@ current gymnax breaks it; .venv-ajax: ajax-rl 0.4.0, which asks for Python 3.12 
 too), then alternates cases and sides, each run a process of its own, so that all meet the same
 machine. Run it with nothing else running. purejaxrl runs in rejax's environment from a git
 checkout, which is cloned unless --purejaxrl names one. Lines also go to results/peers.jsonl; a
-table of medians is printed at the end. A peer is left out of the cases that it does not have.
+table of medians is printed at the end. A peer is left out of the cases that it does not have. A run
+that does not end in --timeout seconds is killed, and its line has `none_in_s` alone.
 """
 
 import json
@@ -80,13 +81,23 @@ def purejaxrl_checkout() -> Path:
     return folder
 
 
-def timed(command: list) -> dict:
-    """Runs a benchmark without a compilation cache and returns its line."""
+def timed(command: list) -> dict | None:
+    """Runs a benchmark without a compilation cache and returns its line; None if there is none
+    within --timeout seconds.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment["AJAX_NO_COMPILE_CACHE"] = "1"
-    output = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, env=environment
-    ).stdout
+    try:
+        output = subprocess.run(
+            command,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            timeout=flags.FLAGS.timeout,
+        ).stdout
+    except subprocess.TimeoutExpired:
+        return None
     return json.loads(output.splitlines()[-1])
 
 
@@ -113,7 +124,8 @@ def main(argv: list[str]) -> None:
                     command = [pythons[peer], scripts / f"bench_{peer}.py", case, str(seed)]
                 if peer == "purejaxrl":
                     command.append(checkout)
-                lines.append(timed(command))
+                none = {"peer": peer, "case": case, "seed": seed, "none_in_s": flags.FLAGS.timeout}
+                lines.append(timed(command) or none)
                 print(json.dumps(lines[-1]), flush=True)
                 with out.open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
@@ -124,10 +136,13 @@ def main(argv: list[str]) -> None:
     for case in flags.FLAGS.cases:
         for peer in peers:
             rows = [line for line in lines if (line["case"], line["peer"]) == (case, peer)]
-            if not rows:
+            ended = [line for line in rows if "run_s" in line]
+            if len(ended) < len(rows):
+                print(f"{case:24}{peer:10}{len(rows) - len(ended)} of {len(rows)} did not end")
+            if not ended:
                 continue
             keys = ("steps_per_s", "run_s", "cpu_s", "compile_s", "final_return")
-            speed, run, cpu, compiling, score = (median(row[key] for row in rows) for key in keys)
+            speed, run, cpu, compiling, score = (median(row[key] for row in ended) for key in keys)
             print(
                 f"{case:24}{peer:10}{speed:>10,.0f}{run:>8.2f}{cpu:>8.2f}{compiling:>11.1f}{score:>9.1f}"
             )
@@ -142,6 +157,7 @@ if __name__ == "__main__":
         "Which sides to run, in this order.",
     )
     flags.DEFINE_string("purejaxrl", None, "Folder of a checkout of purejaxrl.")
+    flags.DEFINE_integer("timeout", 900, "Seconds after which a run is killed.")
     flags.DEFINE_integer("repeats", 5, "Runs of each case and side.")
     flags.DEFINE_string("out", str(ROOT / "results" / "peers.jsonl"), "Where lines are added.")
     app.run(main)

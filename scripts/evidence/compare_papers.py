@@ -6,12 +6,17 @@ results/papers/CELL.json; what exists is not run again. From the files it prints
 intervals over seeds. `--cells=stale` runs those whose name has the word in it.
 
 * stale_*: CartPole, the policy that collects lags behind by 0, 4 or 8 iterations: PPO and PPO-EWMA.
+* batch_*: CartPole, batches of an eighth, by an eighth of the environments: PPO-EWMA by its rule
+  for them and without it, PPO with steps that are shorter by √8 and without; and both with
+  the whole batch.
 * family_*: CartPole, Acrobot and Pendulum with the preset of PPO, the whole on-policy family. A row
   of these is one iteration, so that the largest divergence of any state, `losses/max_kl`, is of
   each. `--times` times an iteration of each with one seed, and one with no update in it, into
   family_times.json (with nothing else running); `--figure=PATH` draws all of that.
 * annealed_*: Pendulum with the preset of TD3: TD3, and its critics' expectile annealed from 0.9 to
   ½, or fixed at 0.95. `losses/q` is what the critics say of the replay's actions.
+* annealed_fast_*: Pendulum with the preset of FastSAC: FastSAC, whose critics are categorical, and
+  with critics that put out a number: squared errors throughout, the expectile annealed, and fixed.
 * avg_*: Pendulum with the preset of AVG: all of its normalisations, each taken away, and none. All
   have the step sizes of the first.
 * props_*: CartPole with one environment and rollouts of 256 steps: PPO, and PROPS with the paper's
@@ -60,6 +65,19 @@ def _stale(name, staleness):
     return Cell(name, "gymnax/CartPole-v1", "ppo", changes)
 
 
+def _batch(name, small, by_the_rule=True):
+    module, changes = getattr(algos, name), {"total_steps": 300_000}
+    config = module.Config(**presets.get("ppo", "gymnax/CartPole-v1"))
+    if small:
+        changes["num_envs"] = config.num_envs // SMALLER
+    if small and by_the_rule and name == "ppo":
+        changes["learning_rate"] = config.learning_rate / SMALLER**0.5
+    elif small and by_the_rule:
+        rule = config.for_batch_smaller_by(SMALLER)
+        changes |= {key: getattr(rule, key) for key in ("learning_rate", "proximal_decay")}
+    return Cell(name, "gymnax/CartPole-v1", "ppo", changes)
+
+
 def _family(name, env):
     bound = ("losses/max_kl", "losses/fixup_steps", "losses/fixup_failed")
     metrics = ("losses/approx_kl", *(bound if name == "fixpo" else ()))
@@ -69,6 +87,10 @@ def _family(name, env):
 def _annealed(name, **changes):
     changes = {"total_steps": 10_000} | changes
     return Cell(name, "gymnax/Pendulum-v1", "td3", changes, ("losses/q",))
+
+
+def _fast(name, **changes):
+    return Cell(name, "gymnax/Pendulum-v1", name, changes, ("losses/q",))
 
 
 def _avg(*without):
@@ -81,6 +103,7 @@ def _few(name, **changes):
     return Cell(name, "gymnax/CartPole-v1", "ppo", sizes | changes)
 
 
+SMALLER = 8
 FITS = {"refresh_every": 16, "behaviour_minibatches": 4, "behaviour_kl": 0.01}
 NORMALISATIONS = ("normalize_obs", "normalize_features", "scale_td_error")
 FAMILY = {
@@ -98,6 +121,9 @@ TASKS = {
 }
 CELLS = {
     **{f"stale_{n}_{k}": _stale(n, k) for n in ("ppo", "ppo_ewma") for k in (0, 4, 8)},
+    **{f"batch_{n}": _batch(n, False) for n in ("ppo", "ppo_ewma")},
+    **{f"batch_{n}_eighth": _batch(n, True, False) for n in ("ppo", "ppo_ewma")},
+    **{f"batch_{n}_eighth_rule": _batch(n, True) for n in ("ppo", "ppo_ewma")},
     **{f"family_{task}_{n}": _family(n, env) for task, env in TASKS.items() for n in FAMILY},
     "annealed_td3": _annealed("td3"),
     "annealed_aq_td3": _annealed("aq_td3"),
@@ -106,6 +132,10 @@ CELLS = {
     "avg_none": _avg(*NORMALISATIONS),
     "props_ppo": _few("ppo"),
     "props_props": _few("props", **FITS),
+    "annealed_fast_sac": _fast("fast_sac"),
+    "annealed_fast_squared": _fast("aq_fast_sac", expectile=0.5),
+    "annealed_fast_aq": _fast("aq_fast_sac"),
+    "annealed_fast_fixed": _fast("aq_fast_sac", expectile=0.95, final_expectile=0.95),
     "annealed_aq_td3_fixed": _annealed("aq_td3", expectile=0.95, final_expectile=0.95),
 }
 

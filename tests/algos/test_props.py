@@ -61,6 +61,23 @@ def test_without_fits_it_is_ppo(nothing, assert_bitwise_equal):
     close({name: metrics[-1][name] for name in ppo_metrics[-1]}, ppo_metrics[-1])
 
 
+def test_where_nothing_is_fused_it_is_ppo_bit_for_bit(assert_bitwise_equal):
+    """A whole iteration, one operation at a time."""
+    sizes = SIZES | {"num_steps": 4, "update_epochs": 1}
+    fits = {"refresh_every": 2, "behaviour_epochs": 1, "behaviour_minibatches": 2}
+
+    def stepped(module, **changes):
+        algorithm = module.make(ENV, module.Config(**sizes, **changes))
+        state = jax.jit(algorithm.init)(jax.random.key(0))
+        with jax.disable_jit():
+            return algorithm.step(state)[0]
+
+    mine = stepped(props, **fits, behaviour_learning_rate=0.0)
+    theirs = stepped(ppo, clip_eps=0.2)
+    assert_bitwise_equal(mine.learner, theirs.learner)
+    assert_bitwise_equal(mine.collection, theirs.collection)
+
+
 def test_with_fits_it_is_not_and_the_policy_still_starts_an_update_as_itself():
     """The ratio of the first minibatch is 1, though another policy drew the actions."""
     config = props.Config(**SIZES, **FITS, behaviour_learning_rate=0.05, normalize_obs=True)

@@ -97,6 +97,7 @@ ALGORITHMS = (
     "td3",
     "aq_td3",
     "aq_sac",
+    "aq_fast_sac",
     "avg",
     "fast_td3",
     "sac",
@@ -105,16 +106,14 @@ ALGORITHMS = (
     "staq",
     "tokens",
 )
+CONTINUOUS = ("td3", "aq_td3", "avg", "fast_td3", "fast_sac", "aq_fast_sac", "mdpo_off_policy")
 
 
 def env_of(name):
     """A probe, or a task of tokens, that the algorithm takes."""
     if name == "tokens":
         return envs.make("tokens/brackets")
-    return envs.make(
-        "probe/value",
-        continuous=name in ("td3", "aq_td3", "avg", "fast_td3", "fast_sac", "mdpo_off_policy"),
-    )
+    return envs.make("probe/value", continuous=name in CONTINUOUS)
 
 
 @pytest.mark.parametrize("field, value, allowed", INVALID)

@@ -251,6 +251,7 @@ def test_static_values_are_programs_of_their_own():
 OFF_POLICY = {"num_envs": 4, "learning_starts": 100, "buffer_size": 4000, "batch_size": 32}
 MEASURED = {
     "ppo": (ppo, "gymnax/CartPole-v1", {"num_envs": 16, "num_steps": 32, "hidden_sizes": (32, 32)}),
+    "ppo of 8 units": (ppo, "gymnax/CartPole-v1", {"num_envs": 4, "hidden_sizes": (8,)}),
     "td3": (td3, "gymnax/Pendulum-v1", OFF_POLICY),
     "sac": (sac, "gymnax/Pendulum-v1", OFF_POLICY),
     "staq": (staq, "gymnax/CartPole-v1", {}),
@@ -259,7 +260,8 @@ MEASURED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name, size", [("ppo", 4), ("ppo", 64), ("sac", 16), ("staq", 4), ("td3", 4)]
+    "name, size",
+    [("ppo", 4), ("ppo", 64), ("ppo of 8 units", 4), ("sac", 16), ("staq", 4), ("td3", 4)],
 )
 def test_the_estimate_of_memory_is_the_truth_within_a_factor_of_one_and_a_half(name, size):
     module, env, changes = MEASURED[name]

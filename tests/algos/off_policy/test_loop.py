@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import aq_sac, aq_td3, expo, fast_sac, fast_td3, mdpo_off_policy, sac, td3
+from onejit.algos import (
+    aq_fast_sac,
+    aq_sac,
+    aq_td3,
+    expo,
+    fast_sac,
+    fast_td3,
+    mdpo_off_policy,
+    sac,
+    td3,
+)
 from onejit.algos.core import guard
 from onejit.algos.core.config import ConfigError
 from onejit.algos.off_policy import categorical, collection, loop, replay
@@ -57,6 +67,10 @@ SETUPS = {
     ),
     "fast_sac": Setup(
         fast_sac, fast_sac.Config(**SMALL, **ATOMS, initial_alpha=0.3, target_entropy=0.5)
+    ),
+    "aq_fast_sac": Setup(
+        aq_fast_sac,
+        aq_fast_sac.Config(**SMALL, initial_alpha=0.3, target_entropy=0.5, expectile=0.7),
     ),
 }
 # The states of each probe, counted from its first, in which the two actions differ and which are
