@@ -17,6 +17,7 @@ def test_every_example_has_an_adapter_and_every_adapter_an_example():
     assert list(EXAMPLES) == list(ADAPTERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_worked_number(name):
     """To 1e-5, of large numbers 1e-5 of them: the examples have six decimals."""

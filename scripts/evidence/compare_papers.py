@@ -6,9 +6,9 @@ results/papers/CELL.json; what exists is not run again. From the files it prints
 intervals over seeds. `--cells=stale` runs those whose name has the word in it.
 
 * stale_*: CartPole, the policy that collects lags behind by 0, 4 or 8 iterations: PPO and PPO-EWMA.
-* batch_*: CartPole, batches of an eighth, by an eighth of the environments: PPO-EWMA by its rule
-  for them and without it, PPO with steps that are shorter by √8 and without; and both with
-  the whole batch.
+* batch_*: CartPole and Pendulum with the preset of PPO: whole batches, and an eighth of them by an
+  eighth of the environments, as it is and by the rules for smaller batches: PPO-EWMA's own, and for
+  PPO steps that are shorter by √8.
 * family_*: CartPole, Acrobot and Pendulum with the preset of PPO, the whole on-policy family. A row
   of these is one iteration, so that the largest divergence of any state, `losses/max_kl`, is of
   each. `--times` times an iteration of each with one seed, and one with no update in it, into
@@ -65,9 +65,9 @@ def _stale(name, staleness):
     return Cell(name, "gymnax/CartPole-v1", "ppo", changes)
 
 
-def _batch(name, small, by_the_rule=True):
+def _batch(name, env, small, by_the_rule=True):
     module, changes = getattr(algos, name), {"total_steps": 300_000}
-    config = module.Config(**presets.get("ppo", "gymnax/CartPole-v1"))
+    config = module.Config(**presets.get("ppo", env))
     if small:
         changes["num_envs"] = config.num_envs // SMALLER
     if small and by_the_rule and name == "ppo":
@@ -75,7 +75,7 @@ def _batch(name, small, by_the_rule=True):
     elif small and by_the_rule:
         rule = config.for_batch_smaller_by(SMALLER)
         changes |= {key: getattr(rule, key) for key in ("learning_rate", "proximal_decay")}
-    return Cell(name, "gymnax/CartPole-v1", "ppo", changes)
+    return Cell(name, env, "ppo", changes)
 
 
 def _family(name, env):
@@ -119,11 +119,15 @@ TASKS = {
     "acrobot": "gymnax/Acrobot-v1",
     "pendulum": "gymnax/Pendulum-v1",
 }
+BATCHES = {"": (False,), "_eighth": (True, False), "_eighth_rule": (True, True)}
 CELLS = {
     **{f"stale_{n}_{k}": _stale(n, k) for n in ("ppo", "ppo_ewma") for k in (0, 4, 8)},
-    **{f"batch_{n}": _batch(n, False) for n in ("ppo", "ppo_ewma")},
-    **{f"batch_{n}_eighth": _batch(n, True, False) for n in ("ppo", "ppo_ewma")},
-    **{f"batch_{n}_eighth_rule": _batch(n, True) for n in ("ppo", "ppo_ewma")},
+    **{
+        f"batch_{task}_{n}{end}": _batch(n, TASKS[task], *how)
+        for task in ("cartpole", "pendulum")
+        for n in ("ppo", "ppo_ewma")
+        for end, how in BATCHES.items()
+    },
     **{f"family_{task}_{n}": _family(n, env) for task, env in TASKS.items() for n in FAMILY},
     "annealed_td3": _annealed("td3"),
     "annealed_aq_td3": _annealed("aq_td3"),

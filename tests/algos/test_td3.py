@@ -235,7 +235,12 @@ SMALL = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "normalize_obs
         (td3, {"exploration_noise": 0.1}, 0.1),
         pytest.param(td3, {"exploration_noise": 0.0}, 0.0, marks=pytest.mark.slow),
         # Of a standard deviation that is uniform in [a, b], the mean square is (a² + ab + b²)/3.
-        (fast_td3, {"min_noise": 0.05, "max_noise": 0.2}, math.sqrt((0.0025 + 0.01 + 0.04) / 3)),
+        pytest.param(
+            fast_td3,
+            {"min_noise": 0.05, "max_noise": 0.2},
+            math.sqrt((0.0025 + 0.01 + 0.04) / 3),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_acting_without_determinism_explores_as_in_training(module, settings, std):

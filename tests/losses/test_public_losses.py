@@ -154,12 +154,19 @@ SHORT = [
     "td3",
     "temporal_difference",
 ]
-MANY_SLOW = [
-    each
-    if "." not in each and function_named(each).__module__.split(".")[-1] in SHORT
-    else pytest.param(each, marks=pytest.mark.slow)
-    for each in TRACED
-]
+
+
+def many_slow(names):
+    """As parameters, those that are not of the core's marked slow."""
+    return [
+        each
+        if "." not in each and function_named(each).__module__.split(".")[-1] in SHORT
+        else pytest.param(each, marks=pytest.mark.slow)
+        for each in names
+    ]
+
+
+MANY_SLOW = many_slow(TRACED)
 
 
 @pytest.mark.parametrize("name", MANY_SLOW)
@@ -168,26 +175,30 @@ def test_transformations_of_jax(name):
     expected = function(*arrays, **hyperparameters)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(expected))
 
-    # jit with the hyperparameters as constants
-    assert_same(jax.jit(functools.partial(function, **hyperparameters))(*arrays), expected)
-
-    # jit and vmap with data and hyperparameters traced, against one call after the other with
-    # Python floats
     _, other_arrays, _ = sample_call(name, seed=1)
     halves = {key: 0.5 * value for key, value in hyperparameters.items()}
     one_by_one = expected, function(*other_arrays, **halves)
     calls = (arrays, hyperparameters), (other_arrays, halves)
     batch = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *calls)
-    at_once = jax.jit(jax.vmap(lambda data, traced: function(*data, **traced)))(*batch)
-    assert_same(at_once, jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one))
 
-    # grad by every float array
     def total(data, traced):
         leaves = jax.tree.leaves(function(*data, **traced))
         floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
         return sum((jnp.sum(leaf) for leaf in floats), start=0.0)  # places and counts have none
 
-    gradients = jax.jit(jax.grad(total, allow_int=True))(arrays, hyperparameters)
+    @jax.jit  # one program, since compiling takes longest
+    def transformed(batch, arrays, traced):
+        constant = function(*arrays, **hyperparameters)
+        at_once = jax.vmap(lambda data, traced: function(*data, **traced))(*batch)
+        return constant, at_once, jax.grad(total, allow_int=True)(arrays, traced)
+
+    constant, at_once, gradients = transformed(batch, arrays, hyperparameters)
+    # jit with the hyperparameters as constants
+    assert_same(constant, expected)
+    # jit and vmap with data and hyperparameters traced, against one call after the other with
+    # Python floats
+    assert_same(at_once, jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one))
+    # grad by every float array
     for array, gradient in zip(arrays, gradients, strict=True):
         if jnp.issubdtype(array.dtype, jnp.floating):
             assert np.all(np.isfinite(gradient))
@@ -224,7 +235,7 @@ def equations(jaxpr):
             yield from equations(inner)
 
 
-@pytest.mark.parametrize("name", TRACED)
+@pytest.mark.parametrize("name", MANY_SLOW)
 def test_float32_is_left_alone(name):
     function, arrays, hyperparameters = sample_call(name)
     traced = jax.make_jaxpr(function)(*arrays, **hyperparameters)
@@ -237,7 +248,7 @@ def test_float32_is_left_alone(name):
 CONTRACTIONS = {"categorical_mean", "clipped_double_categorical", "staq_logits"}
 
 
-@pytest.mark.parametrize("name", TRACED)
+@pytest.mark.parametrize("name", MANY_SLOW)
 def test_contractions_are_of_the_highest_precision(name):
     function, arrays, hyperparameters = sample_call(name)
 
@@ -261,7 +272,9 @@ def batched_arrays(name):
     return [i for i, array in enumerate(sample_call(name)[1]) if array.ndim > 1]
 
 
-@pytest.mark.parametrize("name", [name for name in TRACED if len(batched_arrays(name)) > 1])
+@pytest.mark.parametrize(
+    "name", many_slow(name for name in TRACED if len(batched_arrays(name)) > 1)
+)
 def test_shapes_that_would_broadcast_are_refused(name):
     function, arrays, hyperparameters = sample_call(name)
     batched = batched_arrays(name)

@@ -191,7 +191,7 @@ def test_the_whole_training_lowers_for_tpu_and_cuda(name, env_id):
     assert "stablehlo.while" in lowered.as_text()
 
 
-@pytest.mark.parametrize("name", slow_beside("ppo", "mdpo"))
+@pytest.mark.parametrize("name", slow_beside("ppo"))
 def test_default_config_fits_a_laptop(name):
     algorithm = ALGORITHMS[name].make(envs.make("gymnax/CartPole-v1"))
     step = (
@@ -202,7 +202,7 @@ def test_default_config_fits_a_laptop(name):
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("name", slow_beside("ppo", "mdpo"))
+@pytest.mark.parametrize("name", slow_beside("ppo"))
 def test_the_first_gradient_of_the_policy_is_the_policy_gradient(name, continuous):
     module = ALGORITHMS[name]
     config = module.Config(**SIZES, normalize_advantage=False)
