@@ -222,7 +222,9 @@ def _check_spaces(env: Environment, allowed_spaces: tuple[type, ...]) -> None:
     if allowed_spaces:  # else it is for the head to say
         require_unit_box(space)
         if not isinstance(space, allowed_spaces):
-            raise ConfigError("env.action_space", space, BOX_OR_DISCRETE)
+            continuous = "must be a Box: the algorithm is for continuous actions"
+            allowed = BOX_OR_DISCRETE if Discrete in allowed_spaces else continuous
+            raise ConfigError("env.action_space", space, allowed)
     spaces = env.observation_space
     named = spaces if isinstance(spaces, dict) else {"state": spaces}
     if "state" not in named or not all(isinstance(each, Box) for each in named.values()):

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from onejit import algos, envs
-from onejit.algos import mdpo, ppo, sac, spo, staq, td3
+from onejit.algos import gorl, hnpg, mdpo, pathwise, ppo, sac, spo, staq, td3
 from onejit.algos.core import heads
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.networks import VECTOR, Networks, Policy, Value, make_torso
@@ -194,6 +194,12 @@ class Plain(Range):
 
     def step(self, key, state, action):
         return super().step(key, state, jnp.append(jnp.ones(1), action))
+
+
+@pytest.mark.parametrize("module", [gorl, hnpg, pathwise])
+def test_what_is_for_continuous_actions_says_so_of_discrete_ones(module):
+    with pytest.raises(ConfigError, match="must be a Box: the algorithm is for continuous"):
+        module.make(envs.make("gymnax/CartPole-v1"))
 
 
 def test_an_own_head_may_take_a_box_that_the_default_ones_cannot():
