@@ -1,15 +1,18 @@
 """What the offline algorithms make of five data sets of a task: normalised scores, cell by cell.
 
-`python scripts/evidence/offline_table.py` makes the data, trains five vmapped seeds of each cell,
-writes results/offline/CELL.json and prints the table; what exists is not run again, and refused
-where it is of other numbers of seeds, steps or updates. A run of SAC with its preset, of 10,000
-steps, is cut at intervals of 250: "expert" is its end, "medium" the first cut whose deterministic
-return is a third of the way from random to the best that was seen. Each policy acts for 10,000
-steps as in training; "medium_replay" is the replay at the medium cut, "medium_expert" both
-policies' data behind each other, "random" uniform actions. 0 is the mean return of random actions
-and 100 that of the expert without exploring.
+`python scripts/evidence/offline_table.py` makes the data of Pendulum, trains five vmapped seeds of
+each cell, writes results/offline/CELL.json and prints the table; what exists is not run again, and
+refused where it is of other numbers of seeds, steps or updates. `--env=brax/hopper` does so for
+hopper, with three seeds, and files named results/offline/hopper_CELL.json.
 
-All algorithms have the preset for Pendulum, in which nothing is tuned for one of them.
+A run of SAC with its preset, of 10,000 steps (hopper: 100,000), is cut at intervals of 250
+iterations: "expert" is its end, "medium" the first cut whose deterministic return is a third of the
+way from random to the best that was seen. Each policy acts for 10,000 steps as in training;
+"medium_replay" is the replay at the medium cut, "medium_expert" both policies' data behind each
+other, "random" uniform actions. 0 is the mean return of random actions and 100 that of the expert
+without exploring.
+
+All algorithms have the preset of the task, in which nothing is tuned for one of them.
 """
 
 import itertools
