@@ -34,15 +34,32 @@ _PPO_MINATAR = {
 # As in the papers: one environment, one update per step, minibatches of 256, 2×256.
 _PENDULUM = {"learning_rate": 1e-3, "gamma": 0.98, "buffer_size": 20_000, "total_steps": 20_000}
 
+# A teacher for scripts/evidence/offline_table.py; small networks, and many updates per step.
+_SAC_HOPPER = {
+    "learning_rate": 1e-3,
+    "num_envs": 8,
+    "num_updates": 4,
+    "policy_delay": 2,
+    "batch_size": 128,
+    "buffer_size": 100_000,
+    "learning_starts": 2_000,
+    "total_steps": 100_000,
+    "actor_hidden_sizes": (64, 64),
+    "critic_hidden_sizes": (64, 64),
+}
+
 # What scripts/evidence/offline_table.py runs; small, and the same for all, nothing is tuned.
 _OFFLINE = ("bc", "flow_bc", "cdsa_lite", "td3_bc", "iql", "rebrac", "prdc", "famo2o")
-_OFFLINE_PENDULUM = {
+_OFFLINE_SMALL = {
     "learning_rate": 1e-3,
-    "gamma": 0.98,
     "batch_size": 128,
     "total_steps": 10_000,
     "actor_hidden_sizes": (64, 64),
     "critic_hidden_sizes": (64, 64),
+}
+_OFFLINE_TASKS = {
+    "gymnax/Pendulum-v1": {**_OFFLINE_SMALL, "gamma": 0.98},
+    "brax/hopper": _OFFLINE_SMALL,
 }
 
 # Many environments on a CPU: the published recipe with smaller networks and minibatches.
@@ -221,7 +238,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "td3": {"gymnax/Pendulum-v1": _PENDULUM},
-    "sac": {"gymnax/Pendulum-v1": _PENDULUM},
+    "sac": {"gymnax/Pendulum-v1": _PENDULUM, "brax/hopper": _SAC_HOPPER},
     "aq_td3": {"gymnax/Pendulum-v1": _PENDULUM},
     "aq_sac": {"gymnax/Pendulum-v1": _PENDULUM},
     # Critics without atoms have to reach returns of −600 by small steps.
@@ -231,8 +248,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "avg": {"gymnax/Pendulum-v1": _AVG_PENDULUM},
     "expo": {"gymnax/Pendulum-v1": _PENDULUM},
     "mdpo_off_policy": {"gymnax/Pendulum-v1": _PENDULUM},
-    **dict.fromkeys(_OFFLINE, {"gymnax/Pendulum-v1": _OFFLINE_PENDULUM}),
-    "a2pr": {"gymnax/Pendulum-v1": {**_OFFLINE_PENDULUM, "vae_hidden_sizes": (64, 64)}},
+    **dict.fromkeys(_OFFLINE, _OFFLINE_TASKS),
+    "a2pr": {
+        env_id: {**preset, "vae_hidden_sizes": (64, 64)}
+        for env_id, preset in _OFFLINE_TASKS.items()
+    },
     "staq": {
         "gymnax/CartPole-v1": _STAQ_SMALL,
         "gymnax/Acrobot-v1": _STAQ_SMALL,

@@ -1,9 +1,11 @@
 """scripts/evidence/offline_table.py: data and cells are made once, the table comes from files."""
 
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,3 +40,21 @@ def test_a_cell_is_made_once_and_an_unknown_one_refused(tmp_path):
     assert refused.returncode != 0 and "is of steps=400, not 500" in refused.stderr
     refused = run("--data=mediocre", f"--out={tmp_path}")
     assert refused.returncode != 0 and "mediocre is none of " in refused.stderr
+
+
+@pytest.mark.slow
+def test_an_episode_that_the_record_cuts_off_is_not_whole(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    spec = importlib.util.spec_from_file_location("offline_table", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    # Hopper falls after 3 and after 2 steps, stands for 1,000, and is cut off after 500.
+    lengths = np.array([3, 2, 1000, 500])
+    ends = np.cumsum(lengths) - 1
+    terminated, truncated = np.zeros((2, lengths.sum()), bool)
+    terminated[ends[:2]], truncated[ends[2:]] = True, True
+    rows = SimpleNamespace(
+        reward=np.repeat([1.0, 2.0, 3.0, 4.0], lengths), terminated=terminated, truncated=truncated
+    )
+    data = SimpleNamespace(transitions=rows, env_id="brax/hopper")
+    assert script.mean_return(data) == (3 * 1.0 + 2 * 2.0 + 1000 * 3.0) / 3
