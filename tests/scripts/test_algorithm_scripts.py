@@ -40,6 +40,7 @@ OWN_FLAGS = {
     "sac": "target_entropy",
     "aq_td3": "expectile",
     "aq_sac": "anneal_fraction",
+    "crossq": "renorm_warmup",
     "avg": "critic_learning_rate",
     "expo": "edit_scale",
     "fast_td3": "max_noise",

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs, losses
-from onejit.algos import aq_sac, aq_td3, expo, fast_sac, fast_td3, mdpo_off_policy, sac, td3
+from onejit.algos import (
+    aq_sac,
+    aq_td3,
+    crossq,
+    expo,
+    fast_sac,
+    fast_td3,
+    mdpo_off_policy,
+    sac,
+    td3,
+)
 from onejit.algos.core import guard
 from onejit.algos.core.config import ConfigError
 from onejit.algos.off_policy import categorical, collection, loop, replay
@@ -45,6 +55,7 @@ SETUPS = {
     "sac discrete": Setup(sac, sac.Config(**SMALL, initial_alpha=0.1, n_step=2), continuous=False),
     "aq_td3": Setup(aq_td3, aq_td3.Config(**SMALL, exploration_noise=1.0, expectile=0.7)),
     "aq_sac": Setup(aq_sac, aq_sac.Config(**SMALL, initial_alpha=0.1, expectile=0.7)),
+    "crossq": Setup(crossq, crossq.Config(**SMALL | {"tau": 1.0}, initial_alpha=0.1)),
     "mdpo": Setup(
         mdpo_off_policy, mdpo_off_policy.Config(**SMALL, kappa=0.3, lam=0.1, tsallis_q=0.8)
     ),
