@@ -6,7 +6,8 @@ after every 25,000 steps. There the whole State is saved under runs/mujoco too: 
 stopped, or is to run for longer, goes on from there, and one that has run so far is not run again.
 A cell without its checkpoint begins anew. From the files it prints the table, beside published
 figures. `--times` measures a cell instead, seeds in one program (vmapped) and one after the other,
-into results/mujoco/times.json; `VMAPPED` says which a cell takes. `--table` runs nothing.
+into results/mujoco/times.json; `VMAPPED` says which a cell takes, the former until it is timed.
+`--table` runs nothing.
 
 All have their published hyperparameters, but for the replay, which holds what a run meets and no
 more: SAC (arXiv 1812.05905) and TD3 one update with 256 transitions per step; CrossQ (1902.05605)
