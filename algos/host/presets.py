@@ -2,8 +2,8 @@
 otherwise.
 
 `scripts/evidence/learning_curves.py` runs them; `results/learning/` holds what came out of those
-that it has run. Those of `playground/`, but for CartpoleBalance, are the published ones, for an
-accelerator, and have not been run here.
+that it has run. Those of `playground/`, but for CartpoleBalance, and of CrossQ for `mjx/`, are the
+published ones, for an accelerator, and have not been run here.
 """
 
 from typing import Any
@@ -33,6 +33,8 @@ _PPO_MINATAR = {
 
 # As in the papers: one environment, one update per step, minibatches of 256, 2×256.
 _PENDULUM = {"learning_rate": 1e-3, "gamma": 0.98, "buffer_size": 20_000, "total_steps": 20_000}
+# The published sizes, for an accelerator.
+_CROSSQ_PUBLISHED = {"critic_hidden_sizes": (2048, 2048)}
 
 # A teacher for scripts/evidence/offline_table.py; small networks, and many updates per step.
 _SAC_HOPPER = {
@@ -244,6 +246,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # Critics without atoms have to reach returns of −600 by small steps.
     "aq_fast_sac": {
         "gymnax/Pendulum-v1": {**_FAST_PENDULUM, "learning_rate": 1e-3, "reward_scale": 0.1},
+    },
+    "crossq": {
+        "gymnax/Pendulum-v1": {**_PENDULUM, "learning_starts": 1_000},
+        "mjx/HalfCheetah-v5": _CROSSQ_PUBLISHED,
+        "mjx/Hopper-v5": _CROSSQ_PUBLISHED,
+        "mjx/Walker2d-v5": _CROSSQ_PUBLISHED,
     },
     "avg": {"gymnax/Pendulum-v1": _AVG_PENDULUM},
     "expo": {"gymnax/Pendulum-v1": _PENDULUM},

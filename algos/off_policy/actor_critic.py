@@ -220,17 +220,26 @@ def update_critics(
 
     def critic_loss(critics):
         outputs = q_of_action(critics, batch)
-        each, q, td_error = regression(outputs, jnp.broadcast_to(target, outputs.shape))
-        each = each if isinstance(batch.weight, tuple) else each * batch.weight[None]
-        total = scale * jnp.sum(jnp.mean(each, axis=tuple(range(1, each.ndim))))
-        metrics = {
-            "losses/critic_loss": total,
-            "losses/q": jnp.mean(q),
-            TD_ERROR: jnp.mean(jnp.abs(td_error), axis=0),
-        }
-        return total, metrics
+        parts = regression(outputs, jnp.broadcast_to(target, outputs.shape))
+        return summed(parts, batch, scale)
 
     return gradient_step(learner, "critic", critic_loss, key, networks=networks, config=config)
+
+
+def summed(
+    parts: tuple[chex.Array, chex.Array, chex.Array], batch: Batch, scale: float
+) -> tuple[chex.Array, Metrics]:
+    """`scale` times the critics' loss, a mean over what the batch weighs, summed over them; and its
+    metrics. `parts` are loss, Q and TD error, `[C, B]`; of `td_error` see `update_critics`.
+    """
+    each, q, td_error = parts
+    each = each if isinstance(batch.weight, tuple) else each * batch.weight[None]
+    total = scale * jnp.sum(jnp.mean(each, axis=tuple(range(1, each.ndim))))
+    return total, {
+        "losses/critic_loss": total,
+        "losses/q": jnp.mean(q),
+        TD_ERROR: jnp.mean(jnp.abs(td_error), axis=0),
+    }
 
 
 def q_of_action(critics: Callable[..., chex.Array], batch: Batch) -> chex.Array:

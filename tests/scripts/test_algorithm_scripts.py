@@ -41,6 +41,7 @@ OWN_FLAGS = {
     "aq_td3": "expectile",
     "aq_sac": "anneal_fraction",
     "aq_fast_sac": "final_expectile",
+    "crossq": "renorm_warmup",
     "avg": "critic_learning_rate",
     "expo": "edit_scale",
     "fast_td3": "max_noise",

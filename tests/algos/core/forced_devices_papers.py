@@ -32,6 +32,7 @@ ONLINE = {
     "td3": REPLAY,
     "fast_td3": REPLAY | {"num_atoms": 5},
     "aq_fast_sac": REPLAY,
+    "crossq": REPLAY | {"policy_delay": 1},
     "mdpo_off_policy": REPLAY,
     "expo": REPLAY | FLOW | {"num_samples": 2, "num_edits": 2},
 }

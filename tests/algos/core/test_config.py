@@ -487,9 +487,15 @@ def test_every_field_is_documented():
     assert all(len(doc) > 10 for doc in field_docs(ppo.Config).values())
 
 
-@pytest.mark.parametrize(
-    "name, env_id", [(name, env_id) for name, known in presets.PRESETS.items() for env_id in known]
-)
+def every_preset():
+    """Of all algorithms; those of CrossQ for robots, which take seconds to make, are slow."""
+    for name, known in presets.PRESETS.items():
+        for env_id in known:
+            slow = name == "crossq" and env_id.startswith("mjx/")
+            yield pytest.param(name, env_id, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize("name, env_id", list(every_preset()))
 def test_presets_are_valid(name, env_id):
     # Presets for suites that are not installed are checked against an environment that stands in
     # for them.

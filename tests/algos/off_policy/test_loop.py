@@ -14,6 +14,7 @@ from onejit.algos import (
     aq_fast_sac,
     aq_sac,
     aq_td3,
+    crossq,
     expo,
     fast_sac,
     fast_td3,
@@ -55,6 +56,7 @@ SETUPS = {
     "sac discrete": Setup(sac, sac.Config(**SMALL, initial_alpha=0.1, n_step=2), continuous=False),
     "aq_td3": Setup(aq_td3, aq_td3.Config(**SMALL, exploration_noise=1.0, expectile=0.7)),
     "aq_sac": Setup(aq_sac, aq_sac.Config(**SMALL, initial_alpha=0.1, expectile=0.7)),
+    "crossq": Setup(crossq, crossq.Config(**SMALL | {"tau": 1.0}, initial_alpha=0.1)),
     "mdpo": Setup(
         mdpo_off_policy, mdpo_off_policy.Config(**SMALL, kappa=0.3, lam=0.1, tsallis_q=0.8)
     ),
