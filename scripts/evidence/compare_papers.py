@@ -17,6 +17,7 @@ intervals over seeds. `--cells=stale` runs those whose name has the word in it.
   ½, or fixed at 0.95. `losses/q` is what the critics say of the replay's actions.
 * annealed_fast_*: Pendulum with the preset of FastSAC: FastSAC, whose critics are categorical, and
   with critics that put out a number: squared errors throughout, the expectile annealed, and fixed.
+* crossq_*: Pendulum with the preset of CrossQ, 10k steps: SAC, and CrossQ.
 * avg_*: Pendulum with the preset of AVG: all of its normalisations, each taken away, and none. All
   have the step sizes of the first.
 * props_*: CartPole with one environment and rollouts of 256 steps: PPO, and PROPS with the paper's
@@ -94,6 +95,10 @@ def _fast(name, **changes):
     return Cell(name, "gymnax/Pendulum-v1", name, changes, ("losses/q",))
 
 
+def _crossq(name):
+    return Cell(name, "gymnax/Pendulum-v1", "crossq", {"total_steps": 10_000}, ("losses/q",))
+
+
 def _avg(*without):
     changes = {"total_steps": 100_000} | dict.fromkeys(without, False)
     return Cell("avg", "gymnax/Pendulum-v1", "avg", changes, ("losses/q",))
@@ -132,6 +137,7 @@ CELLS = {
     **{f"family_{task}_{n}": _family(n, env) for task, env in TASKS.items() for n in FAMILY},
     "annealed_td3": _annealed("td3"),
     "annealed_aq_td3": _annealed("aq_td3"),
+    **{f"crossq_{name}": _crossq(name) for name in ("sac", "crossq")},
     "avg_all": _avg(),
     **{f"avg_not_{name}": _avg(name) for name in NORMALISATIONS},
     "avg_none": _avg(*NORMALISATIONS),
