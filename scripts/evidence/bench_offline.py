@@ -77,7 +77,10 @@ def main(argv: list[str]) -> None:
             for peer in values.peers:
                 about = [peer, algorithm, str(seed), str(values.updates), data]
                 command = [sys.executable, script, *about, folders.get(peer, "")]
-                lines.append(timed(command))
+                line = timed(command)
+                if line is None:
+                    sys.exit(f"{peer}, {algorithm}, seed {seed}: nothing within --timeout seconds")
+                lines.append(line)
                 print(json.dumps(lines[-1]), flush=True)
                 with Path(values.out).open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
@@ -94,6 +97,7 @@ if __name__ == "__main__":
     )
     for name in PEERS:
         flags.DEFINE_string(name, None, f"Folder of a checkout of {name}.")
+    flags.DEFINE_integer("timeout", 900, "Seconds after which a run is killed.")
     flags.DEFINE_integer("repeats", 3, "Runs of each algorithm and side, a seed each.")
     flags.DEFINE_integer("updates", 5_000, "Critic updates of a run.")
     flags.DEFINE_string("data", None, "File of other data of Pendulum.")
