@@ -8,30 +8,18 @@ said in `aq_td3`.
 """
 
 from functools import partial
-from typing import Any
 
 import chex
-import jax
 import jax.numpy as jnp
 
 from .. import losses
-from ..envs import Discrete, Environment
 from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass
-from .core.heads import Gaussian
-from .core.networks import actor_space, critic_space
 from .off_policy import actor_critic, expectile, loop, soft
 from .off_policy.actor_critic import Batch, Learner
 from .off_policy.expectile import ExpectileConfig
-from .off_policy.networks import (
-    CategoricalActor,
-    DiscreteCritic,
-    Networks,
-    apply_ensemble,
-    smallest,
-    torso,
-)
+from .off_policy.networks import Networks
 from .off_policy.sequences import remembering
 from .off_policy.soft import TemperatureConfig, init_learner, make_policy
 
@@ -53,36 +41,7 @@ class Config(ExpectileConfig, TemperatureConfig):
     """Hyperparameters of annealed Q-learning on SAC."""
 
 
-@remembering
-def make_networks(env: Environment, config: Config) -> Networks:
-    """An actor and a critic, as the config says; discrete actions are taken under an action mask,
-    if there is one.
-    """
-    space = env.action_space
-    if not isinstance(space, Discrete):
-        return soft.make_networks(env, config)
-    layers = torso(actor_space(env), config.actor_hidden_sizes, config)
-    critic_layers = torso(critic_space(env), config.critic_hidden_sizes, config)
-    critic = DiscreteCritic(critic_layers, space.n, config.initialiser)
-    return Networks(CategoricalActor(layers, space.n, config.initialiser), critic)
-
-
-def evaluate_policy(
-    networks: Networks, distribution: Any, critic_params: Any, obs: Any, key: chex.PRNGKey
-) -> tuple[chex.Array, chex.Array]:
-    """log π and the smallest of the critics' Q at the policy's actions, both `[B]`.
-
-    Of one sampled action each if the policy is a `Gaussian`; expectations over all actions if it is
-    logits: of each action's smallest Q, as Christodoulou and the code released with the paper take
-    them.
-    """
-    if isinstance(distribution, Gaussian):
-        action, log_prob = soft.sample_action(distribution, key)
-        q = apply_ensemble(networks.critic, critic_params, obs, action)
-        return log_prob, smallest(q)
-    q = smallest(apply_ensemble(networks.critic, critic_params, obs))
-    probs = jax.nn.softmax(distribution)
-    return -losses.categorical_entropy(distribution), jnp.sum(probs * q, axis=-1)
+make_networks = remembering(soft.make_networks)
 
 
 def critic_update(
@@ -92,7 +51,7 @@ def critic_update(
     follow.
     """
     distribution = networks.actor.apply(learner.params["actor"], batch.next_obs)
-    next_log_prob, next_q = evaluate_policy(
+    next_log_prob, next_q = soft.evaluate_policy(
         networks, distribution, learner.targets["critic"], batch.next_obs, key
     )
     alpha = jnp.exp(learner.params["log_alpha"])
@@ -110,11 +69,11 @@ def actor_update(
     alpha = jnp.exp(learner.params["log_alpha"])
 
     def loss(actor):
-        log_prob, q = evaluate_policy(
-            networks, actor(batch.obs), learner.params["critic"], batch.obs, key
-        )
+        critic = learner.params["critic"]
+        log_prob, q = soft.evaluate_policy(networks, actor(batch.obs), critic, batch.obs, key)
         actor_loss = jnp.mean(losses.sac_actor_loss(log_prob, q, alpha=alpha))
-        return actor_loss, {"losses/actor_loss": actor_loss, "losses/entropy": -jnp.mean(log_prob)}
+        metrics = {"losses/actor_loss": actor_loss, "losses/entropy": -jnp.mean(log_prob)}
+        return actor_loss, metrics
 
     learner, metrics = actor_critic.gradient_step(
         learner, "actor", loss, key, networks=networks, config=config

@@ -90,7 +90,7 @@ def test_with_one_half_fast_sac_has_squared_errors_bit_for_bit(monkeypatch, asse
 
 
 def test_each_fast_critic_regresses_to_its_own_target():
-    """No actor's noise is needed to see it: the targets' difference is that of their critics."""
+    """The loss is half the mean squared distance of each from its own soft target, summed."""
     config = aq_fast_sac.Config(**SMALL, expectile=0.5, final_expectile=0.5)
     networks = aq_fast_sac.make_networks(ENV, config)
     parts = {"networks": networks, "config": config}
