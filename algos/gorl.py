@@ -15,9 +15,12 @@ all stages (there they grow after the first), that a gradient step draws one tim
 action (there 8), and that a fit is compared with held out actions fit_checks times and not after
 each pass over the data.
 
-Its claim, more modes than a Gaussian has, was not seen: on scripts/evidence/gorl_two_bumps.py it
-finds one of two bumps, as PPO does. A reason may be that a decoder is fitted to actions of a
-Gaussian, which has chosen already, or is so wide that the flow to it is nearly linear.
+Its claim is more modes than a Gaussian has. As published it does not show on
+scripts/evidence/gorl_two_bumps.py: a decoder is fitted to actions of a Gaussian, which has chosen
+one of two bumps already, or is so wide that the flow to it is nearly linear. Both are found where
+the fit takes actions by their advantage (fit_beta; the published code has a filter by reward, which
+is off) and the encoder is held near the noise that a decoder is fitted from: with latent_coef =
+½·d·ent_coef the two add up to ent_coef·KL(encoder‖N(0, I)), but for a constant.
 """
 
 from functools import partial
@@ -40,6 +43,7 @@ from .core.heads import ActionHead, gaussian_head
 from .core.networks import VECTOR, Networks, actor_obs, make_actor_critic, make_torso, sample_obs
 from .on_policy import loop, policy_gradient
 from .on_policy.config import OnPolicyConfig
+from .on_policy.estimation import estimate
 from .on_policy.policy_gradient import Learner, Minibatch, init_learner
 
 __all__ = [
@@ -74,6 +78,9 @@ class Config(OnPolicyConfig):
         (64, 64, 64, 64), "Widths of the decoder's hidden layers.", low=1
     )
     decoder_learning_rate: float = traced(3e-4, "Step size of Adam, for the decoder.", above=0)
+    fit_beta: float = traced(
+        0.0, "β: a fit's actions are drawn by exp(β·standardised advantage); 0: each once.", low=0
+    )
     fit_steps: int = static(2_000, "Gradient steps of a fit.", low=1)
     fit_batch: int = static(512, "Actions in a minibatch of a fit.", low=1)
     fit_checks: int = static(10, "How often in a fit the best decoder is looked for.", low=1)
@@ -111,7 +118,7 @@ class Config(OnPolicyConfig):
             return super().memory_parts(env)
         obs, action = map(device_memory.space_bytes, (env.observation_space, env.action_space))
         rows = float(self.kept_rollouts * self.num_envs * self.num_steps)
-        part = Part(("kept_rollouts",), rows * (obs + action), "the rollouts of a fit")
+        part = Part(("kept_rollouts",), rows * (obs + action + 4), "the rollouts of a fit")
         return [*super().memory_parts(env), part]
 
 
@@ -123,11 +130,13 @@ class Decoded(NamedTuple):
       obs: of the last rollouts, as the environment shows them, `[kept_rollouts, T, N, ...]`; ()
         where there is one stage.
       action: what they were answered by, before the tanh, `[kept_rollouts, T, N, d]`, or ().
+      advantage: of these actions, `[kept_rollouts, T, N]`, or ().
     """
 
     decoder: Any
     obs: Any
     action: Any
+    advantage: Any
 
 
 def latent_head(space: Box) -> ActionHead:
@@ -199,10 +208,10 @@ def init_decoded(learner: Learner, env: Environment, config: Config) -> Decoded:
     decoder = make_decoder(size, config).init(jax.random.key(0), obs)
     decoder = single(jax.tree.map(jnp.zeros_like, decoder))
     if config.num_stages == 1:
-        return Decoded(decoder, (), ())
+        return Decoded(decoder, (), (), ())
     lead = (config.kept_rollouts, config.num_steps, parallel.share(config.num_envs))
     kept = jax.tree.map(lambda x: jnp.zeros((*lead, *x.shape), x.dtype), obs)
-    return Decoded(decoder, kept, jnp.zeros((*lead, size)))
+    return Decoded(decoder, kept, jnp.zeros((*lead, size)), jnp.zeros(lead))
 
 
 def collect(
@@ -223,11 +232,27 @@ def collect(
 
     carry, _, batch, episodes = collector.collect(explore, config, carry, key, config.num_steps)
     if config.num_stages > 1:
-        new = batch.obs, batch.action[..., networks.head.size :]
-        old = carried.obs, carried.action
-        kept = jax.tree.map(lambda x, y: jnp.concatenate([x[1:], y[None]]), old, new)
+        advantage = estimate(learner, batch, networks, config)[0].advantage
+        new = (
+            batch.obs,
+            batch.action[..., networks.head.size :],
+            advantage.reshape(batch.reward.shape),
+        )
+        kept = jax.tree.map(lambda x, y: jnp.concatenate([x[1:], y[None]]), carried[1:], new)
         carried = Decoded(carried.decoder, *kept)
     return carry, batch, episodes, carried, {}
+
+
+def resample(advantage: chex.Array, beta: chex.Array) -> chex.Array:
+    """Rows of as many samples, each as often as exp(β·advantage) says, rounded: advantages `[M]`,
+    which are standardised first, to `[M]` of int32, in their order. With β = 0 each row once.
+    """
+    mean, var = parallel.moments(advantage)
+    standard = (advantage - mean) / (jnp.sqrt(var) + 1e-8)
+    share = jnp.cumsum(jax.nn.softmax(beta * standard))
+    number = len(advantage)
+    rows = jnp.searchsorted(share, (jnp.arange(number) + 0.5) / number)
+    return jnp.minimum(rows, number - 1)  # of shares whose sum was rounded down
 
 
 def begin(
@@ -243,7 +268,9 @@ def begin(
     stage, number = jnp.divmod(learner.iteration, config.stage_iterations)
     starts = (number == 0) & (stage > 0) & (stage < config.num_stages)
     fit_key, learner_key = jax.random.split(key)
-    obs, action = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), carried[1:])
+    obs, action, advantage = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), carried[1:])
+    rows = resample(advantage, config.fit_beta)
+    obs, action = jax.tree.map(lambda x: x[rows], (obs, action))
     decoder = fit_flow(
         make_decoder(action.shape[-1], config),
         normalize.obs(learner, obs),

@@ -10,6 +10,8 @@ with 95 % intervals over seeds. `--cells=ppo` runs those that are named.
   gorl_short   its first stage has 10 iterations, when the Gaussian is still wide
   gorl_entropy the latter with an entropy bonus of 0.1, and
   ppo_entropy  PPO with the same bonus
+  gorl_state   the first, with an encoder whose standard deviation depends on the observation, as in
+               the published code
 
 All take 200 iterations of 1024 steps with PPO's preset for Pendulum where nothing else is said.
 After the training 256 actions are drawn at each of 64 observations. "near" is the share within two
@@ -24,6 +26,7 @@ import time
 from pathlib import Path
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +35,8 @@ from compare_objectives import summary
 
 from onejit import algos, envs
 from onejit.algos import gorl, ppo
+from onejit.algos.core.heads import Gaussian
+from onejit.algos.core.networks import MLP
 from onejit.algos.host import runner
 from onejit.algos.host.run_folder import write_json
 
@@ -54,7 +59,23 @@ CELLS = {
     "gorl_short": (gorl, SHORT),
     "ppo_entropy": (ppo, {"policy": "tanh_gaussian", "ent_coef": 0.1}),
     "gorl_entropy": (gorl, SHORT | {"ent_coef": 0.1}),
+    "gorl_state": (gorl, DECODER | {"num_stages": 2, "stage_iterations": 100}),
 }
+
+
+class StateDeviation(nn.Module):
+    """An encoder whose mean and standard deviation, softplus(·) + 0.001 and at most 10, both depend
+    on the observation.
+    """
+
+    @nn.compact
+    def __call__(self, obs: chex.Array) -> Gaussian:
+        size = 2
+        output = nn.Dense(2 * size, kernel_init=nn.initializers.orthogonal(0.01))(
+            MLP((64, 64))(obs)
+        )
+        std = jnp.minimum(nn.softplus(output[..., size:]) + 1e-3, 10.0)
+        return Gaussian(output[..., :size], jnp.log(std))
 
 
 def bumps(obs: chex.Array) -> chex.Array:
@@ -105,7 +126,11 @@ def measure(algorithm: algos.Algorithm, state, key: chex.PRNGKey) -> dict:
 def run_cell(name: str, seeds: int, iterations: int) -> dict:
     """Trains all seeds of a cell in one program, and returns what the result file holds."""
     module, changes = CELLS[name]
-    algorithm = module.make(TwoBumps(), module.Config(**SIZES | changes))
+    env, config = TwoBumps(), module.Config(**SIZES | changes)
+    networks = module.make_networks(env, config)
+    if name == "gorl_state":
+        networks = networks._replace(policy=StateDeviation())
+    algorithm = module.make(env, config, networks)
 
     def train(key):
         train_key, key = jax.random.split(key)

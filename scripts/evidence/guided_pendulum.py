@@ -2,8 +2,8 @@
 likelihood of generated actions under a policy, and to the error of generated steps?
 
 `python scripts/evidence/guided_pendulum.py` trains a denoiser on segments of 16 steps of a random
-policy, samples 512 with each strength of the guidance, writes results/guided_pendulum.json and
-prints the table.
+policy, samples 512 with each strength of the guidance, all of that with five vmapped seeds on the
+same segments, writes results/guided_pendulum.json and prints the table, with 95 % intervals.
 
 A segment is flat: at each step the observation, the action before a tanh, and the reward, all of
 mean 0 and standard deviation 1. The policy that guides is a Gaussian around a hand-written
@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import app, flags
+from compare_objectives import summary
 
 from onejit import envs, losses
 from onejit.algos import dataset
@@ -66,7 +67,7 @@ def denoise(params, x: chex.Array, sigma: chex.Array) -> chex.Array:
     return losses.generative.edm_denoised(x, output, sigma, sigma_data=1.0)
 
 
-def train(x: chex.Array, key: chex.PRNGKey, updates: int):
+def train(x: chex.Array, key: chex.PRNGKey, *, updates: int):
     """The denoiser's parameters after so many updates on segments `[M, LENGTH·5]`."""
     init_key, key = jax.random.split(key)
     params = FIELD.init(init_key, jnp.zeros((1, 0)), x[:1], jnp.zeros(1))
@@ -142,26 +143,31 @@ def main(argv: list[str]) -> None:
     mean, std = (jnp.asarray(f(data, axis=(0, 1))) for f in (np.mean, np.std))
     flat = (jnp.asarray(data) - mean[None, None]) / std[None, None]
     flat = flat.reshape(len(data), -1)
+    keys = jax.vmap(jax.random.key)(np.arange(values.seeds))
+    train_keys, sample_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
     start = time.perf_counter()
-    params = jax.jit(partial(train, updates=values.updates))(flat, jax.random.key(1))
-    jax.block_until_ready(params)
+    trained = jax.jit(jax.vmap(partial(train, flat, updates=values.updates)))(train_keys)
+    jax.block_until_ready(trained)
     middle = time.perf_counter()
 
     @jax.jit
     def run(strength):
-        return measure(generate(params, jax.random.key(2), strength, mean, std), mean, std)
+        def one(params, key):
+            return measure(generate(params, key, strength, mean, std), mean, std)
+
+        return jax.vmap(one)(trained, jax.random.clone(sample_keys))
 
     cells = {str(strength): run(strength) for strength in STRENGTHS}
-    cells["copies"] = jax.jit(measure)(flat, mean, std)
+    cells["copies"] = jax.tree.map(lambda x: x[None], jax.jit(measure)(flat, mean, std))
     cells = {
-        name: {each: round(float(x), 4) for each, x in found.items()}
+        name: {each: summary(np.asarray(x)) for each, x in found.items()}
         for name, found in cells.items()
     }
     script = "scripts/evidence/" + Path(sys.argv[0]).name
     result = {
         "segments": len(data),
         "updates": values.updates,
-        "seed": 1,
+        "seeds": list(range(values.seeds)),
         "command": shlex.join(["python", script, *sys.argv[1:]]),
         "versions": runner.versions(),
         "train_s": round(middle - start, 2),
@@ -171,11 +177,14 @@ def main(argv: list[str]) -> None:
     write_json(Path(values.out), result)
     print("| strength | likelihood | error |\n|---|---|---|")
     for name, found in json.loads(Path(values.out).read_text())["cells"].items():
-        print(f"| {name} | {found['likelihood']:.3f} | {found['error']:.3f} |")
+        numbers = (found[each] for each in ("likelihood", "error"))
+        ranges = (f"{x['mean']:.3f} ({x['low']:.3f} to {x['high']:.3f})" for x in numbers)
+        print(f"| {name} | {' | '.join(ranges)} |")
 
 
 if __name__ == "__main__":
     flags.DEFINE_integer("data_steps", 40_000, "Steps of the random policy.")
+    flags.DEFINE_integer("seeds", 5, "How many denoisers, each with samples of its own.")
     flags.DEFINE_integer("updates", 4_000, "Updates of the denoiser.")
     flags.DEFINE_string("out", str(OUT), "The result file.")
     app.run(main)

@@ -203,3 +203,17 @@ def test_actions_are_continuous_and_observations_vectors():
     env.observation_space = envs.Box(0.0, 1.0, (8, 8, 1))
     with pytest.raises(ConfigError, match=r"env.observation_space=\(8, 8, 1\): must be a vector"):
         CONFIG.validate(env)
+
+
+def test_a_fit_takes_actions_by_their_advantage():
+    """Advantages of mean 0 and standard deviation 1 as they are: with β = ½·ln 9 the shares are as
+    9 to 1, 0.45, 0.05, 0.45 and 0.05, and their sums 0.45, 0.5, 0.95 and 1; of the places 0.125,
+    0.375, 0.625 and 0.875 two are below 0.45 and two between 0.5 and 0.95.
+    """
+    rows = gorl.resample(jnp.array([1.0, -1.0, 1.0, -1.0]), 0.5 * np.log(9.0))
+    np.testing.assert_array_equal(rows, [0, 0, 2, 2])
+    # As published: each once.
+    some = jax.random.normal(jax.random.key(0), (10_000,))
+    np.testing.assert_array_equal(gorl.resample(some, 0.0), np.arange(10_000))
+    # Equal ones too, whatever β is.
+    np.testing.assert_array_equal(gorl.resample(jnp.ones(7), 3.0), np.arange(7))
