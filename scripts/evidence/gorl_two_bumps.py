@@ -12,6 +12,10 @@ with 95 % intervals over seeds. `--cells=ppo` runs those that are named.
   ppo_entropy  PPO with the same bonus
   gorl_state   the first, with an encoder whose standard deviation depends on the observation, as in
                the published code
+  gorl_beta    a fit that takes actions by their advantage (fit_beta = 2) from 40 iterations, and an
+               encoder that is held near the noise by 1·KL(encoder‖N(0, I)), in both of two stages
+  gorl_held    the same without fit_beta, and
+  ppo_held     a single stage of it, which is PPO with a Gaussian that is held so
 
 All take 200 iterations of 1024 steps with PPO's preset for Pendulum where nothing else is said.
 After the training 256 actions are drawn at each of 64 observations. "near" is the share within two
@@ -53,6 +57,15 @@ SIZES = {
 }
 DECODER = {"decoder_learning_rate": 1e-3, "decoder_hidden_sizes": (64, 64)}
 SHORT = DECODER | {"num_stages": 2, "stage_iterations": 10}
+# The encoder's size is a mean over the two dimensions, and its entropy a sum.
+HELD = DECODER | {
+    "num_stages": 2,
+    "stage_iterations": 40,
+    "kept_rollouts": 40,
+    "fit_steps": 4_000,
+    "ent_coef": 1.0,
+    "latent_coef": 1.0,
+}
 CELLS = {
     "ppo": (ppo, {"policy": "tanh_gaussian"}),
     "gorl_long": (gorl, DECODER | {"num_stages": 2, "stage_iterations": 100}),
@@ -60,6 +73,9 @@ CELLS = {
     "ppo_entropy": (ppo, {"policy": "tanh_gaussian", "ent_coef": 0.1}),
     "gorl_entropy": (gorl, SHORT | {"ent_coef": 0.1}),
     "gorl_state": (gorl, DECODER | {"num_stages": 2, "stage_iterations": 100}),
+    "gorl_beta": (gorl, HELD | {"fit_beta": 2.0}),
+    "gorl_held": (gorl, HELD),
+    "ppo_held": (gorl, HELD | {"num_stages": 1}),
 }
 
 

@@ -3,6 +3,7 @@ compiles.
 """
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -157,6 +158,12 @@ def test_a_config_is_validated_wherever_it_enters(field, value):
         configs.validate(algorithm.env)
 
 
+@functools.cache
+def made(name):
+    """An algorithm as its defaults have it; making one takes a while."""
+    return getattr(algos, name).make(env_of(name))
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 @pytest.mark.parametrize(
     "config, message",
@@ -175,7 +182,7 @@ def test_what_is_no_config_is_refused_with_what_to_write(name, config, message):
     other = "sac" if name != "sac" else "ppo"
     config = getattr(algos, other).Config() if config == "other" else config
     message = message.replace("{name}", name).replace("{other}", other)
-    algorithm = getattr(algos, name).make(env_of(name))
+    algorithm = made(name)
     for call in (
         lambda: getattr(algos, name).make(algorithm.env, config),
         lambda: algorithm.init(jax.random.key(0), config),
@@ -495,9 +502,15 @@ def every_preset():
             yield pytest.param(name, env_id, marks=[pytest.mark.slow] if slow else [])
 
 
+@functools.cache
+def loaded(env_id):
+    """An environment, whose model takes a while to load."""
+    return envs.make(env_id)
+
+
 @pytest.mark.parametrize("name, env_id", list(every_preset()))
 def test_presets_are_valid(name, env_id):
     # Presets for suites that are not installed are checked against an environment that stands in
     # for them.
-    env = envs.make("gymnax/Pendulum-v1" if env_id.startswith("playground/") else env_id)
+    env = loaded("gymnax/Pendulum-v1" if env_id.startswith("playground/") else env_id)
     getattr(algos, name).Config(**presets.get(name, env_id)).validate(env)
