@@ -6,6 +6,7 @@ exit code 2.
 
 import dataclasses
 import math
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def main(
     module: ModuleType,
     argv: Sequence[str] | None = None,
     *,
-    default_env: str = "gymnax/CartPole-v1",
+    default_env: str | None = None,
 ) -> None:
     """Runs an algorithm from the command line, and exits with a code.
 
@@ -57,11 +58,13 @@ def main(
     Args:
       module: the algorithm, such as `onejit.algos.ppo`: its name, Config and make are used.
       argv: the command line, the program's name included; sys.argv by default.
-      default_env: the environment, where no flag says otherwise.
+      default_env: the environment, where no flag says otherwise; by default
+        `presets.default_env`.
     """
     argv = list(sys.argv if argv is None else argv)
     name = module.__name__.rpartition(".")[2]
-    exits.exit_with_code(argv, lambda: _run(module, name, argv, default_env))
+    env = default_env or presets.default_env(name)
+    exits.exit_with_code(argv, lambda: _run(module, name, argv, env))
 
 
 def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> int:
@@ -208,7 +211,7 @@ def _train(
     algorithm, run: dict[str, Any], name: str, argv: list[str], folder: Any, console: Console
 ) -> int:
     resuming = isinstance(folder, Path)
-    run["commands"].append(shlex.join(argv))
+    run["commands"].append(shlex.join([*program(argv), *argv[1:]]))
     run["versions"] = runner.versions()
     settings = runner.Settings(
         folder=folder,
@@ -277,8 +280,16 @@ def _jumps(before: BaseConfig, after: BaseConfig, steps: int) -> list[str]:
     ]
 
 
+def program(argv: list[str]) -> list[str]:
+    """What was typed before the flags: a script, or `onejit` and the name of a command."""
+    return argv[0].split() if re.fullmatch(r"onejit \w+", argv[0]) else [argv[0]]
+
+
 def resume_command(argv: list[str], folder: Path) -> str:
-    return shlex.join([_python(), argv[0], f"--resume={folder}"])
+    """What continues a run, with this Python and from this folder."""
+    words = program(argv)
+    module = ["-m"] if len(words) > 1 else []
+    return shlex.join([_python(), *module, *words, f"--resume={folder}"])
 
 
 def in_each() -> str:
