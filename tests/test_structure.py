@@ -112,7 +112,7 @@ ROOMS = {
     COMMANDS: {"core", "host", "off_policy", "smoothing"},
 }
 SHARED = {"algos.parameter_steps"}
-HOST_LIBRARIES = {"rich", "tensorboardX", "matplotlib", "absl", "orbax", "PIL"}
+HOST_LIBRARIES = {"rich", "tensorboardX", "matplotlib", "absl", "orbax", "PIL", "wandb"}
 
 
 def test_a_paper_imports_no_paper_and_the_host_stays_in_its_room():

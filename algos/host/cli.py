@@ -5,6 +5,7 @@ exit code 2.
 """
 
 import dataclasses
+import importlib.util
 import math
 import re
 import shlex
@@ -39,8 +40,10 @@ _LIMITS = {
 # These say nothing of the run.
 OF_THE_PROCESS = {"resume", "help", "h", "compilation_cache", *processes.FLAGS}
 # Of these a resumed run may have others.
-_OF_THE_HOST = ("num_devices", "num_logs", "num_evals", "eval_episodes", "record")
+_OF_THE_HOST = ("num_devices", "num_logs", "num_evals", "eval_episodes", "record", "log")
 _SETTINGS = ("seed", "num_seeds", "num_logs", "num_evals", "eval_episodes", "record", "save_replay")
+_SETTINGS += ("log",)
+_LOGS = ("tensorboard", "wandb")
 
 
 def main(
@@ -127,12 +130,15 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 
 def make_env(run: dict[str, Any]) -> envs.Environment:
-    """The environment of a run's description, once its numbers are within their bounds. What it was
-    made with goes into the description, the defaults included: they may change some day.
+    """The environment of a run's description, once its numbers are within their bounds and its logs
+    can be written. What it was made with goes into the description, the defaults included: they may
+    change some day.
 
     Raises:
-      UsageError: a number is out of bounds, or it cannot be made.
+      UsageError: a number is out of bounds, a log is unknown, or it cannot be made.
+      ModuleNotFoundError: a log needs a package that is not installed.
     """
+    _require_logs(run["log"])
     for field, (low, high) in _LIMITS.items():
         if not low <= run[field] <= high:
             raise UsageError(f"{field}={run[field]}: must be at least {low} and at most {high}")
@@ -142,6 +148,15 @@ def make_env(run: dict[str, Any]) -> envs.Environment:
         raise UsageError(f"env: {error}") from error
     run["env_options"] |= getattr(env, "options", {})
     return env
+
+
+def _require_logs(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in _LOGS or names.count(name) > 1:
+            raise UsageError(f"log={','.join(map(str, names))}: must be of {', '.join(_LOGS)}")
+    # W&B's own folder `wandb/` is no package, though it can be imported where one stands beside it.
+    if "wandb" in names and getattr(importlib.util.find_spec("wandb"), "origin", None) is None:
+        raise ModuleNotFoundError("log=wandb: is not installed: pip install 'onejit[wandb]'")
 
 
 def new_run(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, Any]:

@@ -93,6 +93,12 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
     integer(
         "num_logs", settings["num_logs"], "Rows of the log; also how often Ctrl-C is looked for."
     )
+    flags.DEFINE_list(
+        "log",
+        list(settings["log"]),
+        "Where rows of the log go beside metrics.jsonl: tensorboard, wandb (extra `wandb`).",
+        flag_values=values,
+    )
     integer("num_evals", settings["num_evals"], "Evaluations, each with a checkpoint.")
     integer("eval_episodes", settings["eval_episodes"], "Episodes in one evaluation, per seed.")
     flags.DEFINE_float(
@@ -171,7 +177,7 @@ def named_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
 
 
 def _shown(default: Any) -> str:
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return ",".join(map(str, default)) if isinstance(default, tuple | list) else str(default)
 
 
 def plain_help(doc: str, values: flags.FlagValues) -> str:

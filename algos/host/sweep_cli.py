@@ -110,7 +110,9 @@ def _train(module, parts, run, folder: Path, argv: list[str], console: Console) 
     winner = sweeps.best_setting(outcomes)
     run["results"] = results(run["settings"], outcomes)
     if run.get("winner") is None:  # else it is there, and may have been trained further
-        sweeps.save_winner(parts, folder, run, module, winner)
+        _, problem = sweeps.save_winner(parts, folder, run, module, winner)
+        if problem:
+            console.print(problem, markup=False)
     run["winner"] = winner
     sweeps.write(folder, run)
     title = f"{run['algorithm'].upper()} on {run['env']}"
