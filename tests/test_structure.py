@@ -69,7 +69,7 @@ def problems(root):
                 found.append(f"{name}: imports inside the package are relative")
             if inside and first != top and first not in BELOW[top]:
                 found.append(f"{name} imports {module}")
-            allowed = {"jax", "chex", "math", "collections", "functools"} | HOST_SIDE.get(
+            allowed = {"jax", "chex", "math", "collections", "functools", "typing"} | HOST_SIDE.get(
                 name, set()
             )
             if top == "losses" and not inside and first not in allowed:
