@@ -46,14 +46,17 @@ class WandbLog:
         """A row: the mean of each metric over seeds, and the 95 % interval of it as NAME/low and
         NAME/high, where there are several.
         """
-        row = {}
-        for name, value in arrays.items():
-            finite = value[np.isfinite(value)]
-            if finite.size:
-                row[name] = float(finite.mean())
-            if finite.size > 1:
-                low, high = interval_of_mean(finite[None])
-                row |= {f"{name}/low": float(low[0]), f"{name}/high": float(high[0])}
+        known = {
+            name: np.where(np.isfinite(value), value, np.nan)
+            for name, value in arrays.items()
+            if np.isfinite(value).any()
+        }
+        row = {name: float(np.nanmean(value)) for name, value in known.items()}
+        several = {name: x for name, x in known.items() if np.isfinite(x).sum() > 1}
+        if several:
+            bounds = interval_of_mean(np.stack(list(several.values())))
+            for name, low, high in zip(several, *bounds, strict=True):
+                row |= {f"{name}/low": float(low), f"{name}/high": float(high)}
         self._waiting.append((step, row))
 
     def flush(self) -> None:

@@ -92,7 +92,10 @@ def interpreters() -> dict[str, Path]:
     ask = "import platform; print(platform.python_version())"
     newest = {}
     for place in filter(None, places):
-        version = said(place, "-c", ask, cwd=ROOT).strip()
+        try:
+            version = said(place, "-c", ask, cwd=ROOT).strip()
+        except RuntimeError:  # a stand-in for what is not installed
+            continue
         numbers = tuple(map(int, re.findall(r"\d+", version)))
         name = "{}.{}".format(*numbers)
         if name in named() and numbers > newest.get(name, ((), "", ""))[0]:
