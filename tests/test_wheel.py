@@ -17,7 +17,7 @@ import pytest
 from onejit import __version__
 
 ROOT = Path(__file__).parents[1]
-build = runpy.run_path(str(ROOT / "scripts" / "evidence" / "interpreters.py"))["build"]
+SCRIPT = runpy.run_path(str(ROOT / "scripts" / "evidence" / "interpreters.py"))
 TINY = ["--num_envs=2", "--num_steps=4", "--num_minibatches=1", "--hidden_sizes=4"]
 TINY += ["--total_steps=16", "--eval_episodes=1"]
 FILES = {"__init__.py", "__main__.py", "py.typed", "envs/mujoco/page.html"}
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.xdist_group("wheel")
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("built"))
+    return SCRIPT["build"](tmp_path_factory.mktemp("built"))
 
 
 def test_sdist_and_wheel_have_the_package_and_nothing_else(built):
@@ -64,6 +64,14 @@ def test_one_version_is_said_everywhere():
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
     first = (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1]
     assert first.splitlines()[0] == __version__
+
+
+def test_this_python_is_among_those_that_the_script_tries_and_what_fails_is_said(tmp_path):
+    found = SCRIPT["interpreters"]()
+    assert f"{sys.version_info[0]}.{sys.version_info[1]}" in {x.rpartition(".")[0] for x in found}
+    assert set(SCRIPT["named"]()) == {"3.11", "3.12", "3.13"}
+    with pytest.raises(RuntimeError, match="^no room in ./x$"):
+        SCRIPT["said"](sys.executable, "-c", f"exit('no room in {tmp_path}/x')", cwd=tmp_path)
 
 
 @pytest.mark.slow
