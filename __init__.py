@@ -8,4 +8,4 @@ apart:
 * `onejit.algos`: update steps and training loops built on the two.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

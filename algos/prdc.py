@@ -9,6 +9,7 @@ one neighbour (its k above 1 does not run).
 """
 
 from functools import partial
+from typing import Any
 
 import chex
 import jax
@@ -90,7 +91,7 @@ def pieces(data: Transition, config: Config) -> Pieces:
 
 
 def update(
-    learner: Learner, batch: Batch, key: chex.PRNGKey, *, data: Pieces, **options
+    learner: Learner, batch: Batch, key: chex.PRNGKey, *, data: Pieces, **options: Any
 ) -> tuple[Learner, Metrics]:
     """`actor_critic.update` with all transitions of the data as `data`, among which neighbours are
     looked for, see `pieces`.

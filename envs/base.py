@@ -5,8 +5,6 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import chex
 import jax
 
-from .spaces import Space
-
 EnvState = Any
 Observation = Any
 Tree = TypeVar("Tree")
@@ -41,8 +39,9 @@ class Environment(Protocol):
     tells what an own one does wrong.
     """
 
-    observation_space: Space
-    action_space: Space
+    # Space, said so that a class with a space of one kind has it too.
+    observation_space: Any
+    action_space: Any
 
     def reset(self, key: chex.PRNGKey) -> tuple[EnvState, Observation]:
         """Starts an episode."""

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .base import Environment
+from .base import Environment, Observation, Step
 from .options import require_count
 from .spaces import Box
 from .wrapper import Wrapper
@@ -100,7 +100,7 @@ class NoisyObservations(Wrapper):
         self.adversary = adversary
         self.budget = budget
 
-    def reset(self, key: chex.PRNGKey):
+    def reset(self, key: chex.PRNGKey) -> tuple[NoisyState, Observation]:
         """Starts an episode, with the whole budget."""
         key, reset_key = jax.random.split(key)
         env_state, obs = self.env.reset(reset_key)
@@ -111,7 +111,9 @@ class NoisyObservations(Wrapper):
             frames = Frames(empty, empty)
         return self._observe(key, NoisyState(env_state, frames, jnp.float32(self.budget)), obs)
 
-    def step(self, key: chex.PRNGKey, state: NoisyState, action: chex.Array):
+    def step(
+        self, key: chex.PRNGKey, state: NoisyState, action: chex.Array
+    ) -> tuple[NoisyState, Step]:
         """Advances by one step."""
         key, step_key = jax.random.split(key)
         env_state, result = self.env.step(step_key, state.env_state, action)
@@ -169,13 +171,15 @@ class FrameStack(Wrapper):
         self.observation_space = dataclasses.replace(space, low=low, high=high, shape=low.shape)
         self.num_frames = num_frames
 
-    def reset(self, key: chex.PRNGKey):
+    def reset(self, key: chex.PRNGKey) -> tuple[tuple[Any, chex.Array], Observation]:
         """Starts an episode."""
         env_state, obs = self.env.reset(key)
         frames = jnp.zeros((self.num_frames, *obs.shape), obs.dtype).at[-1].set(obs)
         return (env_state, frames), stack_frames(frames)
 
-    def step(self, key: chex.PRNGKey, state: tuple[Any, chex.Array], action: chex.Array):
+    def step(
+        self, key: chex.PRNGKey, state: tuple[Any, chex.Array], action: chex.Array
+    ) -> tuple[tuple[Any, chex.Array], Step]:
         """Advances by one step."""
         env_state, result = self.env.step(key, state[0], action)
         frames = jnp.concatenate([state[1], result.obs[None]])[1:]
@@ -203,12 +207,12 @@ class Flattened(Wrapper):
         low, high = space.low.ravel(), space.high.ravel()
         self.observation_space = dataclasses.replace(space, low=low, high=high, shape=low.shape)
 
-    def reset(self, key: chex.PRNGKey):
+    def reset(self, key: chex.PRNGKey) -> tuple[Any, Observation]:
         """Starts an episode."""
         state, obs = self.env.reset(key)
         return state, jnp.ravel(obs)
 
-    def step(self, key: chex.PRNGKey, state: Any, action: chex.Array):
+    def step(self, key: chex.PRNGKey, state: Any, action: chex.Array) -> tuple[Any, Step]:
         """Advances by one step."""
         state, result = self.env.step(key, state, action)
         return state, result._replace(obs=jnp.ravel(result.obs))
@@ -238,12 +242,12 @@ class PartialObservations(Wrapper):
         low, high = space.low[self._entries], space.high[self._entries]
         self.observation_space = dataclasses.replace(space, low=low, high=high, shape=low.shape)
 
-    def reset(self, key: chex.PRNGKey):
+    def reset(self, key: chex.PRNGKey) -> tuple[Any, Observation]:
         """As the inner one, with what is shown of the observation."""
         state, obs = self.env.reset(key)
         return state, obs[self._entries]
 
-    def step(self, key: chex.PRNGKey, state: Any, action: chex.Array):
+    def step(self, key: chex.PRNGKey, state: Any, action: chex.Array) -> tuple[Any, Step]:
         """As the inner one, with what is shown of the observation."""
         state, step = self.env.step(key, state, action)
         return state, step._replace(obs=step.obs[self._entries])

@@ -22,7 +22,7 @@ _SUITES = {
 _REGISTERED: dict[str, Callable[..., Environment]] = {}
 
 
-def make(env_id: str, **options) -> Environment:
+def make(env_id: str, **options: Any) -> Environment:
     """Makes an environment.
 
     Args:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .augmented import AugmentedActions
-from .base import Environment, EnvState
+from .base import Environment, EnvState, Observation, Step
 
 
 class RiskAverseState(NamedTuple):
@@ -81,14 +81,16 @@ class RiskAverse(AugmentedActions):
         super().__init__(env, low * one, high * one, -one, one)
         self.lam, self.tail, self.gamma, self.low, self.high = lam, tail, gamma, low, high
 
-    def reset(self, key: chex.PRNGKey):
+    def reset(self, key: chex.PRNGKey) -> tuple[RiskAverseState, Observation]:
         """Starts an episode; the first period's cost has no threshold."""
         env_state, obs = self.env.reset(key)
         threshold = jnp.float32(0.5 * (self.low + self.high))
         state = RiskAverseState(env_state, threshold, jnp.bool_(True))
         return state, self._seen(obs, threshold)
 
-    def step(self, key: chex.PRNGKey, state: RiskAverseState, action: chex.Array):
+    def step(
+        self, key: chex.PRNGKey, state: RiskAverseState, action: chex.Array
+    ) -> tuple[RiskAverseState, Step]:
         """Advances by one step, and keeps the last entry of the action as the next threshold."""
         inner, (threshold,) = self.split(action)
         env_state, result = self.env.step(key, state.env_state, inner)

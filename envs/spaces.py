@@ -4,12 +4,13 @@ choices.
 
 import dataclasses
 import numbers
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 # Bounds at least this large stand for "unbounded": several suites write the largest float32 instead
 # of infinity.
@@ -41,9 +42,20 @@ class Box:
 
     low: np.ndarray
     high: np.ndarray
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...] = cast(Any, None)
     dtype: np.dtype = np.dtype("float32")
-    normalize: bool | None = None
+    normalize: bool = cast(Any, None)
+
+    if TYPE_CHECKING:  # more may be given than what is there afterwards
+
+        def __init__(
+            self,
+            low: ArrayLike,
+            high: ArrayLike,
+            shape: tuple[int, ...] | None = None,
+            dtype: DTypeLike = "float32",
+            normalize: bool | None = None,
+        ): ...
 
     def __post_init__(self):
         shape = (

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .augmented import AugmentedActions
-from .base import Environment, EnvState
+from .base import Environment, EnvState, Observation, Step
 from .options import require_count
 
 
@@ -42,13 +42,15 @@ class Stateful(AugmentedActions):
         super().__init__(env, -ones, ones, -ones, ones)
         self.size = size
 
-    def reset(self, key: chex.PRNGKey):
+    def reset(self, key: chex.PRNGKey) -> tuple[StatefulState, Observation]:
         """Starts an episode, with nothing remembered."""
         env_state, obs = self.env.reset(key)
         memory = jnp.zeros(self.size, jnp.float32)
         return StatefulState(env_state, memory), self.join(obs, memory)
 
-    def step(self, key: chex.PRNGKey, state: StatefulState, action: chex.Array):
+    def step(
+        self, key: chex.PRNGKey, state: StatefulState, action: chex.Array
+    ) -> tuple[StatefulState, Step]:
         """Advances by one step, and remembers the last entries of the action."""
         inner, memory = self.split(action)
         env_state, result = self.env.step(key, state.env_state, inner)

@@ -5,13 +5,16 @@ with its own kind and equal to it is 0, and a share that is a whole number is on
 
 import functools
 from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import chex
 import jax
 import jax.numpy as jnp
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-def at_least_float32(function: Callable) -> Callable:
+
+def at_least_float32(function: Function) -> Function:
     """Widens half-precision arguments to float32 before the function sees them; leaves all others
     as they are.
     """
@@ -21,7 +24,7 @@ def at_least_float32(function: Callable) -> Callable:
         args, kwargs = jax.tree.map(_widen, (args, kwargs))
         return function(*args, **kwargs)
 
-    return widened
+    return cast(Function, widened)
 
 
 def _widen(x):

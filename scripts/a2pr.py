@@ -7,4 +7,4 @@ from onejit.algos import a2pr
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(a2pr, default_env="gymnax/Pendulum-v1")
+    cli.main(a2pr)

@@ -6,4 +6,4 @@ from onejit.algos import aq_td3
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(aq_td3, default_env="gymnax/Pendulum-v1")
+    cli.main(aq_td3)

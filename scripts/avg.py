@@ -4,4 +4,4 @@ from onejit.algos import avg
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(avg, default_env="gymnax/Pendulum-v1")
+    cli.main(avg)

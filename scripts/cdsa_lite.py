@@ -8,4 +8,4 @@ from onejit.algos import cdsa_lite
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(cdsa_lite, default_env="gymnax/Pendulum-v1")
+    cli.main(cdsa_lite)

@@ -6,4 +6,4 @@ from onejit.algos import crossq
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(crossq, default_env="gymnax/Pendulum-v1")
+    cli.main(crossq)

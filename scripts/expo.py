@@ -7,4 +7,4 @@ from onejit.algos import expo
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(expo, default_env="gymnax/Pendulum-v1")
+    cli.main(expo)

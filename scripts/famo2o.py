@@ -7,4 +7,4 @@ from onejit.algos import famo2o
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(famo2o, default_env="gymnax/Pendulum-v1")
+    cli.main(famo2o)

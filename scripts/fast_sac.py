@@ -6,4 +6,4 @@ from onejit.algos import fast_sac
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(fast_sac, default_env="gymnax/Pendulum-v1")
+    cli.main(fast_sac)

@@ -8,4 +8,4 @@ from onejit.algos import flow_bc
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(flow_bc, default_env="gymnax/Pendulum-v1")
+    cli.main(flow_bc)

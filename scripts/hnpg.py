@@ -4,4 +4,4 @@ from onejit.algos import hnpg
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(hnpg, default_env="probe/lock")
+    cli.main(hnpg)

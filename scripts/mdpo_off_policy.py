@@ -4,4 +4,4 @@ from onejit.algos import mdpo_off_policy
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(mdpo_off_policy, default_env="gymnax/Pendulum-v1")
+    cli.main(mdpo_off_policy)

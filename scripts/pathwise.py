@@ -6,4 +6,4 @@ from onejit.algos import pathwise
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(pathwise, default_env="inventory/store")
+    cli.main(pathwise)

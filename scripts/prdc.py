@@ -7,4 +7,4 @@ from onejit.algos import prdc
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(prdc, default_env="gymnax/Pendulum-v1")
+    cli.main(prdc)

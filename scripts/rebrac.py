@@ -7,4 +7,4 @@ from onejit.algos import rebrac
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(rebrac, default_env="gymnax/Pendulum-v1")
+    cli.main(rebrac)

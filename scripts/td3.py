@@ -4,4 +4,4 @@ from onejit.algos import td3
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(td3, default_env="gymnax/Pendulum-v1")
+    cli.main(td3)

@@ -7,4 +7,4 @@ from onejit.algos import td3_bc
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(td3_bc, default_env="gymnax/Pendulum-v1")
+    cli.main(td3_bc)

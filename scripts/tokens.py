@@ -6,4 +6,4 @@ from onejit.algos import tokens
 from onejit.algos.host import cli
 
 if __name__ == "__main__":
-    cli.main(tokens, default_env="tokens/brackets")
+    cli.main(tokens)

@@ -13,7 +13,7 @@ import jax
 
 from ...envs import Box, Discrete, Environment
 from ..core import collect, fitting, guard, masks
-from ..core.algorithm import Algorithm, Metrics
+from ..core.algorithm import Algorithm, ConfigType, Make, Metrics
 from ..core.collect import Collector
 from ..core.config import ConfigError
 from ..core.heads import ActionHead, make_head
@@ -95,13 +95,13 @@ def make_policy(env: Environment, networks: Networks) -> collect.Policy:
 
 
 def maker(
-    Config: type[ActorOnlyConfig],  # noqa: N803 - as the module of an algorithm calls it
+    Config: type[ConfigType],  # noqa: N803 - as the module of an algorithm calls it
     init_learner: Callable[..., Any],
     iterate: Callable[..., tuple[Any, Any, tuple, Metrics]],
     *,
     goes_on: bool,
     wrap: Callable[[Environment], Environment] = lambda env: env,
-) -> Callable[..., Algorithm]:
+) -> Make[ConfigType]:
     """The `make` of an algorithm without a critic.
 
     Args:

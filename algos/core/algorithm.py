@@ -1,15 +1,16 @@
 """What an algorithm is: a tuple of pure functions."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import chex
 import jax
 
-from ...envs import spaces
+from ...envs import Environment, spaces
 
 State = Any
 Metrics = dict[str, Any]
+ConfigType = TypeVar("ConfigType", contravariant=True)
 
 
 class Algorithm(NamedTuple):
@@ -68,6 +69,18 @@ class Algorithm(NamedTuple):
     def iterations(self, total_steps: int) -> int:
         """Calls of `step` that it takes until there were at least so many environment steps."""
         return max(0, -(-(total_steps - self.initial_steps) // self.steps_per_iteration))
+
+
+class Make(Protocol[ConfigType]):
+    """What type checkers know of a `make`: its algorithm's Config, and no other, goes with it."""
+
+    def __call__(
+        self,
+        env: Environment,
+        config: ConfigType | None = None,
+        networks: Any = None,
+        **options: Any,
+    ) -> Algorithm: ...
 
 
 def single(tree: Any) -> Any:

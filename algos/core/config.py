@@ -35,7 +35,8 @@ __all__ = [
 ]
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(traced, static))
+# For type checkers what a field is given is its default: their field specifiers name it `default=`.
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 def configclass(cls):
     """Makes a frozen, keyword-only dataclass and a pytree of a class whose fields are `traced` or
     `static`.

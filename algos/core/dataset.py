@@ -68,7 +68,7 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.transitions.reward)
 
-    def replace(self, **changes) -> "Dataset":
+    def replace(self, **changes: Any) -> "Dataset":
         """A copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
 

@@ -5,7 +5,9 @@ exit code 2.
 """
 
 import dataclasses
+import importlib.util
 import math
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -38,15 +40,17 @@ _LIMITS = {
 # These say nothing of the run.
 OF_THE_PROCESS = {"resume", "help", "h", "compilation_cache", *processes.FLAGS}
 # Of these a resumed run may have others.
-_OF_THE_HOST = ("num_devices", "num_logs", "num_evals", "eval_episodes", "record")
+_OF_THE_HOST = ("num_devices", "num_logs", "num_evals", "eval_episodes", "record", "log")
 _SETTINGS = ("seed", "num_seeds", "num_logs", "num_evals", "eval_episodes", "record", "save_replay")
+_SETTINGS += ("log",)
+_LOGS = ("tensorboard", "wandb")
 
 
 def main(
     module: ModuleType,
     argv: Sequence[str] | None = None,
     *,
-    default_env: str = "gymnax/CartPole-v1",
+    default_env: str | None = None,
 ) -> None:
     """Runs an algorithm from the command line, and exits with a code.
 
@@ -57,11 +61,13 @@ def main(
     Args:
       module: the algorithm, such as `onejit.algos.ppo`: its name, Config and make are used.
       argv: the command line, the program's name included; sys.argv by default.
-      default_env: the environment, where no flag says otherwise.
+      default_env: the environment, where no flag says otherwise; by default
+        `presets.default_env`.
     """
     argv = list(sys.argv if argv is None else argv)
     name = module.__name__.rpartition(".")[2]
-    exits.exit_with_code(argv, lambda: _run(module, name, argv, default_env))
+    env = default_env or presets.default_env(name)
+    exits.exit_with_code(argv, lambda: _run(module, name, argv, env))
 
 
 def _run(module: ModuleType, name: str, argv: list[str], default_env: str) -> int:
@@ -124,12 +130,15 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 
 def make_env(run: dict[str, Any]) -> envs.Environment:
-    """The environment of a run's description, once its numbers are within their bounds. What it was
-    made with goes into the description, the defaults included: they may change some day.
+    """The environment of a run's description, once its numbers are within their bounds and its logs
+    can be written. What it was made with goes into the description, the defaults included: they may
+    change some day.
 
     Raises:
-      UsageError: a number is out of bounds, or it cannot be made.
+      UsageError: a number is out of bounds, a log is unknown, or it cannot be made.
+      ModuleNotFoundError: a log needs a package that is not installed.
     """
+    _require_logs(run["log"])
     for field, (low, high) in _LIMITS.items():
         if not low <= run[field] <= high:
             raise UsageError(f"{field}={run[field]}: must be at least {low} and at most {high}")
@@ -139,6 +148,15 @@ def make_env(run: dict[str, Any]) -> envs.Environment:
         raise UsageError(f"env: {error}") from error
     run["env_options"] |= getattr(env, "options", {})
     return env
+
+
+def _require_logs(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in _LOGS or names.count(name) > 1:
+            raise UsageError(f"log={','.join(map(str, names))}: must be of {', '.join(_LOGS)}")
+    # W&B's own folder `wandb/` is no package, though it can be imported where one stands beside it.
+    if "wandb" in names and getattr(importlib.util.find_spec("wandb"), "origin", None) is None:
+        raise ModuleNotFoundError("log=wandb: is not installed: pip install 'onejit[wandb]'")
 
 
 def new_run(module: ModuleType, values: flags.FlagValues, name: str) -> dict[str, Any]:
@@ -208,7 +226,7 @@ def _train(
     algorithm, run: dict[str, Any], name: str, argv: list[str], folder: Any, console: Console
 ) -> int:
     resuming = isinstance(folder, Path)
-    run["commands"].append(shlex.join(argv))
+    run["commands"].append(shlex.join([*program(argv), *argv[1:]]))
     run["versions"] = runner.versions()
     settings = runner.Settings(
         folder=folder,
@@ -277,8 +295,16 @@ def _jumps(before: BaseConfig, after: BaseConfig, steps: int) -> list[str]:
     ]
 
 
+def program(argv: list[str]) -> list[str]:
+    """What was typed before the flags: a script, or `onejit` and the name of a command."""
+    return argv[0].split() if re.fullmatch(r"onejit \w+", argv[0]) else [argv[0]]
+
+
 def resume_command(argv: list[str], folder: Path) -> str:
-    return shlex.join([_python(), argv[0], f"--resume={folder}"])
+    """What continues a run, with this Python and from this folder."""
+    words = program(argv)
+    module = ["-m"] if len(words) > 1 else []
+    return shlex.join([_python(), *module, *words, f"--resume={folder}"])
 
 
 def in_each() -> str:

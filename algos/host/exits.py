@@ -7,12 +7,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 
 from ... import envs
 from ..core.config import ConfigError
 from ..core.dataset import DatasetError
-from . import checkpoint, compilation_cache, processes, runner
+from . import checkpoint, processes, runner
 from .console import make_console
 from .run_folder import RunFolderError
 from .script_flags import UsageError
@@ -58,33 +58,3 @@ def exit_with_code(argv: Sequence[str], run: Callable[[], int]) -> None:
             time.sleep(_SECONDS_FOR_OTHERS)
         os._exit(code)
     sys.exit(code)
-
-
-def run_script(main: Callable[[list[str]], None]) -> None:
-    """`absl.app.run` for a script with `flags.FLAGS` of its own: wrong input ends in one line and
-    exit code 2.
-
-    Args:
-      main: the program; it raises UsageError, or sees to other errors itself.
-    """
-
-    def refuse(error):
-        make_console(errors=True).print(f"{Path(sys.argv[0]).name}: {error}", markup=False)
-        sys.exit(2)
-
-    def parse(argv):
-        try:
-            return flags.FLAGS(argv)
-        except (flags.Error, ValueError) as error:
-            return refuse(error)
-
-    def run(argv):
-        logging.set_verbosity(logging.WARNING)  # absl would show what the libraries log
-        try:
-            with compilation_cache.enabled(flags.FLAGS.compilation_cache):
-                main(argv)
-        except (UsageError, RunFolderError) as error:
-            refuse(error)
-
-    flags.DEFINE_string("compilation_cache", None, compilation_cache.HELP)
-    app.run(run, flags_parser=parse)

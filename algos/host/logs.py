@@ -1,4 +1,5 @@
-"""The log of a run: `metrics.jsonl`, one row per line, and TensorBoard events with the same names.
+"""The log of a run: `metrics.jsonl`, one row per line, and writers with the same names beside it,
+TensorBoard events if nothing else is said.
 
 A log that cannot be written, on a full disk say, never stops a run: what could not be written waits
 for another try.
@@ -12,12 +13,35 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 FILE = "metrics.jsonl"
 _numbers = itertools.count()  # of event files, which are named by the second
+
+
+class WriterGone(RuntimeError):
+    """A writer has given up for the rest of the process; the message says why."""
+
+
+class Writer(Protocol):
+    """Where rows go beside `metrics.jsonl`.
+
+    Attributes:
+      name: as `--log` has it.
+    """
+
+    name: str
+
+    def add(self, step: int, arrays: dict[str, np.ndarray]) -> None:
+        """A row to write, each metric a number `[]` or one for each seed `[seeds]`."""
+
+    def flush(self) -> None:
+        """Writes the rows that were added; after an OSError that is tried again."""
+
+    def close(self) -> None:
+        """Closes what is open."""
 
 
 class RunLog:
@@ -29,17 +53,25 @@ class RunLog:
       resume_step: rows after this step are dropped, so that a resumed run continues its log without
         a break.
       waiting: rows that an earlier process could not write.
+      writers: where else rows go; by default TensorBoard events in `tensorboard/`.
 
     Attributes:
       waiting: rows that could not be written to `metrics.jsonl` yet.
       problem: a sentence about the first thing that could not be written, or None.
     """
 
-    def __init__(self, folder: Path, resume_step: int = 0, waiting: Sequence[dict[str, Any]] = ()):
+    def __init__(
+        self,
+        folder: Path,
+        resume_step: int = 0,
+        waiting: Sequence[dict[str, Any]] = (),
+        writers: Sequence[Writer] | None = None,
+    ):
         self.problem: str | None = None
         self.waiting: list[dict[str, Any]] = []
         self._path = folder / FILE
-        self._events = _Events(folder / "tensorboard", resume_step)
+        self._failed = False
+        self._writers = list([Events(folder, resume_step)] if writers is None else writers)
         try:
             _drop_rows_after(self._path, resume_step)
             there = {row["step"] for row in read(folder)} if waiting else set()
@@ -49,8 +81,7 @@ class RunLog:
         self.waiting += [row for row in waiting if row["step"] not in there]
 
     def write(self, step: int, metrics: dict[str, Any], *, retry: bool = True) -> None:
-        """Appends a row; TensorBoard gets the mean over seeds. Numbers that are not finite become
-        null.
+        """Appends a row. Numbers that are not finite become null.
 
         Args:
           step: environment steps.
@@ -61,13 +92,9 @@ class RunLog:
         self.waiting.append(
             {"step": step, **{name: _jsonable(value) for name, value in arrays.items()}}
         )
-        means = {
-            name: float(value[np.isfinite(value)].mean())
-            for name, value in arrays.items()
-            if _any_finite(value)
-        }
-        self._events.waiting.append((step, means))
-        if retry or not self.problem:
+        for writer in self._writers:
+            writer.add(step, arrays)
+        if retry or not self._failed:
             self.flush()
 
     def flush(self, *, sync: bool = False) -> None:
@@ -83,17 +110,23 @@ class RunLog:
             self.waiting = []
         except OSError as error:
             self._report(FILE, error)
-        try:
-            self._events.flush()
-        except OSError as error:
-            self._report("tensorboard", error)
+        for writer in list(self._writers):
+            try:
+                writer.flush()
+            except OSError as error:
+                self._report(writer.name, error)
+            except WriterGone as gone:
+                self._writers.remove(writer)
+                self.problem = self.problem or str(gone)
 
     def close(self) -> None:
-        """Writes what is waiting, and closes the TensorBoard file."""
+        """Writes what is waiting, and closes the writers."""
         self.flush()
-        self._events.close()
+        for writer in self._writers:
+            writer.close()
 
     def _report(self, what: str, error: OSError) -> None:
+        self._failed = True
         reason = error.strerror or str(error)
         self.problem = (
             self.problem
@@ -117,29 +150,45 @@ class NoLog(RunLog):
         """Nothing."""
 
 
-class _Events:
-    """TensorBoard events, written where they are made: `SummaryWriter`'s thread hangs a run when
-    its file is full.
+class Events:
+    """TensorBoard events of the mean over seeds, written where they are made: `SummaryWriter`'s
+    thread hangs a run when its file is full.
 
     After an error the file is cut off behind what was whole, and what is waiting goes into another
     one beside it.
     """
 
+    name = "tensorboard"
+
     def __init__(self, folder: Path, resume_step: int):
-        self.waiting: list[tuple[int, dict[str, float]]] = []
-        self._folder = folder
+        self._waiting: list[tuple[int, dict[str, float]]] = []
+        self._folder = folder / self.name
         self._purge_step = resume_step + 1 if resume_step else None
         self._writer = None
         self._path = None
         self._size = 0
 
+    def add(self, step: int, arrays: dict[str, np.ndarray]) -> None:
+        """A row, see `Writer`."""
+        means = {
+            name: float(value[np.isfinite(value)].mean())
+            for name, value in arrays.items()
+            if np.isfinite(value).any()
+        }
+        self._waiting.append((step, means))
+
     def flush(self) -> None:
-        if not self.waiting:
+        """Writes the rows that were added.
+
+        Raises:
+          OSError: they could not all be written, and are all waiting still.
+        """
+        if not self._waiting:
             return
         try:
             if self._writer is None:
                 self._open()
-            for step, means in self.waiting:
+            for step, means in self._waiting:
                 self._write(step, means)
             self._writer.flush()
             self._size = self._path.stat().st_size
@@ -148,10 +197,11 @@ class _Events:
             if self._path is not None:
                 os.truncate(self._path, self._size)
             raise
-        self.waiting = []
+        self._waiting = []
         self._purge_step = None
 
     def close(self) -> None:
+        """Closes the file."""
         if self._writer is not None:
             with contextlib.suppress(OSError):
                 self._writer.close()
@@ -237,10 +287,6 @@ def _append(path: Path, text: str, sync: bool) -> None:
         except OSError:
             file.truncate(size)
             raise
-
-
-def _any_finite(value: np.ndarray) -> bool:
-    return bool(np.isfinite(value).any())
 
 
 def _jsonable(value: np.ndarray) -> float | None | list:

@@ -320,6 +320,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+def default_env(algorithm: str) -> str:
+    """Where an algorithm is trained if nothing is said: the first environment of its presets."""
+    elsewhere = "tokens/brackets" if algorithm == "tokens" else "gymnax/CartPole-v1"
+    return next(iter(PRESETS.get(algorithm, {})), elsewhere)
+
+
 def get(algorithm: str, env_id: str) -> dict[str, Any]:
     """The preset of an algorithm for an environment, empty if there is none."""
     return dict(PRESETS.get(algorithm, {}).get(env_id, {}))

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Settings:
       record: whether to record an episode at the end, where the environment can be drawn.
       save_replay: whether checkpoints hold the replay. Without it they are small, and a resumed run
         begins with a replay of random actions: it is not the run that never stopped.
+      log: where rows of the log go beside `metrics.jsonl`: "tensorboard", "wandb".
       description: what `config.json` is to say of the run, see `run_folder`; written once a resume
         has succeeded.
     """
@@ -56,6 +57,7 @@ class Settings:
     eval_episodes: int = 16
     record: bool = True
     save_replay: bool = True
+    log: Sequence[str] = ("tensorboard",)
     description: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property

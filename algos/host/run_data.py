@@ -25,7 +25,7 @@ def describe(module: ModuleType, name: str, values: flags.FlagValues) -> dict[st
     takes = inspect.signature(module.make).parameters
     if not values.data:
         if "data" in takes and takes["data"].default is inspect.Parameter.empty:
-            raise UsageError(f"data=: {name} learns from data: name a file of scripts/dataset.py")
+            raise UsageError(f"data=: {name} learns from data: name a file of `onejit dataset`")
         if values["data_share"].present:
             raise UsageError(f"data_share={values.data_share}: needs --data=FILE")
         return {}

@@ -2,7 +2,7 @@
 checkpoints.
 
 config.json     what runs: algorithm, environment, seeds, hyperparameters, commands, versions
-metrics.jsonl   the log, and tensorboard/ with the same numbers
+metrics.jsonl   the log, and tensorboard/, wandb/ with the same numbers
 checkpoints/    the last State and the best one
 curve.png       and for robots episode.html and episode.gif
 """
@@ -38,7 +38,7 @@ IDENTITY = (
     "config",
 )
 # What runs of before it was there do not say.
-_LATER = {"ema_decay": 0.0, "num_devices": 1}
+_LATER = {"ema_decay": 0.0, "num_devices": 1, "log": ["tensorboard"]}
 _KINDS = {
     "algorithm": str,
     "env": str,
@@ -50,6 +50,7 @@ _KINDS = {
     "num_evals": int,
     "eval_episodes": int,
     "record": bool,
+    "log": list,
     "save_replay": bool,
     "ema_decay": float,
     "config": dict,

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from signal import Signals
@@ -23,8 +23,9 @@ from ..core.algorithm import Algorithm, State
 from ..core.evaluation import player
 from . import checkpoint, plotting, processes, recording, run_folder, signals
 from .console import make_console, progress
-from .logs import NoLog, RunLog
+from .logs import Events, NoLog, RunLog
 from .programs import Programs, Settings
+from .wandb_log import WandbLog
 
 
 class NonFiniteError(RuntimeError):
@@ -135,7 +136,9 @@ def run(
             _describe(folder, settings)
         stop.can_save = True
         steps = algorithm.steps_after(iteration)
-        log = RunLog(folder, steps, waiting) if processes.first() else NoLog()
+        log = NoLog()
+        if processes.first():
+            log = open_log(folder, settings.log, settings.description, steps, waiting)
         stack.enter_context(contextlib.closing(log))
         stack.enter_context(processes.losses_told(lambda: _last_in_words(saves)))
         state, eval_returns, run_seconds = _train(
@@ -156,6 +159,29 @@ def run(
         return Result(folder, eval_returns, programs.compile_seconds, run_seconds, [], [])
     files, problems = _finish(algorithm, settings, folder, programs, state, eval_returns)
     return Result(folder, eval_returns, programs.compile_seconds, run_seconds, files, problems)
+
+
+def open_log(
+    folder: Path,
+    names: Sequence[str],
+    description: dict[str, Any],
+    resume_step: int = 0,
+    waiting: Sequence[dict[str, Any]] = (),
+) -> RunLog:
+    """The log of a run folder.
+
+    Args:
+      folder: the run folder.
+      names: where rows go beside `metrics.jsonl`: "tensorboard", "wandb".
+      description: what `config.json` says of the run.
+      resume_step: as `RunLog` has it, and `waiting` too.
+      waiting: rows that an earlier process could not write.
+    """
+    makers = {
+        "tensorboard": lambda: Events(folder, resume_step),
+        "wandb": lambda: WandbLog(folder, description),
+    }
+    return RunLog(folder, resume_step, waiting, [makers[name]() for name in names])
 
 
 def _train(

@@ -71,7 +71,7 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
     flags.DEFINE_string(
         "data",
         "",
-        "A data set to learn from, as scripts/dataset.py makes them. An algorithm that steps its"
+        "A data set to learn from, as `onejit dataset` makes them. An algorithm that steps its"
         " environment begins with it in its replay.",
         flag_values=values,
     )
@@ -92,6 +92,12 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
     processes.define_flags(values)
     integer(
         "num_logs", settings["num_logs"], "Rows of the log; also how often Ctrl-C is looked for."
+    )
+    flags.DEFINE_list(
+        "log",
+        list(settings["log"]),
+        "Where rows of the log go beside metrics.jsonl: tensorboard, wandb (extra `wandb`).",
+        flag_values=values,
     )
     integer("num_evals", settings["num_evals"], "Evaluations, each with a checkpoint.")
     integer("eval_episodes", settings["eval_episodes"], "Episodes in one evaluation, per seed.")
@@ -171,7 +177,17 @@ def named_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
 
 
 def _shown(default: Any) -> str:
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return ",".join(map(str, default)) if isinstance(default, tuple | list) else str(default)
+
+
+def plain_help(doc: str, values: flags.FlagValues) -> str:
+    """The help of a command that trains no single algorithm: what it does, and a line a flag."""
+    lines = []
+    for each in sorted({*values} - {"h"}):
+        default = values[each].default
+        shown = "" if default in (None, []) else f" Default: {default}."
+        lines.append(f"  --{each}: {values[each].help}{shown}")
+    return "\n".join([doc, *lines])
 
 
 def help_text(module: ModuleType, name: str, values: flags.FlagValues) -> str:

@@ -1,6 +1,4 @@
-"""The command line of `scripts/sweep.py`: the flags of an algorithm's own script, and what is
-swept.
-"""
+"""The command line of `onejit sweep`: the flags of an algorithm's command, and what is swept."""
 
 import importlib
 import re
@@ -15,12 +13,11 @@ import numpy as np
 from absl import flags
 from rich.console import Console
 
-from ...envs import Discrete
 from ..core import population
 from ..core.config import ConfigError
 from . import cli, exits, plotting, processes, run_folder, runner, sweeps
 from .console import make_console
-from .presets import PRESETS
+from .presets import PRESETS, default_env
 from .script_flags import UsageError, define_flags, help_text, programs_kept
 from .sweeps import Outcome
 
@@ -88,7 +85,7 @@ def _start(
         stem = f"sweep-{name}-{run['env'].replace('/', '-')}-seed{run['seed']}"
         run["chunk"] = max(len(next(iter(part.columns.values()))) for part in parts)
         folder = run_folder.make(values.out, stem)
-    run["commands"].append(shlex.join(argv))
+    run["commands"].append(shlex.join([*cli.program(argv), *argv[1:]]))
     run["versions"] = runner.versions()
     with run_folder.locked(folder):
         sweeps.write(folder, run)
@@ -113,7 +110,9 @@ def _train(module, parts, run, folder: Path, argv: list[str], console: Console) 
     winner = sweeps.best_setting(outcomes)
     run["results"] = results(run["settings"], outcomes)
     if run.get("winner") is None:  # else it is there, and may have been trained further
-        sweeps.save_winner(parts, folder, run, module, winner)
+        _, problem = sweeps.save_winner(parts, folder, run, module, winner)
+        if problem:
+            console.print(problem, markup=False)
     run["winner"] = winner
     sweeps.write(folder, run)
     title = f"{run['algorithm'].upper()} on {run['env']}"
@@ -177,9 +176,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _define_flags(module: ModuleType, name: str) -> flags.FlagValues:
-    spaces = module.Config.ACTION_SPACES
-    discrete = not spaces or Discrete in spaces
-    values = define_flags(module.Config, "gymnax/CartPole-v1" if discrete else "gymnax/Pendulum-v1")
+    values = define_flags(module.Config, default_env(name))
     flags.DEFINE_string("algorithm", name, "Which algorithm.", flag_values=values)
     flags.DEFINE_multi_string(
         "grid",

@@ -176,12 +176,12 @@ def rank(mean: float, fault: str | None) -> tuple[bool, float]:
 
 def save_winner(
     parts: list[Part], folder: Path, run: dict[str, Any], module: ModuleType, place: int
-) -> Path:
+) -> tuple[Path, str | None]:
     """Makes a run folder of a setting: what its algorithm's script would have left with the
     setting's hyperparameters as flags, up to rounding. It can be resumed and drawn.
 
     Returns:
-      The folder.
+      The folder, and a sentence about what could not be logged, or None.
     """
     number = next(n for n, part in enumerate(parts) if place in part.places)
     part, source = parts[number], part_folder(folder, number)
@@ -197,7 +197,7 @@ def save_winner(
     description["config"] = config | own
     description["num_devices"] = run["devices_per_member"]
     run_folder.write(winner, description)
-    log = logs.RunLog(winner)
+    log = runner.open_log(winner, run["log"], description)
     for row in logs.read(source):
         step = row.pop("step")
         row.pop("charts/sps")  # that of all settings together
@@ -220,7 +220,7 @@ def save_winner(
     state = jax.tree.map(lambda x: x[mine], state)
     checkpoint.save(saves, known["iteration"], state, known, without=without)
     plotting.plot_curve(winner, f"{run['algorithm'].upper()} on {run['env']}")
-    return winner
+    return winner, log.problem
 
 
 def part_folder(folder: Path, number: int) -> Path:
@@ -281,6 +281,7 @@ def _settings(part: Part, folder: Path, run: dict[str, Any]) -> Settings:
     names = ("seed", "num_seeds", "num_logs", "num_evals", "eval_episodes", "save_replay")
     configs: BaseConfig = stacked(part.algorithm, part.columns)
     given = {each: run[each] for each in names}
+    given["log"] = [each for each in run["log"] if each != "wandb"]  # which the winner goes to
     return Settings(folder=folder, title="", configs=configs, mesh=_mesh(run), **given)
 
 

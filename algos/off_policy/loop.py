@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from ... import losses
 from ...envs import Discrete, Environment
 from ..core import collect, device_memory, fitting, guard, masks, normalize, parallel
-from ..core.algorithm import Algorithm, Metrics
+from ..core.algorithm import Algorithm, ConfigType, Make, Metrics
 from ..core.collect import Policy
 from ..core.dataset import Dataset
 from ..core.device_memory import Part
@@ -117,14 +117,14 @@ def _is_discrete(env):
 
 
 def maker(
-    Config: type[OffPolicyConfig],  # noqa: N803 - as the module of an algorithm calls it
+    Config: type[ConfigType],  # noqa: N803 - as the module of an algorithm calls it
     make_networks: Callable[..., Networks],
     init_learner: Callable[..., Learner],
     update: Callable[..., tuple[Learner, Metrics]],
     make_policy: Callable[..., Policy],
     *,
     acting: Callable[[Learner, OffPolicyConfig], dict[str, Any]] = acts.parameters,
-) -> Callable[..., Algorithm]:
+) -> Make[ConfigType]:
     """The `make` of an off-policy algorithm.
 
     Args:

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...envs import Environment
 from ..core import collect, dataset, device_memory, fitting, guard, normalize, parallel
-from ..core.algorithm import Algorithm, Metrics
+from ..core.algorithm import Algorithm, ConfigType, Make, Metrics
 from ..core.collect import Policy, Transition
 from ..core.config import ConfigError, configclass, static, traced
 from ..core.dataset import Dataset, DatasetError
@@ -101,7 +101,7 @@ def _require_room(data: Dataset) -> None:
 
 
 def maker(
-    Config: type[OfflineConfig],  # noqa: N803 - as the module of an algorithm calls it
+    Config: type[ConfigType],  # noqa: N803 - as the module of an algorithm calls it
     make_networks: Callable[..., Networks],
     init_learner: Callable[..., Learner],
     update: Callable[..., tuple[Learner, Metrics]],
@@ -110,7 +110,7 @@ def maker(
     all_data: Callable[[Transition, OfflineConfig], Any] | None = None,
     next_actions: bool = False,
     acting: Callable[[Learner, OfflineConfig], dict[str, Any]] = acts.parameters,
-) -> Callable[..., Algorithm]:
+) -> Make[ConfigType]:
     """The `make` of an offline algorithm.
 
     Args:

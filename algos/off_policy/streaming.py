@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ...envs import Environment, VectorEnv
 from ...envs.vector import RESETS
 from ..core import collect, device_memory, fitting, guard, normalize
-from ..core.algorithm import Algorithm, Metrics
+from ..core.algorithm import Algorithm, ConfigType, Make, Metrics
 from ..core.collect import Transition
 from ..core.config import BaseConfig, ConfigError, configclass, static, traced
 from ..core.device_memory import Part
@@ -213,10 +213,10 @@ def _require_memory(
 
 
 def maker(
-    Config: type[StreamingConfig],  # noqa: N803 - as the module of an algorithm calls it
+    Config: type[ConfigType],  # noqa: N803 - as the module of an algorithm calls it
     make_networks: Callable[..., Networks],
     learn: Learn,
-) -> Callable[..., Algorithm]:
+) -> Make[ConfigType]:
     """The `make` of a streaming algorithm.
 
     Args:

@@ -23,7 +23,7 @@ from ..core import (
     optimisers,
     recurrent,
 )
-from ..core.algorithm import Algorithm, Metrics
+from ..core.algorithm import Algorithm, ConfigType, Make, Metrics
 from ..core.config import ConfigError
 from ..core.device_memory import Part
 from ..core.networks import Networks, features, make_actor_critic, remember, rows
@@ -180,13 +180,13 @@ def make_policy(env: Environment, networks: Networks) -> collect.Policy:
 
 
 def maker(
-    Config: type[OnPolicyConfig],  # noqa: N803 - as the module of an algorithm calls it
+    Config: type[ConfigType],  # noqa: N803 - as the module of an algorithm calls it
     update: Callable[..., tuple[Learner, Metrics]],
     init_learner: Callable[..., Learner] = init_learner,
     make_policy: Callable[..., collect.Policy] = make_policy,
     behaviour: Behaviour | None = None,
     make_networks: Callable[..., Networks] = make_actor_critic,
-) -> Callable[..., Algorithm]:
+) -> Make[ConfigType]:
     """The `make` of an on-policy algorithm.
 
     Args:

@@ -156,7 +156,7 @@ def certify(
     seed: int = 0,
     memory: Memory | None = None,
     track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
-    **options,
+    **options: Any,
 ) -> Certificate:
     """Lower bounds on the expected return of a smoothed policy under any attack.
 

@@ -231,12 +231,7 @@ def scrub(text: str, folder: Path) -> str:
 
 def run_of(name: str, arguments: Sequence[str]) -> Callable[[], None]:
     """The script of an algorithm as a function for `forked`."""
-    default_env = (
-        "gymnax/CartPole-v1" if name in ("ppo", "spo", "mdpo", "staq") else "gymnax/Pendulum-v1"
-    )
-    return lambda: cli.main(
-        getattr(algos, name), [f"{name}.py", *arguments], default_env=default_env
-    )
+    return lambda: cli.main(getattr(algos, name), [f"{name}.py", *arguments])
 
 
 def run_folder(folder: Path) -> Path | None:

@@ -35,7 +35,7 @@ def run(monkeypatch, name, *arguments):
 @pytest.mark.parametrize(
     "name, arguments, sentence",
     [
-        ("td3_bc", [], "data=: td3_bc learns from data: name a file of scripts/dataset.py"),
+        ("td3_bc", [], "data=: td3_bc learns from data: name a file of `onejit dataset`"),
         ("ppo", ["--data=x.npz"], "data=x.npz: ppo does not learn from data"),
         ("td3", ["--data_share=0.5"], "data_share=0.5: needs --data=FILE"),
         ("bc", ["--data=x.npz", "--data_share=0.5"], "data_share=0.5: bc learns from data alone"),

@@ -2,7 +2,6 @@
 tests/algos.
 """
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -14,18 +13,11 @@ from PIL import Image
 
 from onejit.algos import ppo
 from onejit.algos.host import checkpoint, cli
+from onejit.algos.host.commands.render import main
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "render.py"
 # One worker, which trains what is drawn once.
 pytestmark = pytest.mark.xdist_group("render")
-
-
-@pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("render", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +51,7 @@ def folder(trained, tmp_path):
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
-def assert_refused(main, arguments, code, sentence, capsys):
+def assert_refused(arguments, code, sentence, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["render.py", *map(str, arguments)])
     said = capsys.readouterr()
@@ -98,20 +90,18 @@ def test_an_episode_of_a_run_is_drawn_and_the_libraries_are_silent(folder):
         ([".", "--colour=red"], "colour"),
     ],
 )
-def test_wrong_flags_are_refused_in_a_sentence(
-    main, arguments, sentence, tmp_path, monkeypatch, capsys
-):
+def test_wrong_flags_are_refused_in_a_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert_refused(main, arguments, 2, sentence, capsys)
+    assert_refused(arguments, 2, sentence, capsys)
 
 
-def test_an_error_in_a_file_that_registers_is_told_with_its_line(main, tmp_path, capsys):
+def test_an_error_in_a_file_that_registers_is_told_with_its_line(tmp_path, capsys):
     file = tmp_path / "mine.py"
     file.write_text("from onejit import envs\nenvs.regster('mine/Robot', None)\n")
     sentence = (
         f"register={file}, line 2: AttributeError: module 'onejit.envs' has no attribute 'regster'"
     )
-    assert_refused(main, [tmp_path, f"--register={file}"], 2, sentence, capsys)
+    assert_refused([tmp_path, f"--register={file}"], 2, sentence, capsys)
 
 
 @pytest.mark.parametrize(
@@ -135,36 +125,36 @@ def test_an_error_in_a_file_that_registers_is_told_with_its_line(main, tmp_path,
     ],
     ids=str,
 )
-def test_an_edited_description_is_refused_in_a_sentence(main, folder, change, capsys):
+def test_an_edited_description_is_refused_in_a_sentence(folder, change, capsys):
     description = json.loads((folder / "config.json").read_text())
     for name, value in change.items():
         description[name] = description[name] | value if name == "config" and value else value
         if value is None:
             del description[name]
     (folder / "config.json").write_text(json.dumps(description))
-    assert_refused(main, [folder], 2, str(folder), capsys)
+    assert_refused([folder], 2, str(folder), capsys)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '"run"', "{", "\0"])
-def test_a_description_that_is_none_is_refused_in_a_sentence(main, folder, text, capsys):
+def test_a_description_that_is_none_is_refused_in_a_sentence(folder, text, capsys):
     (folder / "config.json").write_text(text)
-    assert_refused(main, [folder], 2, f"{folder}/config.json: is not", capsys)
+    assert_refused([folder], 2, f"{folder}/config.json: is not", capsys)
 
 
-def test_a_description_of_another_run_is_refused(main, folder, capsys):
+def test_a_description_of_another_run_is_refused(folder, capsys):
     description = json.loads((folder / "config.json").read_text())
     description["env_options"] = {"gravity": 1.0}
     (folder / "config.json").write_text(json.dumps(description))
-    assert_refused(main, [folder], 1, "env_options.gravity is 1.0", capsys)
+    assert_refused([folder], 1, "env_options.gravity is 1.0", capsys)
 
 
-def test_a_member_that_was_not_trained_is_refused(main, folder, capsys):
+def test_a_member_that_was_not_trained_is_refused(folder, capsys):
     assert_refused(
-        main, [folder, "--member=2"], 2, "member=2: the run has 2 seeds, counted from 0", capsys
+        [folder, "--member=2"], 2, "member=2: the run has 2 seeds, counted from 0", capsys
     )
 
 
-def test_a_run_of_an_older_layout_of_the_state_is_refused_in_these_words(main, folder, capsys):
+def test_a_run_of_an_older_layout_of_the_state_is_refused_in_these_words(folder, capsys):
     [last] = (folder / "checkpoints").iterdir()
     manifest = json.loads((last / "manifest.json").read_text())
     del manifest["sha256"]
@@ -177,25 +167,25 @@ def test_a_run_of_an_older_layout_of_the_state_is_refused_in_these_words(main, f
     (folder / "config.json").write_text(json.dumps(description))
     sentence = "was written by an older version of onejit, whose States have another layout"
     for arguments in ([folder], [folder, "--last"]):
-        assert_refused(main, arguments, 1, sentence, capsys)
+        assert_refused(arguments, 1, sentence, capsys)
     with pytest.raises(SystemExit) as caught:
         cli.main(ppo, ["ppo.py", f"--resume={folder}"])
     assert caught.value.code == 1
     assert sentence in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_damaged_or_missing_checkpoints_are_told(main, folder, capsys):
+def test_damaged_or_missing_checkpoints_are_told(folder, capsys):
     [last] = (folder / "checkpoints").iterdir()
     manifest = last / "manifest.json"
     manifest.write_text(manifest.read_text().replace("float32", "float16", 1))
-    assert_refused(main, [folder, "--last"], 1, f"{manifest}: damaged", capsys)
+    assert_refused([folder, "--last"], 1, f"{manifest}: damaged", capsys)
     shutil.rmtree(last)
-    assert_refused(main, [folder, "--last"], 1, "there is no checkpoint to resume from", capsys)
-    assert_refused(main, [folder], 1, "there is no whole checkpoint", capsys)
+    assert_refused([folder, "--last"], 1, "there is no checkpoint to resume from", capsys)
+    assert_refused([folder], 1, "there is no whole checkpoint", capsys)
 
 
-def test_a_picture_that_cannot_be_written_is_told(main, folder, capsys):
+def test_a_picture_that_cannot_be_written_is_told(folder, capsys):
     (folder / "episode.gif").mkdir()
     assert_refused(
-        main, [folder, "--max_steps=2"], 2, f"Is a directory: '{folder / 'episode.gif'}'", capsys
+        [folder, "--max_steps=2"], 2, f"Is a directory: '{folder / 'episode.gif'}'", capsys
     )

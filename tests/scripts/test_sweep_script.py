@@ -155,7 +155,7 @@ def test_parts_and_the_winner_are_runs_as_alone(tmp_path):
     assert [part.places.tolist() for part in parts] == [[0, 1], [2]]
     assert [len(part.columns["learning_rate"]) for part in parts] == [2, 2]
     assert "best so far" in said
-    winner = sweeps.save_winner(parts, tmp_path, run, ppo, 2)
+    winner, problem = sweeps.save_winner(parts, tmp_path, run, ppo, 2)
     flags = [each for each in TINY if "num_logs" not in each]
     with pytest.raises(SystemExit) as caught:
         cli.main(

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import sys
 
 import jax
 import numpy as np
@@ -61,6 +62,15 @@ def test_leaves_log_curve_tensorboard_and_two_checkpoints(tmp_path):
     assert max(scores) == max(
         row["eval/episodic_return"] for row in rows if "eval/episodic_return" in row
     )
+
+
+def test_training_goes_on_where_wandb_fails(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    console = Console(file=io.StringIO())
+    run(tmp_path, console=console, log=["wandb", "tensorboard"])
+    assert console.file.getvalue().count("nothing goes to wandb any more (import of wandb") == 1
+    assert len(logs.read(tmp_path)) == 6
+    assert list((tmp_path / "tensorboard").iterdir())
 
 
 class Impatient(Console):
