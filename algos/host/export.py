@@ -1,7 +1,7 @@
 """A policy leaves the house: the folder of an exported policy.
 
-policy.jaxexport  the policy as it acts without exploring, parameters and normaliser in it: a program
-                  of `jax.export` for cpu, cuda and tpu, and any number of observations
+policy.jaxexport  the policy as it acts without exploring, parameters and normaliser in it: a
+                  program of `jax.export` for cpu, cuda and tpu, and any number of observations
 policy_jax.py     reads it by jax alone
 policy.npz        the same numbers as arrays, and
 policy_numpy.py   the same policy as plain lines of numpy, which read them
@@ -10,7 +10,6 @@ manifest.json     spaces, algorithm, environment, versions, and the SHA-256 of e
 
 import hashlib
 import importlib.util
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,16 +27,13 @@ from . import numpy_source, policy_jax
 from .numpy_policy import NumpyError
 from .policy_program import Program, make_program
 from .run_folder import write_json
+from .script_flags import UsageError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _CHECKED = 1000  # observations
 _STEPS = 3  # of a policy that remembers
 _TOLERANCE = 1e-3  # of the width of the action space, and of the actions of discrete ones
 _FORMAT = 1
-
-
-class ExportError(ValueError):
-    """A policy cannot be exported; the message says why."""
 
 
 class Acting(NamedTuple):
@@ -87,11 +83,10 @@ def export_policy(
       about: what the manifest is to say beside that: "algorithm", "environment", ...
 
     Raises:
-      ExportError: the folder exists, or cannot be written.
+      UsageError: the folder exists, or cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() or folder.is_symlink():
-        raise ExportError(f"{folder}: exists, and what is exported gets a folder of its own")
+    require_new(folder)
     temporary = folder.with_name(f".{folder.name}.incomplete")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -99,16 +94,26 @@ def export_policy(
         manifest, problems = _write(algorithm, state, temporary, about or {})
         temporary.rename(folder)
     except OSError as error:
-        raise ExportError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Export(folder, manifest, problems)
 
 
+def require_new(folder: Path) -> None:
+    """Refuses a folder that exists.
+
+    Raises:
+      UsageError: it does.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder}: exists, and what is exported gets a folder of its own")
+
+
 def _write(algorithm, state, folder, about) -> tuple[dict[str, Any], list[str]]:
     acting = make_acting(algorithm, state)
     memory = {
-        name: {"shape": list(x.shape), "dtype": str(x.dtype), "initial": x.tolist()}
+        name: {"shape": list(x.shape), "dtype": str(x.dtype), "initial": _short(x)}
         for name, x in acting.initial.items()
     }
     manifest = {
@@ -149,6 +154,11 @@ def _write(algorithm, state, folder, about) -> tuple[dict[str, Any], list[str]]:
         for name in ("policy_numpy.py", "policy.npz"):
             (folder / name).unlink()
     return finish(largest_difference=differences), problems
+
+
+def _short(x: np.ndarray) -> Any:
+    """An array as JSON, as one number where all are the same."""
+    return x.flat[0].item() if x.size and np.all(x == x.flat[0]) else x.tolist()
 
 
 def make_acting(algorithm: Algorithm, state: Any) -> Acting:

@@ -36,9 +36,9 @@ _CALLS = {
     "abs": "np.abs({})",
     "sign": "np.sign({})",
     "is_finite": "np.isfinite({})",
-    "logistic": "0.5 + 0.5 * np.tanh(0.5 * ({}))",  # which does not overflow
-    "neg": "-({})",
-    "not": "~({})",
+    "logistic": "0.5 + 0.5 * np.tanh(0.5 * {operand})",  # which does not overflow
+    "neg": "-{operand}",
+    "not": "~{operand}",
     "clamp": "np.clip({1}, {0}, {2})",
     "select_n": "np.where({0}, {2}, {1})",
 }
@@ -156,6 +156,12 @@ class Writer:
             return self._method(node, f"transpose({order})", value.shape)
         if name in ("slice", "split"):
             return Text(self._full(node.inputs[0]).operand + _index(value), _ATOM, value.shape)
+        if name == "gather":
+            return Text(self._full(node.inputs[0]).operand + _window(node), _ATOM, value.shape)
+        if name == "stack":
+            parts = ", ".join(self._full(each).text for each in node.inputs)
+            text = f"np.stack([{parts}], axis={node.params['axis']})"
+            return Text(text, _ATOM, value.shape)
         if name == "concatenate":
             parts = ", ".join(self._full(each).text for each in node.inputs)
             axis = node.params["dimension"]
@@ -182,7 +188,8 @@ class Writer:
             return Text(f"{inputs[0].operand} ** {node.params['y']}", _POWER, shape)
         if name in _INFIX:
             return _infix(_INFIX[name], *inputs, shape)
-        text = _CALLS[name].format(*(each.text for each in inputs))
+        texts = (each.text for each in inputs)
+        text = _CALLS[name].format(*texts, operand=inputs[0].operand)
         return Text(text, _ATOM if text.startswith("np.") else _LOOSE, shape)
 
     def _broadcast(self, node: Node) -> Text:
@@ -225,6 +232,9 @@ class Writer:
         text = self._text(value)
         if text.shape == tuple(value.shape):
             return text
+        if not text.shape:  # perhaps a number of Python, which would be of 64 bits
+            filled = f"np.full({_tuple(value.shape)}, {text.text}, np.{value.dtype})"
+            return Text(filled, _ATOM, value.shape)
         return Text(f"np.broadcast_to({text.text}, {_tuple(value.shape)})", _ATOM, value.shape)
 
     def _text(self, value: Constant | Value) -> Text:
@@ -300,6 +310,30 @@ def _index(value: Value) -> str:
             is_whole = isinstance(start, int) and start == 0 and limit == size
             step = "" if stride == 1 else f":{stride}"
             cuts.append((":" if is_whole else f"{start}:{limit}") + step)
+    return _brackets(cuts)
+
+
+def _window(node: Node) -> str:
+    """The index of a "gather" that takes one known window, as jax makes of `x[:, 2:5]`."""
+    operand, indices = node.inputs
+    numbers = node.params["dimension_numbers"]
+    known = isinstance(indices, Constant) and len(indices.shape) == 1
+    if not known or numbers.operand_batching_dims:
+        raise NumpyError("it looks up by what it sees, for which there is no line of numpy")
+    places = dict(zip(numbers.start_index_map, np.asarray(indices.value).tolist(), strict=True))
+    cuts = []
+    for axis, (size, whole) in enumerate(
+        zip(node.params["slice_sizes"], operand.shape, strict=True)
+    ):
+        start = places.get(axis, 0)
+        if axis in numbers.collapsed_slice_dims:
+            cuts.append(str(start))
+        else:
+            cuts.append(":" if start == 0 and size == whole else f"{start}:{start + size}")
+    return _brackets(cuts)
+
+
+def _brackets(cuts: list[str]) -> str:
     while len(cuts) > 1 and cuts[-1] == ":":
         cuts.pop()
     return f"[{', '.join(cuts)}]"
@@ -315,5 +349,4 @@ def _literal(array: np.ndarray) -> str:
     number = array.item()
     if not math.isfinite(number):
         return "np.nan" if math.isnan(number) else f"{'-' if number < 0 else ''}np.inf"
-    text = str(np.float32(number)) if array.dtype == np.float32 else repr(number)
-    return text
+    return str(np.float32(number)) if array.dtype == np.float32 else repr(number)

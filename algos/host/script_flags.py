@@ -174,6 +174,16 @@ def _shown(default: Any) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
+def plain_help(doc: str, values: flags.FlagValues) -> str:
+    """The help of a command that trains no single algorithm: what it does, and a line a flag."""
+    lines = []
+    for each in sorted({*values} - {"h"}):
+        default = values[each].default
+        shown = "" if default in (None, []) else f" Default: {default}."
+        lines.append(f"  --{each}: {values[each].help}{shown}")
+    return "\n".join([doc, *lines])
+
+
 def help_text(module: ModuleType, name: str, values: flags.FlagValues) -> str:
     hyperparameters = {field.name for field in dataclasses.fields(module.Config)}
     tuned = ", ".join(presets.PRESETS.get(name, {})) or "none yet"
