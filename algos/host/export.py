@@ -8,6 +8,7 @@ policy_numpy.py   the same policy as plain lines of numpy, which read them
 manifest.json     spaces, algorithm, environment, versions, and the SHA-256 of each file
 """
 
+import functools
 import hashlib
 import importlib.util
 import shutil
@@ -242,9 +243,9 @@ def _differences(algorithm, acting, state, folder) -> dict[str, float]:
     memories = {name: form.initial_memory(_CHECKED) for name, form in forms.items()}
     own = policy_jax.load(folder).initial_memory(_CHECKED)
     largest = dict.fromkeys(forms, 0.0)
-    for step in range(_STEPS if own else 1):
-        keys = jax.random.split(jax.random.key(step), _CHECKED)
-        obs = jax.device_get(jax.vmap(lambda key: _sample(algorithm, key))(keys))
+    drawn = functools.partial(_drawn, np.random.default_rng(0))
+    for _ in range(_STEPS if own else 1):
+        obs = jax.tree.map(drawn, algorithm.env.observation_space)
         expected, own = act(obs, own)
         for name, form in forms.items():
             if own:
@@ -255,11 +256,17 @@ def _differences(algorithm, acting, state, folder) -> dict[str, float]:
     return largest
 
 
-def _sample(algorithm, key):
-    spaces, structure = jax.tree.flatten(algorithm.env.observation_space)
-    keys = jax.random.split(key, len(spaces))
-    each = [space.sample(key) for space, key in zip(spaces, keys, strict=True)]
-    return jax.tree.unflatten(structure, each)
+def _drawn(rng: np.random.Generator, space: Box | Discrete) -> np.ndarray:
+    """Elements of a space: uniform between two bounds, normal where one is missing."""
+    shape = (_CHECKED, *space.shape)
+    if isinstance(space, Discrete):
+        return rng.integers(space.n, size=shape, dtype=space.dtype)
+    bounded = np.isfinite(space.low) & np.isfinite(space.high)
+    uniform = rng.uniform(
+        np.where(bounded, space.low, 0.0), np.where(bounded, space.high, 1.0), shape
+    )
+    drawn = np.where(bounded, uniform, np.clip(rng.normal(size=shape), space.low, space.high))
+    return (drawn > 0.5 if space.dtype == bool else drawn).astype(space.dtype)
 
 
 def _difference(space, action, expected) -> float:

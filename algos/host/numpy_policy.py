@@ -319,7 +319,10 @@ def _window(node: Node) -> str:
     numbers = node.params["dimension_numbers"]
     known = isinstance(indices, Constant) and len(indices.shape) == 1
     if not known or numbers.operand_batching_dims:
-        raise NumpyError("it looks up by what it sees, for which there is no line of numpy")
+        raise NumpyError(
+            "it computes 'gather', for which there is a line of numpy only where"
+            " one window is taken that is known before"
+        )
     places = dict(zip(numbers.start_index_map, np.asarray(indices.value).tolist(), strict=True))
     cuts = []
     for axis, (size, whole) in enumerate(
