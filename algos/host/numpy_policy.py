@@ -4,13 +4,24 @@ Each operation of its `policy_program` becomes an expression; one that is short 
 where it is used. Arrays are broadcast as numpy does it, and only where it matters before that.
 """
 
-import math
 import string
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from .numpy_text import (
+    ATOM,
+    LOOSE,
+    POWER,
+    SUM,
+    Text,
+    brackets,
+    broadcast_shape,
+    infix,
+    literal,
+    sizes,
+)
 from .policy_program import Constant, Node, Program, Value
 
 _LONGEST = 48  # characters of an expression that stands within another one
@@ -58,44 +69,6 @@ class NumpyError(ValueError):
     """A policy cannot be described by numpy; the message says why."""
 
 
-# How tightly an expression holds together, as Python has it.
-_ATOM, _POWER, _PRODUCT, _SUM, _LOOSE = 4, 3, 2, 1, 0
-_LEVELS = {"**": _POWER, "@": _PRODUCT, "*": _PRODUCT, "/": _PRODUCT, "+": _SUM, "-": _SUM}
-
-
-class Text(NamedTuple):
-    """An expression.
-
-    Attributes:
-      text: Python.
-      level: how tightly it holds together.
-      shape: of the array that it is, which is broadcast to that of the value where need be.
-    """
-
-    text: str
-    level: int
-    shape: tuple[Any, ...]
-
-    def above(self, level: int) -> str:
-        """The expression where only tighter ones can stand without brackets."""
-        return self.text if self.level > level else f"({self.text})"
-
-    @property
-    def operand(self) -> str:
-        return self.above(_POWER)
-
-    @property
-    def is_name(self) -> bool:
-        """Whether it says no more than a name would."""
-        return self.level == _ATOM and "(" not in self.text
-
-
-def _infix(operator: str, a: Text, b: Text, shape: tuple[Any, ...]) -> Text:
-    level = _LEVELS.get(operator, _LOOSE)
-    first = a.above(level - 1 if level in (_PRODUCT, _SUM) else level)
-    return Text(f"{first} {operator} {b.above(level)}", level, shape)
-
-
 class Writer:
     """Writes a program.
 
@@ -114,7 +87,7 @@ class Writer:
         self.arrays: dict[str, np.ndarray] = {}
         self._known = names
         self._texts = {
-            value: Text(text, _ATOM, value.shape)
+            value: Text(text, ATOM, value.shape)
             for value, text in zip(program.inputs, inputs, strict=True)
         }
         self._values, uses = _in_order(program.outputs)
@@ -134,7 +107,7 @@ class Writer:
             return made
         name = f"x{len(self.lines)}"
         self.lines.append(f"{name} = {made.text}")
-        return Text(name, _ATOM, made.shape)
+        return Text(name, ATOM, made.shape)
 
     def _expression(self, value: Value) -> Text:
         node, name = value.node, value.node.primitive
@@ -148,30 +121,30 @@ class Writer:
             inner = self._text(node.inputs[0])
             if node.inputs[0].dtype == value.dtype:
                 return inner
-            return Text(f"{inner.operand}.astype(np.{value.dtype})", _ATOM, inner.shape)
+            return Text(f"{inner.operand}.astype(np.{value.dtype})", ATOM, inner.shape)
         if name in ("reshape", "squeeze"):
-            return self._method(node, f"reshape({_tuple(value.shape)})", value.shape)
+            return self._method(node, f"reshape({sizes(value.shape)})", value.shape)
         if name == "transpose":
-            order = _tuple(node.params["permutation"])
+            order = sizes(node.params["permutation"])
             return self._method(node, f"transpose({order})", value.shape)
         if name in ("slice", "split"):
-            return Text(self._full(node.inputs[0]).operand + _index(value), _ATOM, value.shape)
+            return Text(self._full(node.inputs[0]).operand + _index(value), ATOM, value.shape)
         if name == "gather":
-            return Text(self._full(node.inputs[0]).operand + _window(node), _ATOM, value.shape)
+            return Text(self._full(node.inputs[0]).operand + _window(node), ATOM, value.shape)
         if name == "stack":
             parts = ", ".join(self._full(each).text for each in node.inputs)
             text = f"np.stack([{parts}], axis={node.params['axis']})"
-            return Text(text, _ATOM, value.shape)
+            return Text(text, ATOM, value.shape)
         if name == "concatenate":
             parts = ", ".join(self._full(each).text for each in node.inputs)
             axis = node.params["dimension"]
-            return Text(f"np.concatenate([{parts}], axis={axis})", _ATOM, value.shape)
+            return Text(f"np.concatenate([{parts}], axis={axis})", ATOM, value.shape)
         if name in _REDUCTIONS:
             axes = node.params["axes"]
             axis = axes[0] if len(axes) == 1 else tuple(axes)
             text = f"{_REDUCTIONS[name]}({self._full(node.inputs[0]).text}, axis={axis})"
             cast = f".astype(np.{value.dtype})" if name.startswith("arg") else ""
-            return Text(text + cast, _ATOM, value.shape)
+            return Text(text + cast, ATOM, value.shape)
         if name == "dot_general":
             return self._product(value, node)
         raise NumpyError(f"it computes {name!r}, for which there is no line of numpy")
@@ -183,14 +156,14 @@ class Writer:
             raise NumpyError("it divides whole numbers, for which there is no line of numpy")
         if name == "select_n" and len(inputs) != 3:
             raise NumpyError("it selects from more than two, for which there is no line of numpy")
-        shape = _broadcast_shape(each.shape for each in inputs)
+        shape = broadcast_shape(each.shape for each in inputs)
         if name == "integer_pow":
-            return Text(f"{inputs[0].operand} ** {node.params['y']}", _POWER, shape)
+            return Text(f"{inputs[0].operand} ** {node.params['y']}", POWER, shape)
         if name in _INFIX:
-            return _infix(_INFIX[name], *inputs, shape)
+            return infix(_INFIX[name], *inputs, shape)
         texts = (each.text for each in inputs)
         text = _CALLS[name].format(*texts, operand=inputs[0].operand)
-        return Text(text, _ATOM if text.startswith("np.") else _LOOSE, shape)
+        return Text(text, ATOM if text.startswith("np.") else LOOSE, shape)
 
     def _broadcast(self, node: Node) -> Text:
         """The array with axes of length 1 where it will be broadcast; none in front."""
@@ -204,14 +177,14 @@ class Writer:
         if len(axes) == len(kept):
             return inner
         index = ", ".join(":" if axis in kept else "None" for axis in axes)
-        sizes = dict(zip(kept, inner.shape, strict=True))
-        return Text(f"{inner.operand}[{index}]", _ATOM, tuple(sizes.get(a, 1) for a in axes))
+        known = dict(zip(kept, inner.shape, strict=True))
+        return Text(f"{inner.operand}[{index}]", ATOM, tuple(known.get(a, 1) for a in axes))
 
     def _product(self, value: Value, node: Node) -> Text:
         a, b = (self._full(each) for each in node.inputs)
         contracted, batch = node.params["dimension_numbers"]
         if (len(a.shape), len(b.shape)) == (2, 2) and contracted == ((1,), (0,)):
-            return _infix("@", a, b, value.shape)
+            return infix("@", a, b, value.shape)
         letters = iter(string.ascii_lowercase)
         of_a = [next(letters) for _ in a.shape]
         of_b = [next(letters) for _ in b.shape]
@@ -222,10 +195,10 @@ class Writer:
         out += [x for i, x in enumerate(of_a) if i not in (*contracted[0], *batch[0])]
         out += [x for j, x in enumerate(of_b) if j not in (*contracted[1], *batch[1])]
         spec = f"{''.join(of_a)},{''.join(of_b)}->{''.join(out)}"
-        return Text(f'np.einsum("{spec}", {a.text}, {b.text})', _ATOM, value.shape)
+        return Text(f'np.einsum("{spec}", {a.text}, {b.text})', ATOM, value.shape)
 
     def _method(self, node: Node, call: str, shape: tuple[Any, ...]) -> Text:
-        return Text(f"{self._full(node.inputs[0]).operand}.{call}", _ATOM, shape)
+        return Text(f"{self._full(node.inputs[0]).operand}.{call}", ATOM, shape)
 
     def _full(self, value: Constant | Value) -> Text:
         """An expression in the value's own shape."""
@@ -233,9 +206,9 @@ class Writer:
         if text.shape == tuple(value.shape):
             return text
         if not text.shape:  # perhaps a number of Python, which would be of 64 bits
-            filled = f"np.full({_tuple(value.shape)}, {text.text}, np.{value.dtype})"
-            return Text(filled, _ATOM, value.shape)
-        return Text(f"np.broadcast_to({text.text}, {_tuple(value.shape)})", _ATOM, value.shape)
+            filled = f"np.full({sizes(value.shape)}, {text.text}, np.{value.dtype})"
+            return Text(filled, ATOM, value.shape)
+        return Text(f"np.broadcast_to({text.text}, {sizes(value.shape)})", ATOM, value.shape)
 
     def _text(self, value: Constant | Value) -> Text:
         return self._texts[value] if isinstance(value, Value) else self._constant(value)
@@ -245,9 +218,9 @@ class Writer:
         if array.dtype.kind not in "fiub":
             raise NumpyError(f"it has numbers in {array.dtype}, which numpy does not have")
         if array.ndim == 0:
-            text = _literal(array)
-            return Text(text, _SUM if text.startswith("-") else _ATOM, ())
-        return Text(f'w["{self._named(constant.name, array)}"]', _ATOM, array.shape)
+            text = literal(array)
+            return Text(text, SUM if text.startswith("-") else ATOM, ())
+        return Text(f'w["{self._named(constant.name, array)}"]', ATOM, array.shape)
 
     def _named(self, name: str, array: np.ndarray) -> str:
         """The name of an array among those that are read, of which equal ones are one."""
@@ -283,25 +256,14 @@ def _in_order(outputs: list[Constant | Value]) -> tuple[list[Value], Counter]:
     return order, uses
 
 
-def _broadcast_shape(shapes: Any) -> tuple[Any, ...]:
-    """As numpy broadcasts them; sizes may be symbols."""
-    out: list[Any] = []
-    for shape in shapes:
-        out = [1] * (len(shape) - len(out)) + out
-        for i, size in enumerate(reversed(shape), 1):
-            if not (isinstance(size, int) and size == 1):
-                out[-i] = size
-    return tuple(out)
-
-
 def _index(value: Value) -> str:
     """The index that cuts a result of "slice" or "split" out of what it is of."""
     node = value.node
     params, whole = node.params, node.inputs[0].shape
     if node.primitive == "split":
-        axis, sizes = params["axis"], params["sizes"]
-        start = sum(sizes[: value.index])
-        cuts = [":"] * axis + [f"{start}:{start + sizes[value.index]}"]
+        axis, lengths = params["axis"], params["sizes"]
+        start = sum(lengths[: value.index])
+        cuts = [":"] * axis + [f"{start}:{start + lengths[value.index]}"]
     else:
         strides = params["strides"] or (1,) * len(whole)
         cuts = []
@@ -310,7 +272,7 @@ def _index(value: Value) -> str:
             is_whole = isinstance(start, int) and start == 0 and limit == size
             step = "" if stride == 1 else f":{stride}"
             cuts.append((":" if is_whole else f"{start}:{limit}") + step)
-    return _brackets(cuts)
+    return brackets(cuts)
 
 
 def _window(node: Node) -> str:
@@ -333,23 +295,4 @@ def _window(node: Node) -> str:
             cuts.append(str(start))
         else:
             cuts.append(":" if start == 0 and size == whole else f"{start}:{start + size}")
-    return _brackets(cuts)
-
-
-def _brackets(cuts: list[str]) -> str:
-    while len(cuts) > 1 and cuts[-1] == ":":
-        cuts.pop()
-    return f"[{', '.join(cuts)}]"
-
-
-def _tuple(sizes: tuple[Any, ...]) -> str:
-    return f"({', '.join(map(str, sizes))}{',' if len(sizes) == 1 else ''})"
-
-
-def _literal(array: np.ndarray) -> str:
-    if array.dtype.kind != "f":
-        return str(array.item())
-    number = array.item()
-    if not math.isfinite(number):
-        return "np.nan" if math.isnan(number) else f"{'-' if number < 0 else ''}np.inf"
-    return str(np.float32(number)) if array.dtype == np.float32 else repr(number)
+    return brackets(cuts)

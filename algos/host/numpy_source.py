@@ -68,7 +68,7 @@ def write(
         doc = "Observations, [n, ...], to the actions of the policy without exploring."
     lines = [*begin, *writer.lines, result]
     if re.search(r"\bn\b", "".join([*writer.lines, result])):
-        lines.insert(len(begin), f"n = len({inputs[0]})")
+        lines.insert(len(begin), f"n = {inputs[0]}.shape[0]")
     head = _HEAD.format(arguments="obs, memory" if names else "obs", doc=doc)
     return head + "".join(f"    {line}\n" for line in lines), writer.arrays
 

@@ -4,7 +4,8 @@ scripts/evidence/export_parity.py`, one JSON line each.
 The States have random numbers in the place of parameters and statistics, which differ more than
 those of a fresh policy do. Compared are 1,000 observations, and three steps of policies that
 remember: the largest difference in widths of the action space, or the fraction of discrete actions
-that are others. Lines go to results/export.jsonl, written anew.
+that are others. Lines go to results/export.jsonl, written anew. With --keep the exports stay, in a
+new folder, for `python scripts/to_onnx.py FOLDER/* --out=results/onnx.jsonl`.
 """
 
 import inspect
@@ -110,14 +111,13 @@ def random_state(algorithm: algos.Algorithm) -> Any:
 def measure(name: str, env_id: str, changes: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Exports a policy, and what came of it."""
     algorithm = make(name, env_id, changes)
-    done = export.export_policy(algorithm, random_state(algorithm), folder)
+    about = {"algorithm": name, "environment": env_id, "config": changes}
+    done = export.export_policy(algorithm, random_state(algorithm), folder, about)
     source = folder / "policy_numpy.py"
     text = source.read_text() if source.exists() else ""
     return {
         "what": "export",
-        "algorithm": name,
-        "env": env_id,
-        "config": changes,
+        **about,
         "difference": done.manifest["largest_difference"],
         "remembers": sorted(done.manifest["memory"]),
         "numpy_lines": len(text.splitlines()),
@@ -131,12 +131,14 @@ def main(argv: list[str]) -> None:
     del argv
     known = {"versions": runner.versions()}
     with Path(flags.FLAGS.out).open("w") as file, tempfile.TemporaryDirectory() as place:
+        place = Path(flags.FLAGS.keep or place)
         for number, case in enumerate(cases()):
-            line = measure(*case, Path(place, str(number))) | known
+            line = measure(*case, place / f"{number:02}-{case[0]}") | known
             print(json.dumps(line), flush=True)
             file.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("out", str(ROOT / "results" / "export.jsonl"), "Where lines go.")
+    flags.DEFINE_string("keep", None, "A new folder that the exports stay in.")
     app.run(main)
