@@ -8,8 +8,9 @@ largest difference, in widths of the action space, or the fraction of discrete a
 others; one JSON line for each folder.
 
 Inputs have the names of the observation's entries, "obs" if it has none, and "memory.NAME";
-outputs are "action" and "after.NAME". Folders without lines of numpy are passed over, in a
-sentence; exits with 2 if there is nothing else, or a folder is no export.
+outputs are "action" and "after.NAME". Folders that have no lines of numpy, or that jax2onnx does
+not convert, are passed over, in a sentence; exits with 2 if nothing else is left, or one is no
+export.
 """
 
 import argparse
@@ -168,13 +169,21 @@ def main(argv: list[str] | None = None) -> int:
         return subprocess.run([own_python(), __file__, *words], check=False).returncode
     for folder in set(arguments.folders) - set(ready):
         print(f"to_onnx.py: {folder}: has no lines of numpy to convert", file=sys.stderr)
+    converted = False
     for folder in ready:
-        line = json.dumps(add(folder))
+        try:
+            line = json.dumps(add(folder))
+        except Exception as error:  # whatever jax2onnx has no way to convert
+            why = next(iter(str(error).splitlines()), "")
+            words = f"jax2onnx does not convert it: {type(error).__name__}: {why}"
+            print(f"to_onnx.py: {folder}: {words}", file=sys.stderr)
+            continue
+        converted = True
         print(line, flush=True)
         if arguments.out:
             with arguments.out.open("a") as file:
                 file.write(line + "\n")
-    return 0 if ready else 2
+    return 0 if converted else 2
 
 
 if __name__ == "__main__":

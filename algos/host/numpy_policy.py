@@ -21,6 +21,7 @@ from .numpy_text import (
     infix,
     literal,
     sizes,
+    type_name,
 )
 from .policy_program import Constant, Node, Program, Value
 
@@ -121,7 +122,7 @@ class Writer:
             inner = self._text(node.inputs[0])
             if node.inputs[0].dtype == value.dtype:
                 return inner
-            return Text(f"{inner.operand}.astype(np.{value.dtype})", ATOM, inner.shape)
+            return Text(f"{inner.operand}.astype({type_name(value.dtype)})", ATOM, inner.shape)
         if name in ("reshape", "squeeze"):
             return self._method(node, f"reshape({sizes(value.shape)})", value.shape)
         if name == "transpose":
@@ -143,7 +144,7 @@ class Writer:
             axes = node.params["axes"]
             axis = axes[0] if len(axes) == 1 else tuple(axes)
             text = f"{_REDUCTIONS[name]}({self._full(node.inputs[0]).text}, axis={axis})"
-            cast = f".astype(np.{value.dtype})" if name.startswith("arg") else ""
+            cast = f".astype({type_name(value.dtype)})" if name.startswith("arg") else ""
             return Text(text + cast, ATOM, value.shape)
         if name == "dot_general":
             return self._product(value, node)
@@ -206,8 +207,7 @@ class Writer:
         if text.shape == tuple(value.shape):
             return text
         if not text.shape:  # perhaps a number of Python, which would be of 64 bits
-            filled = f"np.full({sizes(value.shape)}, {text.text}, np.{value.dtype})"
-            return Text(filled, ATOM, value.shape)
+            text = text._replace(text=f"{type_name(value.dtype)}({text.text})")
         return Text(f"np.broadcast_to({text.text}, {sizes(value.shape)})", ATOM, value.shape)
 
     def _text(self, value: Constant | Value) -> Text:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...envs import Box, Space
 from .numpy_policy import Writer
+from .numpy_text import type_name
 from .policy_program import Program
 
 _HEAD = '''"""The policy of this folder as plain lines of numpy, which need nothing else.
@@ -76,7 +77,7 @@ def write(
 def _observations(obs: Any) -> tuple[list[str], list[str]]:
     """An expression for each leaf of the observations, and the lines that make them arrays."""
     if not isinstance(obs, dict):
-        return ["obs"], [f"obs = np.asarray(obs, np.{obs.dtype})"]
+        return ["obs"], [f"obs = np.asarray(obs, {type_name(obs.dtype)})"]
     names = [path[0].key for path, _ in jax.tree.leaves_with_path(obs)]
-    lines = [f'{name} = np.asarray(obs["{name}"], np.{obs[name].dtype})' for name in names]
+    lines = [f'{name} = np.asarray(obs["{name}"], {type_name(obs[name].dtype)})' for name in names]
     return names, lines

@@ -77,3 +77,8 @@ def literal(array: np.ndarray) -> str:
     if not math.isfinite(number):
         return "np.nan" if math.isnan(number) else f"{'-' if number < 0 else ''}np.inf"
     return str(np.float32(number)) if array.dtype == np.float32 else repr(number)
+
+
+def type_name(dtype: Any) -> str:
+    """A dtype as old and new versions of numpy call it."""
+    return "np.bool_" if np.dtype(dtype).kind == "b" else f"np.{dtype}"

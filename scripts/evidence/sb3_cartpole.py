@@ -75,6 +75,6 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_integer("seeds", 3, "How many seeds.")
-    flags.DEFINE_integer("total_steps", 100_000, "Environment steps of each.")
+    flags.DEFINE_integer("total_steps", 50_000, "Environment steps of each.")
     flags.DEFINE_string("out", str(ROOT / "results" / "sb3.jsonl"), "Where lines go.")
     app.run(main)
