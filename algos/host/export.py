@@ -22,7 +22,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from ...envs import Box, Discrete, Space
+from ...envs import Box, Discrete, Discretized, Environment, Space
 from ..core.algorithm import Algorithm
 from . import numpy_source, policy_jax
 from .numpy_policy import NumpyError
@@ -121,7 +121,7 @@ def _write(algorithm, state, folder, about) -> tuple[dict[str, Any], list[str]]:
         "format": _FORMAT,
         **about,
         "observation_space": described(algorithm.env.observation_space),
-        "action_space": described(algorithm.env.action_space),
+        "action_space": _described_actions(algorithm.env),
         "memory": memory,
         "platforms": list(PLATFORMS),
     }
@@ -229,6 +229,14 @@ def described(space: Space) -> dict[str, Any]:
     if isinstance(space, Discrete):
         return known | {"n": int(space.n)}
     return known | {"nvec": list(space.nvec)}
+
+
+def _described_actions(env: Environment) -> dict[str, Any]:
+    """The action space as JSON; of actions on a grid also what their numbers stand for."""
+    known = described(env.action_space)
+    if isinstance(env, Discretized):
+        known["grid"] = {"bins": env.bins, "of": described(env.env.action_space)}
+    return known
 
 
 def _differences(algorithm, acting, state, folder) -> dict[str, float]:
