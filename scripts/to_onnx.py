@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("jax==0.10.2", "jax2onnx==0.17.1", "onnxruntime==1.32.0", "flatbuffers>=24")
+PACKAGES = ("jax==0.10.2", "jax2onnx==0.17.1", "onnxruntime==1.32.0", "flatbuffers>=25")
 CHECKED = 1000  # observations
 STEPS = 3  # of a policy that remembers
 

@@ -157,6 +157,8 @@ class Writer:
             raise NumpyError("it divides whole numbers, for which there is no line of numpy")
         if name == "select_n" and len(inputs) != 3:
             raise NumpyError("it selects from more than two, for which there is no line of numpy")
+        if name == "select_n" and not (inputs[1].shape or inputs[2].shape):
+            inputs[1:] = [_typed(each, value.dtype) for each in inputs[1:]]
         shape = broadcast_shape(each.shape for each in inputs)
         if name == "integer_pow":
             return Text(f"{inputs[0].operand} ** {node.params['y']}", POWER, shape)
@@ -206,8 +208,8 @@ class Writer:
         text = self._text(value)
         if text.shape == tuple(value.shape):
             return text
-        if not text.shape:  # perhaps a number of Python, which would be of 64 bits
-            text = text._replace(text=f"{type_name(value.dtype)}({text.text})")
+        if not text.shape:
+            text = _typed(text, value.dtype)
         return Text(f"np.broadcast_to({text.text}, {sizes(value.shape)})", ATOM, value.shape)
 
     def _text(self, value: Constant | Value) -> Text:
@@ -231,6 +233,11 @@ class Writer:
             name, number = f"{first}.{number}", number + 1
         self.arrays[name] = array
         return name
+
+
+def _typed(number: Text, dtype: Any) -> Text:
+    """What may be a number of Python, which numpy would take for one of 64 bits, in its dtype."""
+    return Text(f"{type_name(dtype)}({number.text})", ATOM, ())
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:

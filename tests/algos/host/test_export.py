@@ -92,6 +92,20 @@ def test_the_lines_of_numpy_need_numpy_alone(exported):
     assert result.stdout == "(2, 1) float32 False\n"
 
 
+@pytest.mark.slow
+def test_the_program_needs_jax_alone(exported):
+    code = (
+        "import sys, numpy as np, policy_jax\n"
+        "policy = policy_jax.load('.')\n"
+        "others = {'onejit', 'flax', 'chex', 'optax', 'brax', 'absl'} & set(sys.modules)\n"
+        "print(policy.act(np.ones((2, 3), np.float32)).shape, others)"
+    )
+    command = [sys.executable, "-c", code]
+    folder = exported[-1].folder
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert result.stdout == "(2, 1) set()\n"
+
+
 def test_a_folder_that_exists_and_a_damaged_artifact_are_refused(exported, tmp_path):
     algorithm, state, done = exported
     with pytest.raises(UsageError, match="exists, and what is exported gets a folder of its own"):
@@ -149,6 +163,7 @@ FUNCTIONS = {
     "batched": lambda w, x: jnp.einsum("kij,nkj->nki", jnp.stack([w, -w]), jnp.stack([x, x], 1)),
     "best": lambda w, x: jnp.argmax(x @ w, axis=-1).astype(jnp.float32)[:, None] * x,
     "flags": lambda w, x: jnp.where((x > 0.1) & ~(x > 1.0) | (x < -1.0), -x, x**2),
+    "numbers": lambda w, x: jnp.where(x > 0.0, 1.0, 0.1) / 3.0,
     "scan": lambda w, x: jnp.moveaxis(jax.lax.scan(count_down, x, jnp.arange(3.0))[1], 0, 1),
     "reversed": lambda w, x: jax.lax.scan(count_down, x, jnp.arange(3.0), reverse=True)[1].T,
     "cond": lambda w, x: jax.lax.cond(w[0, 0] > 9.0, jnp.sin, jnp.cos, x),
