@@ -229,5 +229,5 @@ def test_every_algorithms_policy_is_the_same_when_it_is_exported(case, tmp_path)
     assert line["difference"].pop("policy.jaxexport") == 0.0
     has_no_numpy = case[0] == "expo" or case[2].get("dtype") == "bfloat16"
     assert ("policy_numpy.py" in line["difference"]) != has_no_numpy == bool(line["problems"])
-    assert line["difference"].get("policy_numpy.py", 0.0) < 1e-5
+    assert line["difference"].get("policy_numpy.py", 0.0) < 1e-4
     assert bool(line["remembers"]) == (case[2].get("memory") in ("gru", "lstm"))
