@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"to_onnx.py: {folder}: is no exported policy", file=sys.stderr)
             return 2
     ready = [folder for folder in arguments.folders if (folder / "policy_numpy.py").is_file()]
-    if importlib.util.find_spec("jax2onnx") is None:
+    if ready and importlib.util.find_spec("jax2onnx") is None:
         words = sys.argv[1:] if argv is None else argv
         return subprocess.run([own_python(), __file__, *words], check=False).returncode
     for folder in set(arguments.folders) - set(ready):
