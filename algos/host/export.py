@@ -42,7 +42,8 @@ class Acting(NamedTuple):
 
     Attributes:
       call: (state, obs, memory) -> (actions, memory), leaves `[n, ...]`; a memory is a dict.
-      obs: observations, by shape, of which there are "n".
+      obs: observations, by shape, of which there are "n"; of a dict the entries that it acts by,
+        so without what only critics see.
       memory: likewise, what it acts by of what it remembers; {} for policies that remember nothing.
       initial: what that is at the start of an episode, without the axis n.
       program: of `call`.
@@ -120,7 +121,7 @@ def _write(algorithm, state, folder, about) -> tuple[dict[str, Any], list[str]]:
     manifest = {
         "format": _FORMAT,
         **about,
-        "observation_space": described(algorithm.env.observation_space),
+        "observation_space": described(_seen(acting, algorithm.env.observation_space)),
         "action_space": _described_actions(algorithm.env),
         "memory": memory,
         "platforms": list(PLATFORMS),
@@ -174,7 +175,7 @@ def make_acting(algorithm: Algorithm, state: Any) -> Acting:
     def many(x):
         return jax.ShapeDtypeStruct((n, *x.shape), x.dtype)
 
-    obs = jax.tree.map(many, algorithm.env.observation_space)
+    obs = whole = jax.tree.map(many, algorithm.env.observation_space)
     start = algorithm.memory(state, jax.random.key(0), 1)
     first = {
         jax.tree_util.keystr(path, simple=True, separator=".") or "memory": np.asarray(leaf[0])
@@ -185,26 +186,36 @@ def make_acting(algorithm: Algorithm, state: Any) -> Acting:
     def call(state, obs, memory):
         size = jax.tree.leaves(obs)[0].shape[0]
 
-        def of(name):  # what it does not act by does not matter
-            row = first[name]
-            return memory[name] if name in memory else jnp.zeros((size, *row.shape), row.dtype)
+        def filled(known, shapes):  # what it does not act by does not matter
+            return {
+                name: known[name] if name in known else jnp.zeros((size, *x.shape[1:]), x.dtype)
+                for name, x in shapes.items()
+            }
 
-        remembered = jax.tree.unflatten(structure, map(of, names))
+        obs = filled(obs, whole) if isinstance(whole, dict) else obs
+        remembered = jax.tree.unflatten(structure, filled(memory, everything).values())
         action, remembered = algorithm.act(state, obs, jax.random.key(0), True, remembered)
         after = dict(zip(names, jax.tree.leaves(remembered), strict=True))
         return action, {name: after[name] for name in memory}
 
-    kept = {name: many(x) for name, x in first.items()}
-    program = make_program(call, state, obs, kept)
+    everything = {name: many(x) for name, x in first.items()}
+    program = make_program(call, state, obs, everything)
     # Of what is remembered, that which the action depends on, now or later.
-    offset, order = len(jax.tree.leaves(obs)), sorted(kept)
+    offset, order = len(jax.tree.leaves(obs)), sorted(everything)
     outputs, reached = [0], set()
     while (found := program.reached(outputs)) != reached:
         reached = found
         outputs = [0, *(1 + i - offset for i in sorted(reached) if i >= offset)]
-    kept = {name: kept[name] for i, name in enumerate(order, offset) if i in reached}
+    kept = {name: everything[name] for i, name in enumerate(order, offset) if i in reached}
+    if isinstance(obs, dict):
+        obs = {name: obs[name] for i, name in enumerate(sorted(obs)) if i in reached} or obs
     program = make_program(call, state, obs, kept)
     return Acting(call, obs, kept, {name: first[name] for name in kept}, program)
+
+
+def _seen(acting: Acting, tree: Any) -> Any:
+    """What a policy acts by, of observations or of the space of them."""
+    return {name: tree[name] for name in acting.obs} if isinstance(tree, dict) else tree
 
 
 def _artifact(acting: Acting, state: Any) -> bytearray:
@@ -255,6 +266,7 @@ def _differences(algorithm, acting, state, folder) -> dict[str, float]:
     for _ in range(_STEPS if own else 1):
         obs = jax.tree.map(drawn, algorithm.env.observation_space)
         expected, own = act(obs, own)
+        obs = _seen(acting, obs)
         for name, form in forms.items():
             if own:
                 action, memories[name] = form.act(obs, memories[name])

@@ -136,6 +136,36 @@ def test_what_numpy_has_not_is_said_and_the_artifact_is_written(tmp_path):
     assert done.manifest["memory"] == {}  # TD3's noise is not what it acts by
 
 
+class Privileged:
+    """Critics see where it is; policies see only a shadow of it."""
+
+    observation_space = {
+        "state": envs.Box(-1.0, 1.0, (2,)),
+        "privileged_state": envs.Box(-1.0, 1.0, (5,)),
+    }
+    action_space = envs.Box(-1.0, 1.0, (1,))
+
+    def reset(self, key):
+        return jnp.int32(0), {"state": jnp.zeros(2), "privileged_state": jnp.zeros(5)}
+
+    def step(self, key, state, action):
+        obs = {"state": jnp.ones(2), "privileged_state": jnp.ones(5)}
+        done = state == 3
+        return state + 1, envs.Step(obs, action[0], done, jnp.bool_(False), {})
+
+
+@pytest.mark.slow
+def test_what_only_critics_see_is_not_asked_for(tmp_path):
+    algorithm = ppo.make(Privileged(), CONFIG)
+    done = export.export_policy(algorithm, parity.random_state(algorithm), tmp_path / "policy")
+    assert list(done.manifest["observation_space"]["spaces"]) == ["state"]
+    obs = {"state": np.ones((4, 2), np.float32)}
+    actions = [
+        form.act(obs) for form in (policy_jax.load(done.folder), export.load_numpy(done.folder))
+    ]
+    np.testing.assert_allclose(*actions, rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_an_average_of_parameters_is_what_is_exported(exported):
     algorithm, state, _ = exported
