@@ -9,7 +9,6 @@ normalised scores: the expert is --expert=runs/FOLDER, or else the run of --from
 Exits with 0 if the file was written, 1 if a checkpoint is damaged, 2 if the input is wrong.
 """
 
-import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,13 +20,11 @@ from absl import flags
 from onejit import algos, envs
 from onejit.algos import dataset
 from onejit.algos.core.dataset_checks import other_environment
-from onejit.algos.host import cli, compilation_cache, dataset_files, exits, run_folder
+from onejit.algos.host import cli, compilation_cache, dataset_files, exits, run_folder, trained
 from onejit.algos.host.console import make_console
 from onejit.algos.off_policy import replay
 
 _OF_A_MIX = ("mix", "save", "compilation_cache")
-
-load_run = runpy.run_path(str(Path(__file__).parent / "render.py"))["load"]
 
 
 def define_flags() -> flags.FlagValues:
@@ -67,7 +64,7 @@ def require_environment(folder: str, known: dict[str, Any]) -> None:
 
 def expert_score(folder: str, values: flags.FlagValues, key: Any) -> float:
     """The mean return of a run's best checkpoint, without exploring."""
-    algorithm, state = load_run(Path(folder), False, values.member)
+    algorithm, state = trained.load(Path(folder), False, values.member)
     evaluate = algos.evaluator(algorithm, num_episodes=values.episodes)
     return float(jax.jit(evaluate)(state, key)["eval/episodic_return"])
 
@@ -86,7 +83,7 @@ def made(values: flags.FlagValues) -> algos.Dataset:
         known["env_options"] = dict(getattr(env, "options", {}))
     else:
         run = run_folder.read(Path(folder))
-        algorithm, state = load_run(Path(folder), values.last, values.member)
+        algorithm, state = trained.load(Path(folder), values.last, values.member)
         env = algorithm.env
         words = f"{values.what} of {run['algorithm']} after {_steps(algorithm, state):,} steps"
         known = {"env_id": run["env"], "env_options": run["env_options"], "source": words}
