@@ -53,6 +53,7 @@ ALGORITHMS = {
 OTHERS = {
     "sweep": (".algos.host.sweep_cli", "trains many settings and seeds in one program"),
     "render": (".algos.host.commands.render", "draws an episode of a run"),
+    "export": (".algos.host.commands.export", "writes a policy to be used without onejit"),
     "dataset": (".algos.host.commands.dataset", "makes a data set to learn from"),
     "certify": (".algos.host.commands.certify", "trains, certifies and attacks smoothed policies"),
 }

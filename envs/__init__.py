@@ -6,6 +6,7 @@ environments is made.
 """
 
 from .base import Environment, Step
+from .bridges import to_gymnasium, to_gymnasium_single, to_stable_baselines3
 from .checking import check
 from .contract import ContractError
 from .discretize import Discretized
@@ -52,4 +53,7 @@ __all__ = [
     "from_gymnax",
     "make",
     "register",
+    "to_gymnasium",
+    "to_gymnasium_single",
+    "to_stable_baselines3",
 ]

@@ -3,6 +3,7 @@ type it in; links lead somewhere; the index of the losses is complete.
 """
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -176,6 +177,28 @@ def test_the_page_of_the_sweeps():
     assert names["result"].configs.clip_eps.shape == (4,)
     assert names["one"].configs.learning_rate.shape == (2,)
     assert names["scores"].shape == (1,)
+
+
+@pytest.mark.slow
+def test_the_page_of_exports(tmp_path, monkeypatch):
+    # As on the page, with small networks, and without the last block where its package is not.
+    monkeypatch.chdir(tmp_path)
+    *first, last = blocks("export.md")
+    assert "stable_baselines3" in last
+    sizes = 'memory="gru", memory_size=8, num_envs=4, num_steps=8, hidden_sizes=(8, 8)'
+    smaller = {'memory="gru"': sizes}
+    if importlib.util.find_spec("stable_baselines3") is not None:
+        first.append(last)
+        smaller |= {"learn(50_000)": "learn(64)", "num_envs=8))": "num_envs=8), n_steps=8)"}
+    whole = "".join(first)
+    for text, replacement in smaller.items():
+        assert text in whole
+        whole = whole.replace(text, replacement)
+    names = {}
+    exec(whole, names)
+    assert names["done"].problems == []
+    assert max(names["done"].manifest["largest_difference"].values()) < 1e-5
+    assert names["action"].shape == (1, 1) and len(names["last"]) > 0
 
 
 def links(page):

@@ -24,7 +24,7 @@ from ...off_policy import replay
 from .. import cli, compilation_cache, dataset_files, exits, run_folder
 from ..console import make_console
 from ..script_flags import plain_help
-from .render import load
+from ..trained import load
 
 _OF_A_MIX = ("mix", "save", "compilation_cache")
 
