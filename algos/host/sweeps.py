@@ -224,6 +224,7 @@ def save_winner(
 
 
 def part_folder(folder: Path, number: int) -> Path:
+    """Where the run of a part lies."""
     return folder / "parts" / f"{number:03d}"
 
 
@@ -274,6 +275,7 @@ def _column(values: list[Any]) -> np.ndarray:
 
 
 def fields(module: ModuleType) -> tuple[dataclasses.Field, ...]:
+    """The hyperparameters of an algorithm."""
     return dataclasses.fields(module.Config)
 
 
