@@ -60,9 +60,13 @@ def target(thing) -> tuple[str, str]:
 
 
 def reference(module, text: str) -> str | None:
-    """The identifier of what a name means in a module, if it is a function or class of onejit."""
-    thing = module
-    for part in text.split("."):
+    """The identifier of what a name means in a module, or as `losses.…`, if it is a function or
+    class of onejit.
+    """
+    first, *rest = text.split(".")
+    losses = importlib.import_module("onejit.losses")
+    thing = getattr(module, first, losses if first == "losses" else None)
+    for part in rest:
         thing = getattr(thing, part, None)
     if thing is None or not (callable(thing) or isinstance(thing, functools.partial)):
         return None
