@@ -1,5 +1,5 @@
-"""The site: every algorithm has a page whose names are names of the code, every metric is explained,
-every public name is documented, and all of it builds without a warning.
+"""The site: every algorithm has a page whose names are names of the code, every metric is
+explained, every public name is documented, and all of it builds without a warning.
 """
 
 import importlib.util
@@ -32,7 +32,9 @@ def test_a_page_says_when_and_by_which_functions(name):
     assert 15 <= len(text.splitlines()) <= 40
     assert re.findall(r"^## (.+)", text, re.M) == ["When to use it", "Equations", "Measured"]
     module = generated.module_of(name)
-    [table] = re.findall(r"^\| what \| equation \| function \|\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.M)
+    [table] = re.findall(
+        r"^\| what \| equation \| function \|\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.M
+    )
     for row in table.splitlines():
         functions = re.findall(r"`([\w.]+)`", re.split(r"(?<!\\)\|", row)[3])
         assert functions, row

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MEASURED = ("results", "papers", "offline", "speed", "mujoco", "memory", "devices")
+MEASURED = ("results", "papers", "offline", "memory", "speed")
 # What has no probe that suits it is traced on these.
 ENVIRONMENTS = {"pathwise": "inventory/store"}
 
@@ -85,7 +85,7 @@ def with_links(module, markdown: str) -> str:
 
 
 def config_tables(config_class: type) -> str:
-    """The fields of a Config: those that the algorithm's own class has, and those that it shares."""
+    """The fields of a Config: those of the algorithm itself, and those that it shares."""
     own = inspect.get_annotations(config_class)
     rows = {True: [], False: []}
     for field in dataclasses.fields(config_class):
@@ -95,7 +95,8 @@ def config_tables(config_class: type) -> str:
     head = ["field", "default", "", "what it is"]
     parts = [table(head, rows[True])] if rows[True] else ["It has no field of its own."]
     shared = "\n".join(f"    {line}" for line in table(head, rows[False]).splitlines())
-    parts.append(f'??? note "{len(rows[False])} fields that it shares with others"\n\n{shared}')
+    fold = "???" if rows[True] else "???+"  # open where there is nothing else
+    parts.append(f'{fold} note "{len(rows[False])} fields that it shares with others"\n\n{shared}')
     return "\n\n".join(parts)
 
 
@@ -176,8 +177,8 @@ def metric_texts() -> dict[str, str]:
 class Table:
     """A table of a page of results: where it stands, its head and its rows."""
 
-    page: str
-    section: str
+    link: str
+    title: str
     head: list[str]
     rows: list[list[str]]
     figures: list[str]
@@ -188,13 +189,17 @@ def result_tables() -> list[Table]:
     """All tables of the pages of results."""
     found = []
     for page in MEASURED:
-        path = ROOT / "docs" / f"{page}.md"
-        for part in re.split(r"^## ", path.read_text(), flags=re.M):
+        text = (ROOT / "docs" / f"{page}.md").read_text()
+        page_title = text.split("\n")[0].removeprefix("# ")
+        for part in re.split(r"^## ", text, flags=re.M):
+            section = part.split("\n")[0]
+            link = f"../{page}.md#{anchor(section)}"
             figures = re.findall(r"^(!\[[^\]]*\]\([^)]+\))", part, re.M)
-            for text in re.findall(r"(?:^\|.*\|\n)+", part, re.M):
-                lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines()]
+            for rows in re.findall(r"(?:^\|.*\|\n)+", part, re.M):
+                lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in rows.splitlines()]
                 cells = [[cell.strip() for cell in line] for line in lines]
-                found.append(Table(page, part.split("\n")[0], cells[0], cells[2:], figures))
+                title = f"{page_title}: {section}"
+                found.append(Table(link, title, cells[0], cells[2:], figures))
     return found
 
 
@@ -202,14 +207,16 @@ def result_tables() -> list[Table]:
 def titles() -> dict[str, str]:
     """The title of each algorithm's page."""
     pages = {name: ROOT / "docs" / "algorithms" / f"{name}.md" for name in papers()}
-    return {name: path.read_text().split("\n")[0].removeprefix("# ") for name, path in pages.items()}
+    return {
+        name: path.read_text().split("\n")[0].removeprefix("# ") for name, path in pages.items()
+    }
 
 
 def is_about(cell: str, title: str) -> bool:
     """Whether the first cell of a row, or of a column, names the algorithm of this title, and not
     one whose title begins with it.
     """
-    cell = re.sub(r"[*`]", "", cell).removeprefix("drift: ")
+    cell = cell.replace("*", "").removeprefix("drift: ")
     named = [x for x in titles().values() if re.match(rf"{re.escape(x)}(?![\w+-])", cell)]
     return bool(named) and max(named, key=len) == title
 
@@ -225,7 +232,10 @@ def measured(title: str) -> str:
     """
     parts = {}
     for each in result_tables():
-        rows = [row for row in each.rows if is_about(row[0], title)]
+        rows, named = [], False
+        for row in each.rows:  # a row without a name belongs to the one above it
+            named = is_about(row[0], title) if row[0] else named
+            rows += [row] if named else []
         columns = [i for i, cell in enumerate(each.head) if i and is_about(cell, title)]
         if columns:
             kept = [0, *([1] if each.head[1] == "its own" else []), *columns]
@@ -237,12 +247,16 @@ def measured(title: str) -> str:
             continue
         if any("arxiv.org" in cell for row in rows for cell in row):
             continue  # a list of papers
-        link = f"../{each.page}.md#{anchor(each.section)}"
-        tables, figures = parts.setdefault(f"From [{each.section}]({link}):", ([], []))
+        where = f"[{each.title}]({each.link})"
+        tables, figures = parts.setdefault(where, ([], []))
         tables.append(table(head, rows))
-        figures[:] = [figure.replace("(../", "(../../") for figure in each.figures]
+        figures[:] = [
+            f'??? example "Figure"\n\n    {figure.replace("(../", "(../../")}'
+            for figure in each.figures
+        ]
     return "\n\n".join(
-        "\n\n".join([where, *tables, *figures]) for where, (tables, figures) in parts.items()
+        "\n\n".join([f"From {where}:", *tables, *figures])
+        for where, (tables, figures) in parts.items()
     )
 
 
@@ -312,5 +326,7 @@ def undocumented() -> list[str]:
 
     for top in ("losses", "envs", "algos"):
         for path in sorted((ROOT / top).rglob("*.py")):
-            visit(ast.parse(path.read_text()), ".".join(path.relative_to(ROOT).with_suffix("").parts))
+            visit(
+                ast.parse(path.read_text()), ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            )
     return found
