@@ -24,6 +24,7 @@ SECTIONS = {
         "docs/own_robot.md",
         "docs/truncation.md",
         "docs/metrics.md",
+        "docs/performance.md",
         "docs/sweeps.md",
         "docs/devices.md",
         "docs/offline.md",
