@@ -272,7 +272,7 @@ def algorithm_page(name: str, markdown: str) -> str:
         with_links(module, inspect.cleandoc(module.__doc__)),
         "## Command",
         f"```\n{command(name)}\n```",
-        f"`onejit {name}` is the same from anywhere; `--help` explains the flags, one for each field.",
+        f"`onejit {name}` is the same from anywhere; `--help` explains its flags.",
         "## Config",
         config_tables(module.Config),
         "### Presets",

@@ -18,7 +18,7 @@ LOG = logging.getLogger("mkdocs.hooks")
 # The guides in the order in which they are read. A page that none of these has is found too, and
 # stands at the end of "Guides".
 SECTIONS = {
-    "Start": ["README.md", "docs/guide.md", "docs/coming_from.md"],
+    "Start": ["README.md", "docs/guide.md", "docs/coming_from.md", "CHANGELOG.md"],
     "Guides": [
         "docs/policies.md",
         "docs/own_robot.md",
