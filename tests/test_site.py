@@ -57,12 +57,15 @@ def test_what_the_code_says_of_an_algorithm(name):
 
 def test_results_are_found_by_their_titles():
     assert "| PPO, gymnax CartPole-v1 |" in generated.measured("PPO")
-    assert "PPO-EWMA" not in generated.measured("PPO")
-    assert "MDPO off-policy" not in generated.measured("MDPO")
+    assert "\n| PPO-EWMA" not in generated.measured("PPO")
+    assert "\n| MDPO off-policy" not in generated.measured("MDPO")
     assert "| MDPO off-policy, gymnax Pendulum-v1 |" in generated.measured("MDPO off-policy")
     columns = generated.measured("ReBRAC")
     assert "| data | its own | ReBRAC |" in columns and "TD3+BC |" not in columns
     assert "../offline.md#what-was-measured" in columns
+    assert "../../results/staq.png" in generated.measured("StaQ")
+    assert "\n| without any |" in generated.measured("AVG")  # of a table that is about it
+    assert "**TRPO, CartPole**" in generated.measured("TRPO")  # of a list
 
 
 def test_links_to_names():

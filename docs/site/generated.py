@@ -175,10 +175,18 @@ def metric_texts() -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of a page of results: where it stands, its head and its rows."""
+    """A table of a page of results, or a list's item with a name, which is an intro alone.
 
-    link: str
-    title: str
+    Attributes:
+      where: a link to its section, from docs/algorithms/.
+      intro: the paragraph before it, which says what was run; "" where there is none.
+      head: its first row.
+      rows: the others.
+      figures: the images that follow it.
+    """
+
+    where: str
+    intro: str
     head: list[str]
     rows: list[list[str]]
     figures: list[str]
@@ -186,20 +194,27 @@ class Table:
 
 @functools.cache
 def result_tables() -> list[Table]:
-    """All tables of the pages of results."""
+    """All tables of the pages of results, with their links as from docs/algorithms/."""
     found = []
     for page in MEASURED:
         text = (ROOT / "docs" / f"{page}.md").read_text()
         page_title = text.split("\n")[0].removeprefix("# ")
-        for part in re.split(r"^## ", text, flags=re.M):
-            section = part.split("\n")[0]
-            link = f"../{page}.md#{anchor(section)}"
-            figures = re.findall(r"^(!\[[^\]]*\]\([^)]+\))", part, re.M)
-            for rows in re.findall(r"(?:^\|.*\|\n)+", part, re.M):
-                lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in rows.splitlines()]
-                cells = [[cell.strip() for cell in line] for line in lines]
-                title = f"{page_title}: {section}"
-                found.append(Table(link, title, cells[0], cells[2:], figures))
+        for part in re.split(r"^## ", text, flags=re.M)[1:]:
+            part = re.sub(r"\]\((?!https?:)", "](../", part)
+            section, *blocks = re.split(r"\n\n+", part.strip())
+            where = f"[{page_title}: {section}](../{page}.md#{anchor(section)})"
+            tables = []
+            for before, block in zip([""] + blocks, blocks, strict=False):
+                if block.startswith("|"):
+                    lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()]
+                    cells = [[cell.strip() for cell in line] for line in lines]
+                    intro = "" if before.startswith(("|", "!")) else before
+                    tables.append(Table(where, intro, cells[0], cells[2:], []))
+                elif block.startswith("![") and tables:
+                    tables[-1].figures.append(block)
+                for item in re.split(r"^\* (?=\*\*)", block, flags=re.M)[1:]:
+                    tables.append(Table(where, " ".join(item.split()), [], [], []))
+            found += tables
     return found
 
 
@@ -227,37 +242,32 @@ def anchor(section: str) -> str:
 
 
 def measured(title: str) -> str:
-    """The rows and columns of the tables of results that are about an algorithm, each with a link
-    to the section that says how they were made, and its figures.
+    """The rows, columns and items of the pages of results that are about an algorithm, with what
+    was run, a link to the section and its figures; tables whole that are about it first of all.
     """
-    parts = {}
+    parts = []
     for each in result_tables():
         rows, named = [], False
         for row in each.rows:  # a row without a name belongs to the one above it
             named = is_about(row[0], title) if row[0] else named
             rows += [row] if named else []
-        columns = [i for i, cell in enumerate(each.head) if i and is_about(cell, title)]
+        head = each.head
+        columns = [i for i, cell in enumerate(head) if i and is_about(cell, title)]
         if columns:
-            kept = [0, *([1] if each.head[1] == "its own" else []), *columns]
+            kept = [0, *([1] if head[1] == "its own" else []), *columns]
             rows = [[row[i] for i in kept] for row in each.rows]
-            head = [each.head[i] for i in kept]
-        elif rows:
-            head = each.head
-        else:
+            head = [head[i] for i in kept]
+        if is_about(each.intro, title):
+            head, rows = each.head, each.rows
+        if not (rows or is_about(each.intro, title)):
             continue
         if any("arxiv.org" in cell for row in rows for cell in row):
             continue  # a list of papers
-        where = f"[{each.title}]({each.link})"
-        tables, figures = parts.setdefault(where, ([], []))
-        tables.append(table(head, rows))
-        figures[:] = [
-            f'??? example "Figure"\n\n    {figure.replace("(../", "(../../")}'
-            for figure in each.figures
-        ]
-    return "\n\n".join(
-        "\n\n".join([f"From {where}:", *tables, *figures])
-        for where, (tables, figures) in parts.items()
-    )
+        parts += [f"From {each.where}:"] if f"From {each.where}:" not in parts else []
+        parts += [each.intro] if each.intro else []
+        parts += [table(head, rows)] if rows else []
+        parts += [f'??? example "Figure"\n\n    {figure}' for figure in each.figures]
+    return "\n\n".join(parts)
 
 
 def algorithm_page(name: str, markdown: str) -> str:
