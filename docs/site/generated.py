@@ -127,7 +127,8 @@ def function_table(module) -> str:
     return table(["name", "what it is"], rows)
 
 
-def metric_names(name: str) -> list[str]:
+@functools.cache
+def metric_names(name: str) -> tuple[str, ...]:
     """The names of the metrics of a step, by shapes alone."""
     import jax
 
@@ -140,7 +141,7 @@ def metric_names(name: str) -> list[str]:
     beside = {"data": _data(env)} if issubclass(module.Config, offline) else {}
     algorithm = module.make(env, module.Config(), **beside)
     state = jax.eval_shape(algorithm.init, jax.random.key(0))
-    return sorted(jax.eval_shape(algorithm.step, state)[1])
+    return tuple(sorted(jax.eval_shape(algorithm.step, state)[1]))
 
 
 def _envs():

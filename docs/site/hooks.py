@@ -74,8 +74,8 @@ def on_config(config):
     """
     PACKAGE.mkdir(parents=True, exist_ok=True)
     for name in ("__init__.py", "losses", "envs", "algos"):
-        if not (PACKAGE / name).exists():
-            (PACKAGE / name).symlink_to(ROOT / name)
+        (PACKAGE / name).unlink(missing_ok=True)
+        (PACKAGE / name).symlink_to(ROOT / name)
     config.nav = [{name: paths} for name, paths in sections().items()]
     for problem in generated.undocumented():
         LOG.warning("%s has no docstring", problem)
