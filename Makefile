@@ -7,7 +7,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 # Python keeps what it compiles of the packages: tests start many processes, each of which would compile them again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test test-slow test-all train clean
+.PHONY: test test-slow test-all train docs clean
 # Compiling is most of the tests' time, and takes less of it at this level.
 test test-slow: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 test: .venv/.installed
@@ -22,6 +22,17 @@ test-all: test test-slow
 train: .venv/.installed
 	$(BIN)/python scripts/ppo.py --env=brax/halfcheetah --out=runs
 
+# The site, in build/site. Strict: a warning fails, such as a dead link or a name without a docstring.
+docs: export JAX_PLATFORMS ?= cpu
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: .venv-docs/.installed
+	.venv-docs/bin/python -m mkdocs build --strict
+
+.venv-docs/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --no-compile --editable '.[docs]'
+	touch $@
+
 # Python compiles the modules that are imported, when they are first: a fraction of what is installed.
 .venv/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onejit needs Python 3.11 or newer; choose it with make PYTHON=python3.12")'
@@ -30,4 +41,4 @@ train: .venv/.installed
 	touch $@
 
 clean:
-	rm -rf .venv .jax_cache .pytest_cache .ruff_cache onejit.egg-info
+	rm -rf .venv .venv-docs build .jax_cache .pytest_cache .ruff_cache onejit.egg-info

@@ -19,7 +19,7 @@ from onejit import envs, losses
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
 TEXTS = [README, ROOT / "BUILD_NOTES.md", *PAGES]
 
 
@@ -133,6 +133,14 @@ def test_the_page_of_policies():
 
 
 @pytest.mark.slow
+def test_the_page_of_truncation():
+    [code] = blocks("truncation.md")
+    names = {}
+    exec(code, names)
+    assert names["targets"].shape == (1, 4)
+
+
+@pytest.mark.slow
 def test_the_page_of_data(tmp_path, monkeypatch):
     # As on the page, with short runs of small networks.
     monkeypatch.chdir(tmp_path)
@@ -211,21 +219,25 @@ def links(page):
     return [(page.parent / link).resolve() for link in relative if link]
 
 
-@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_and_images_lead_somewhere(page):
     assert [link for link in links(page) if not link.exists()] == []
 
 
-@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_files_that_a_text_names_exist(page):
     folders = "algos|docs|envs|losses|notebooks|results|scripts|tests"
     named = re.findall(rf"(?<![\w/.])(?:{folders})/[\w/]+\.\w+", page.read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-def test_readme_is_short_and_links_every_page():
+def test_readme_is_short_and_leads_to_every_page():
     assert len(README.read_text().splitlines()) <= 150
-    assert set(PAGES) <= set(links(README))
+    found, new = set(), {README}
+    while new:
+        found |= new
+        new = {link for page in new for link in links(page) if link in PAGES} - found
+    assert set(PAGES) <= found
 
 
 def signature(name, function):

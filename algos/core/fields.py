@@ -87,6 +87,7 @@ def _allowed(field: dataclasses.Field) -> str:
 
 
 def check_field(field: dataclasses.Field, value: Any) -> None:
+    """Raises a ConfigError if a value is not what its field allows."""
     choices = field.metadata["choices"]
     if choices is not None:
         if not isinstance(value, str) or value not in choices:

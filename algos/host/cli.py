@@ -308,6 +308,7 @@ def resume_command(argv: list[str], folder: Path) -> str:
 
 
 def in_each() -> str:
+    """What that command needs besides, where there are several processes."""
     return ", in each process with the flags that join them" if processes.several() else ""
 
 

@@ -42,10 +42,12 @@ class Constant:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of the value."""
         return tuple(getattr(self.value, "shape", ()))
 
     @property
     def dtype(self) -> Any:
+        """Of the value."""
         return jax.typeof(self.value).dtype
 
 

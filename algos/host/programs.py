@@ -62,6 +62,7 @@ class Settings:
 
     @property
     def num_settings(self) -> int:
+        """Settings of a sweep side by side; 1 without one."""
         return 1 if self.configs is None else len(jax.tree.leaves(self.configs)[0])
 
     def member_configs(self) -> BaseConfig | None:

@@ -191,6 +191,7 @@ def plain_help(doc: str, values: flags.FlagValues) -> str:
 
 
 def help_text(module: ModuleType, name: str, values: flags.FlagValues) -> str:
+    """What `--help` prints."""
     hyperparameters = {field.name for field in dataclasses.fields(module.Config)}
     tuned = ", ".join(presets.PRESETS.get(name, {})) or "none yet"
     lines = [

@@ -1,5 +1,6 @@
 """The command line of `onejit sweep`: the flags of an algorithm's command, and what is swept."""
 
+import dataclasses
 import importlib
 import re
 import shlex
@@ -258,7 +259,7 @@ def _values(module: ModuleType, name: str, texts: list[str]) -> list[Any]:
     Raises:
       ConfigError: there is none of this name, or a text is no value of its kind.
     """
-    kinds = {field.name: field.type for field in sweeps.fields(module)}
+    kinds = {field.name: field.type for field in dataclasses.fields(module.Config)}
     if name not in kinds:
         raise ConfigError(name, "swept", f"is no hyperparameter; there are {', '.join(kinds)}")
     return [_value(name, kinds[name], text.strip()) for text in texts]

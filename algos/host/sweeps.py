@@ -134,7 +134,7 @@ def run_parts(
     outcomes: dict[int, Outcome] = {}
     compiled: dict[int, Programs] = {}
     for number, part in enumerate(parts):
-        settings = _settings(part, part_folder(folder, number), run)
+        settings = _settings(part, _part_folder(folder, number), run)
         settings = dataclasses.replace(settings, title=f"part {number + 1} of {len(parts)}")
         total = part.algorithm.iterations(run["config"]["total_steps"])
         if _iteration(settings.folder) != total:
@@ -184,14 +184,17 @@ def save_winner(
       The folder, and a sentence about what could not be logged, or None.
     """
     number = next(n for n, part in enumerate(parts) if place in part.places)
-    part, source = parts[number], part_folder(folder, number)
+    part, source = parts[number], _part_folder(folder, number)
     num_seeds = run["num_seeds"]
     start = part.places.tolist().index(place) * num_seeds
     mine = slice(start, start + num_seeds) if num_seeds > 1 else start
     winner = folder / "winner"
     shutil.rmtree(winner, ignore_errors=True)
     winner.mkdir()
-    config = {field.name: getattr(part.algorithm.config, field.name) for field in fields(module)}
+    config = {
+        field.name: getattr(part.algorithm.config, field.name)
+        for field in dataclasses.fields(module.Config)
+    }
     own = {name: each[place] for name, each in run["settings"].items()}
     description = {name: each for name, each in run.items() if name not in _OF_THE_SWEEP}
     description["config"] = config | own
@@ -223,7 +226,7 @@ def save_winner(
     return winner, log.problem
 
 
-def part_folder(folder: Path, number: int) -> Path:
+def _part_folder(folder: Path, number: int) -> Path:
     return folder / "parts" / f"{number:03d}"
 
 
@@ -271,10 +274,6 @@ def _column(values: list[Any]) -> np.ndarray:
     column = np.empty(len(values), object)
     column[:] = values
     return column
-
-
-def fields(module: ModuleType) -> tuple[dataclasses.Field, ...]:
-    return dataclasses.fields(module.Config)
 
 
 def _settings(part: Part, folder: Path, run: dict[str, Any]) -> Settings:
