@@ -202,6 +202,11 @@ class Playground:
         return float(self._env.dt) * self._action_repeat
 
     @property
+    def unwrapped(self) -> Any:
+        """Playground's own environment."""
+        return self._env
+
+    @property
     def mj_model(self) -> Any:
         """The `mujoco.MjModel` behind the environment; what draws it needs."""
         return self._env.mj_model
