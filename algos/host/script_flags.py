@@ -177,10 +177,12 @@ def _shown(default: Any) -> str:
 def help_text(module: ModuleType, name: str, values: flags.FlagValues) -> str:
     hyperparameters = {field.name for field in dataclasses.fields(module.Config)}
     tuned = ", ".join(presets.PRESETS.get(name, {})) or "none yet"
+    published = ", ".join(presets.PUBLISHED.get(name, {}))
     lines = [
         module.__doc__.strip(),
         "",
         f"Tuned hyperparameters are taken for: {tuned}.",
+        *([f"Published ones, not run here, are taken for: {published}."] if published else []),
         "",
         "The run:",
     ]
