@@ -3,15 +3,15 @@
 `python scripts/evidence/compare_playground.py` begins episodes of each robot from the same keys in
 both, then plays random actions: every step is taken by both from the same state. It writes
 results/playground/TASK.json: the largest and the median difference of observations, rewards,
-positions and `info` (commands, phases of the gait, what the reward remembers), the flags that
-differ, and what `envs.check` says. With --randomize both have the same draws of the physics too,
-and Playground's go through its own wrapper; that is TASK_randomized.json. What exists is not run
-again.
+positions and `info` (commands, phases of the gait, what the reward remembers), and the flags that
+differ; `envs.check` has passed. With --randomize both have the same draws of the physics too, and
+Playground's go through its own wrapper: TASK_randomized.json. What exists is not run again.
 """
 
 import functools
 import importlib.metadata
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -130,6 +130,7 @@ def compare(name: str, randomize: bool, num_envs: int, num_steps: int, seed: int
         "seed": seed,
         **found,
         "check": "passed",
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "command": shlex.join(["python", "scripts/evidence/compare_playground.py", *sys.argv[1:]]),
         "versions": runner.versions()
         | {each: importlib.metadata.version(each) for each in ("mujoco", "playground")},
