@@ -5,7 +5,8 @@ both, then plays random actions: every step is taken by both from the same state
 results/playground/TASK.json: the largest and the median difference of observations, rewards,
 positions and `info` (commands, phases of the gait, what the reward remembers), and the flags that
 differ; `envs.check` has passed. With --randomize both have the same draws of the physics too, and
-Playground's go through its own wrapper: TASK_randomized.json. What exists is not run again.
+Playground's go through its own wrapper: TASK_randomized.json. With --precision=float64, in which
+they should be the same but for rounding: TASK_float64.json. What exists is not run again.
 """
 
 import functools
@@ -125,6 +126,7 @@ def compare(name: str, randomize: bool, num_envs: int, num_steps: int, seed: int
     return {
         "env": f"playground/{name}",
         "options": options,
+        "precision": "float64" if jax.config.jax_enable_x64 else "float32",
         "num_envs": num_envs,
         "steps": num_steps,
         "seed": seed,
@@ -148,10 +150,16 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     folder = Path(values.out)
     folder.mkdir(parents=True, exist_ok=True)
+    double = values.precision == "float64"
+    kind = ("_randomized" if values.randomize else "") + ("_float64" if double else "")
     # Playground's robots broadcast ranks.
-    with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
+    with (
+        jax.numpy_rank_promotion("allow"),
+        jax.default_matmul_precision("highest"),
+        jax.enable_x64(double),
+    ):
         for name in values.tasks:
-            path = folder / f"{name}{'_randomized' if values.randomize else ''}.json"
+            path = folder / f"{name}{kind}.json"
             if not path.exists():
                 arguments = (values.randomize, values.num_envs, values.steps, values.seed)
                 write_json(path, compare(name, *arguments))
@@ -167,6 +175,7 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_list("tasks", TASKS, "Playground's names.")
     flags.DEFINE_bool("randomize", False, "Draw the physics, as Playground does for this robot.")
+    flags.DEFINE_enum("precision", "float32", ["float32", "float64"], "Of all numbers.")
     flags.DEFINE_integer("num_envs", 4, "Copies, in one program.", lower_bound=1)
     flags.DEFINE_integer("steps", 200, "Steps of each copy.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of actions and beginnings.")

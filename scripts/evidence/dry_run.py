@@ -6,13 +6,15 @@ count in environments (minibatches, replay, steps before learning starts) shrink
 to --num_envs of them; networks, updates per step and passes stay. Keys: algorithm, env, changes
 (what is not as published), init_s and step_s (seconds of the initial state, prefill included, and
 of the first iteration, both with compiling), again_s (seconds of the second iteration), rss_mb
-(largest memory of the process, MB), losses (all finite), versions. What is there is not run again.
+(largest memory of the process, MB), losses (all finite), xla_flags (of the compiler), versions.
+What is there is not run again.
 
     python scripts/evidence/dry_run.py --cells=fast_td3:playground/T1JoystickFlatTerrain
 """
 
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -69,6 +71,7 @@ def measure(name: str, env_id: str, num_envs: int) -> dict[str, Any]:
         **{each: round(value, 1) for each, value in seconds.items()},
         "rss_mb": round(rss),
         "losses": {each: round(value, 4) for each, value in losses.items()},
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "versions": runner.versions(),
     }
 
