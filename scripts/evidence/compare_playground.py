@@ -102,9 +102,8 @@ def compare(name: str, randomize: bool, num_envs: int, num_steps: int, seed: int
     step = jax.jit(copies.step)
     for step_key in jax.random.split(key, num_steps):
         action_key, step_key = jax.random.split(step_key)
-        action = jax.random.uniform(
-            action_key, (num_envs, *env.action_space.shape), minval=-1.0, maxval=1.0
-        )
+        shape = (num_envs, *env.action_space.shape)  # of float32, as the space says
+        action = jax.random.uniform(action_key, shape, np.float32, minval=-1.0, maxval=1.0)
         theirs = own_step(state.env_state.state, action)
         state, result = step(step_key, state, action)
         done = np.asarray(result.terminated)
