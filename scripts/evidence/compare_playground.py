@@ -4,9 +4,11 @@
 both, then plays random actions: every step is taken by both from the same state. It writes
 results/playground/TASK.json: the largest and the median difference of observations, rewards,
 positions and `info` (commands, phases of the gait, what the reward remembers), and the flags that
-differ; `envs.check` has passed. With --randomize both have the same draws of the physics too, and
-Playground's go through its own wrapper: TASK_randomized.json. With --precision=float64, in which
-they should be the same but for rounding: TASK_float64.json. What exists is not run again.
+differ; `envs.check` has passed. `own_` is how far Playground's step is from itself if positions
+change in their last digit: contacts and a solver that stops early make that more than rounding.
+With --randomize both have the same draws of the physics too, and Playground's go through its own
+wrapper: TASK_randomized.json. With --precision=float64, in which they should be the same but for
+rounding: TASK_float64.json. What exists is not run again.
 """
 
 import functools
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from mujoco_playground import registry, wrapper
@@ -97,14 +100,18 @@ def compare(name: str, randomize: bool, num_envs: int, num_steps: int, seed: int
         drawn = [np.ptp(np.asarray(leaf), axis=0).max() > 0 for leaf in state.env_state.physics]
         found["randomized_leaves"] = len(drawn)
         assert all(drawn)
-    differences: dict[str, list] = {each: [] for each in ("obs", "reward", "qpos", "info")}
+    names = ("obs", "reward", "qpos", "info", "own_obs", "own_reward", "own_qpos")
+    differences: dict[str, list] = {each: [] for each in names}
     terminated = flags_differ = 0
     step = jax.jit(copies.step)
     for step_key in jax.random.split(key, num_steps):
         action_key, step_key = jax.random.split(step_key)
         shape = (num_envs, *env.action_space.shape)  # of float32, as the space says
         action = jax.random.uniform(action_key, shape, np.float32, minval=-1.0, maxval=1.0)
-        theirs = own_step(state.env_state.state, action)
+        begin = state.env_state.state
+        qpos = jnp.nextafter(begin.data.qpos, jnp.inf)
+        theirs = own_step(begin, action)
+        nudged = own_step(begin.replace(data=begin.data.replace(qpos=qpos)), action)
         state, result = step(step_key, state, action)
         done = np.asarray(result.terminated)
         terminated += int(done.sum())
@@ -115,6 +122,9 @@ def compare(name: str, randomize: bool, num_envs: int, num_steps: int, seed: int
             ("reward", result.reward, theirs.reward, everything),
             ("qpos", ours.data.qpos, theirs.data.qpos, ~done),  # elsewhere it began anew
             ("info", ours.info, theirs.info, ~done),
+            ("own_obs", nudged.obs, theirs.obs, everything),
+            ("own_reward", nudged.reward, theirs.reward, everything),
+            ("own_qpos", nudged.data.qpos, theirs.data.qpos, everything),
         ):
             differences[quantity].append(difference(mine, own, rows))
     for quantity, rows in differences.items():
@@ -163,7 +173,10 @@ def main(argv: list[str]) -> None:
                 arguments = (values.randomize, values.num_envs, values.steps, values.seed)
                 write_json(path, compare(name, *arguments))
             row = json.loads(path.read_text())
-            largest = ", ".join(f"{each} {row[each]:.1e}" for each in ("obs", "reward", "qpos"))
+            largest = ", ".join(
+                f"{each} {row[each]:.1e} (own {row[f'own_{each}']:.1e})"
+                for each in ("obs", "reward", "qpos")
+            )
             print(
                 f"{path.stem}: {largest}; {row['terminated_differ']} of"
                 f" {row['terminated']} ends differ",
