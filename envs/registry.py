@@ -39,6 +39,7 @@ def make(env_id: str, **options: Any) -> Environment:
         (it says why), or an option is not one of the adapter's or has a value that is not allowed.
       ModuleNotFoundError: the suite's package is not installed (the message says which extra to
         install).
+      OSError: the model of a robot is not there (the message says how to get it).
     """
     if not isinstance(env_id, str):
         raise ValueError(f"env_id={env_id!r}: must be a name, such as 'gymnax/CartPole-v1'")

@@ -2,11 +2,12 @@
 otherwise.
 
 `scripts/evidence/learning_curves.py` runs them; `results/learning/` holds what came out of those
-that it has run. Those of `playground/`, but for CartpoleBalance, and of CrossQ for `mjx/`, are the
-published ones, for an accelerator, and have not been run here.
+that it has run. `published.py` has those of others, for an accelerator.
 """
 
 from typing import Any
+
+from .published import PUBLISHED
 
 _PPO_ROBOT = {
     "learning_rate": 3e-4,
@@ -33,8 +34,6 @@ _PPO_MINATAR = {
 
 # As in the papers: one environment, one update per step, minibatches of 256, 2×256.
 _PENDULUM = {"learning_rate": 1e-3, "gamma": 0.98, "buffer_size": 20_000, "total_steps": 20_000}
-# The published sizes, for an accelerator.
-_CROSSQ_PUBLISHED = {"critic_hidden_sizes": (2048, 2048)}
 
 # A teacher for scripts/evidence/offline_table.py; small networks, and many updates per step.
 _SAC_HOPPER = {
@@ -74,30 +73,6 @@ _FAST_ROBOT = {
     "learning_starts": 2_000,
 }
 
-# As released for MuJoCo Playground (FastTD3's hyperparams.py, 2026-05); vector steps and replay
-# times environments.
-_FAST_TD3_PUBLISHED = {
-    "gamma": 0.97,
-    "num_envs": 1024,
-    "batch_size": 32_768,
-    "buffer_size": 1024 * 10_240,
-    "learning_starts": 10 * 1024,
-    "total_steps": 150_000 * 1024,
-    "actor_hidden_sizes": (512, 256, 128),
-    "critic_hidden_sizes": (1024, 512, 256),
-    "dtype": "bfloat16",
-}
-_GO1 = {
-    **_FAST_TD3_PUBLISHED,
-    "total_steps": 50_000 * 1024,
-    "num_updates": 8,
-    "min_noise": 0.2,
-    "max_noise": 0.8,
-    "policy_noise": 0.2,
-}
-_LEAP = {**_FAST_TD3_PUBLISHED, "gamma": 0.99, "policy_noise": 0.2, "clipped_double_q": False}
-_JOYSTICK = {**_FAST_TD3_PUBLISHED, "total_steps": 100_000 * 1024}
-
 # As released (2026): 1000 iterations of 5000 steps; classic control, and MinAtar (arXiv
 # 2506.13862).
 _STAQ_PUBLISHED = {
@@ -116,19 +91,6 @@ _STAQ_MINATAR = {
 }
 # The same on a laptop: fewer steps, smaller networks, a larger learning rate.
 _STAQ_SMALL = {"memory": 300, "total_steps": 300_000}
-
-# As released with holosoma for the G1 robot (2026-01).
-_FAST_SAC_PUBLISHED = {
-    "num_envs": 4096,
-    "batch_size": 8192,
-    "buffer_size": 4096 * 1024,
-    "learning_starts": 10 * 4096,
-    "total_steps": 50_000 * 4096,
-    "num_updates": 8,
-    "actor_hidden_sizes": (512, 256, 128),
-    "critic_hidden_sizes": (768, 384, 192),
-    "dtype": "bfloat16",
-}
 
 _CARTPOLE = {"learning_rate": 1e-3, "reward_scale": 0.1, "total_steps": 500_000}
 
@@ -249,9 +211,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "crossq": {
         "gymnax/Pendulum-v1": {**_PENDULUM, "learning_starts": 1_000},
-        "mjx/HalfCheetah-v5": _CROSSQ_PUBLISHED,
-        "mjx/Hopper-v5": _CROSSQ_PUBLISHED,
-        "mjx/Walker2d-v5": _CROSSQ_PUBLISHED,
     },
     "avg": {"gymnax/Pendulum-v1": _AVG_PENDULUM},
     "expo": {"gymnax/Pendulum-v1": _PENDULUM},
@@ -292,30 +251,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "v_max": 100.0,
             "total_steps": 300_000,
         },
-        "playground/G1JoystickFlatTerrain": _JOYSTICK,
-        "playground/G1JoystickRoughTerrain": _JOYSTICK,
-        "playground/T1JoystickFlatTerrain": _JOYSTICK,
-        "playground/T1JoystickRoughTerrain": _JOYSTICK,
-        "playground/CheetahRun": {
-            **_FAST_TD3_PUBLISHED,
-            "reset": "bank",  # a reset takes 200 steps of the physics
-            "v_min": -500.0,
-            "v_max": 500.0,
-            "n_step": 3,
-            "min_noise": 0.1,
-            "policy_noise": 0.1,
-        },
-        "playground/Go1JoystickFlatTerrain": _GO1,
-        "playground/Go1JoystickRoughTerrain": _GO1,
-        "playground/Go1Getup": _GO1,
-        "playground/LeapCubeReorient": {**_LEAP, "v_min": -50.0, "v_max": 50.0, "n_step": 3},
-        "playground/LeapCubeRotateZAxis": _LEAP,
     },
     "fast_sac": {
         "gymnax/Pendulum-v1": _ATOMS_PENDULUM,
         "brax/halfcheetah": {**_FAST_ROBOT, "v_min": -50.0, "v_max": 250.0},
-        "playground/G1JoystickFlatTerrain": _FAST_SAC_PUBLISHED,
-        "playground/G1JoystickRoughTerrain": _FAST_SAC_PUBLISHED,
     },
 }
 
@@ -327,5 +266,8 @@ def default_env(algorithm: str) -> str:
 
 
 def get(algorithm: str, env_id: str) -> dict[str, Any]:
-    """The preset of an algorithm for an environment, empty if there is none."""
-    return dict(PRESETS.get(algorithm, {}).get(env_id, {}))
+    """The preset of an algorithm for an environment, or what is published; empty if there is
+    neither.
+    """
+    own, published = (each.get(algorithm, {}) for each in (PRESETS, PUBLISHED))
+    return dict(own.get(env_id, published.get(env_id, {})))

@@ -194,10 +194,12 @@ def help_text(module: ModuleType, name: str, values: flags.FlagValues) -> str:
     """What `--help` prints."""
     hyperparameters = {field.name for field in dataclasses.fields(module.Config)}
     tuned = ", ".join(presets.PRESETS.get(name, {})) or "none yet"
+    published = ", ".join(presets.PUBLISHED.get(name, {}))
     lines = [
         module.__doc__.strip(),
         "",
         f"Tuned hyperparameters are taken for: {tuned}.",
+        *([f"Published ones, not run here, are taken for: {published}."] if published else []),
         "",
         "The run:",
     ]

@@ -42,11 +42,13 @@ def render_html(model: Any, qpos: np.ndarray, step_seconds: float) -> str:
         mujoco.mj_kinematics(model, data)
         poses.append(np.concatenate([data.xpos, data.xquat], axis=1))
     followed = int(np.argmax(model.body_subtreemass[1:])) + 1 if model.nbody > 1 else 0
+    geoms = _geoms(model)
     episode = {
-        "poses": base64.b64encode(np.asarray(poses, "<f4").tobytes()).decode(),
+        "poses": _packed(poses, "<f4"),
         "num_bodies": model.nbody,
         "frame_seconds": stride * step_seconds,
-        "geoms": _geoms(model),
+        "geoms": geoms,
+        "meshes": {geom["mesh"]: _mesh(model, geom["mesh"]) for geom in geoms if "mesh" in geom},
         "follow": followed,
         "reach": float(np.clip(model.stat.extent, 0.1, 2.0)),
     }
@@ -77,15 +79,22 @@ def _geoms(model):
             "pose": np.concatenate([model.geom_pos[i], model.geom_quat[i]]).round(6).tolist(),
         }
         if name == "mesh":
-            mesh = model.mesh(model.geom_dataid[i])
-            vertices = model.mesh_vert[mesh.vertadr[0] : mesh.vertadr[0] + mesh.vertnum[0]]
-            faces = model.mesh_face[mesh.faceadr[0] : mesh.faceadr[0] + mesh.facenum[0]]
-            geom |= {
-                "vertices": vertices.round(5).ravel().tolist(),
-                "faces": faces.ravel().tolist(),
-            }
+            geom["mesh"] = int(model.geom_dataid[i])
         geoms.append(geom)
     return geoms
+
+
+def _mesh(model, number):
+    """The corners `[V, 3]` and the triangles `[F, 3]` of a mesh."""
+    mesh = model.mesh(number)
+    vertices = model.mesh_vert[mesh.vertadr[0] : mesh.vertadr[0] + mesh.vertnum[0]]
+    faces = model.mesh_face[mesh.faceadr[0] : mesh.faceadr[0] + mesh.facenum[0]]
+    return {"vertices": _packed(vertices, "<f4"), "faces": _packed(faces, "<u4")}
+
+
+def _packed(array, dtype):
+    """The numbers of an array as text: a robot's meshes have a million."""
+    return base64.b64encode(np.asarray(array, dtype).tobytes()).decode()
 
 
 def _three():

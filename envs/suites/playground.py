@@ -24,6 +24,7 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
 
 from ..base import Step, strong
 from ..mujoco.fixes import bodies_once
+from ..mujoco.menagerie import Menagerie, MissingModelError
 from ..mujoco.third_party import own_devices, replaced, third_party
 from ..options import checked, unfit
 from ..spaces import Box
@@ -44,6 +45,7 @@ def make(
     impl: str = "jax",
     episode_length: int | None = None,
     randomize: bool | Randomizer = False,
+    menagerie: str = "",
     **options: Any,
 ) -> "Playground":
     """Makes one of MuJoCo Playground's environments.
@@ -57,13 +59,16 @@ def make(
       randomize: draw the physics anew for each episode: True for Playground's own randomisation of
         this robot, or a function as Playground has them, (model of MJX, keys `[n, 2]`) -> (model
         with n values of some of its leaves, model whose leaves are 0 there and None elsewhere).
+      menagerie: a folder with the models of robots, such as a clone of MuJoCo Menagerie; looked
+        through first. By default what the environment variable ONEJIT_MENAGERIE names, if it does.
       **options: entries of Playground's config for the environment, such as ctrl_dt=0.02; those
         further down by a dotted name, `**{"reward_config.scales.torques": 0.0}`.
 
     Raises:
       ValueError: an option is not one of the config's, a value is not allowed, or there is no
         randomisation.
-      OSError: the robot's model is not there; it is never fetched.
+      MissingModelError: the robot's model is nowhere (the message says how to get it); it is never
+        fetched.
     """
     config = registry.get_default_config(name)
     known = dict(sorted(_entries(config)))
@@ -80,6 +85,8 @@ def make(
         raise ValueError(
             f"playground/{name}: ctrl_dt={control}: must be at least sim_dt = {physics}"
         )
+    if not isinstance(menagerie, str):
+        raise ValueError(f"playground/{name}: menagerie={menagerie!r}: must be a folder's name")
     if not (isinstance(randomize, bool) or callable(randomize)):
         raise ValueError(
             f"playground/{name}: randomize={randomize!r}: must be True, False or a function"
@@ -89,26 +96,20 @@ def make(
         randomize = own
         if randomize is None:
             raise ValueError(f"playground/{name} has no randomisation of its own; give a function")
-
-    def refuse_to_fetch():
-        if not mjx_env.MENAGERIE_PATH.exists():
-            raise OSError(
-                f"playground/{name} needs the models of mujoco_menagerie, which are not at"
-                f" {mjx_env.MENAGERIE_PATH}; nothing is fetched unasked: git clone"
-                f" https://github.com/google-deepmind/mujoco_menagerie {mjx_env.MENAGERIE_PATH} &&"
-                f" git -C {mjx_env.MENAGERIE_PATH} checkout {mjx_env.MENAGERIE_COMMIT_SHA}"
-            )
-
-    # Playground would clone them, with git.
+    models = Menagerie(
+        f"playground/{name}", mjx_env.MENAGERIE_PATH, mjx_env.MENAGERIE_COMMIT_SHA, menagerie
+    )
+    # Playground would clone them, with git, when something is loaded.
     with (
-        replaced(vars(mjx_env), "ensure_menagerie_exists", refuse_to_fetch),
+        replaced(vars(mjx_env), "ensure_menagerie_exists", lambda: None),
+        replaced(vars(mjx_env), "MENAGERIE_PATH", models),
+        own_devices(),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
         try:
-            with own_devices():
-                env = registry.load(name, config=config, config_overrides=overrides)
-        except OSError:
+            env = registry.load(name, config=config, config_overrides=overrides)
+        except MissingModelError:
             raise
         except Exception as error:  # whatever Playground makes of options that do not go together
             raise unfit(f"playground/{name}", overrides, error) from error
@@ -118,7 +119,8 @@ def make(
         int(env._config.get("action_repeat", 1)),
         randomize or None,
     )
-    made.options = overrides | ({"randomize": True} if own else {})
+    given = {"randomize": True} if own else {}
+    made.options = overrides | given | ({"menagerie": menagerie} if menagerie else {})
     return made
 
 
@@ -198,6 +200,11 @@ class Playground:
     def step_seconds(self) -> float:
         """Seconds of simulated time in one step."""
         return float(self._env.dt) * self._action_repeat
+
+    @property
+    def unwrapped(self) -> Any:
+        """Playground's own environment."""
+        return self._env
 
     @property
     def mj_model(self) -> Any:

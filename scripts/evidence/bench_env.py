@@ -2,7 +2,8 @@
 results/env_speed.jsonl.
 
 A line is of an environment with its options, a number of copies, and a way to reset; what is there
-is not run again. Keys: env, options, num_envs, reset, device, compile_s (tracing included),
+is not run again. Keys: env, options, num_envs, reset, device, precision (float64 where
+JAX_ENABLE_X64=1 is set; earlier lines do not say float32), compile_s (tracing included),
 steps_per_s (environment steps with uniform random actions, resets included; median of three runs of
 at least --min_seconds each, after WARM_UP steps), versions.
 
@@ -77,8 +78,9 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     path = Path(values.out)
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    keys = ("env", "options", "num_envs", "reset", "device")
-    done = [{key: line[key] for key in keys} for line in lines]
+    keys = ("env", "options", "num_envs", "reset", "device", "precision")
+    done = [{key: line.get(key, "float32") for key in keys} for line in lines]
+    precision = "float64" if jax.config.jax_enable_x64 else "float32"
     options = cli.named_values(values.options, "options")
     for env_id in values.envs or envs.env_ids("mjx"):
         for num_envs in map(int, values.num_envs):
@@ -86,7 +88,7 @@ def main(argv: list[str]) -> None:
                 cell = dict(
                     zip(
                         keys,
-                        (env_id, options, num_envs, reset, jax.devices()[0].device_kind),
+                        (env_id, options, num_envs, reset, jax.devices()[0].device_kind, precision),
                         strict=True,
                     )
                 )

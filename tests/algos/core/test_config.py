@@ -494,10 +494,17 @@ def test_every_field_is_documented():
     assert all(len(doc) > 10 for doc in field_docs(ppo.Config).values())
 
 
+def known(name):
+    """The environments that there is a preset of an algorithm for."""
+    return [*presets.PRESETS.get(name, {}), *presets.PUBLISHED.get(name, {})]
+
+
 def every_preset():
-    """Of all algorithms; those of CrossQ for robots, which take seconds to make, are slow."""
-    for name, known in presets.PRESETS.items():
-        for env_id in known:
+    """Of all algorithms, the published ones too; those of CrossQ for robots, which take seconds to
+    make, are slow.
+    """
+    for name in presets.PRESETS | presets.PUBLISHED:
+        for env_id in known(name):
             slow = name == "crossq" and env_id.startswith("mjx/")
             yield pytest.param(name, env_id, marks=[pytest.mark.slow] if slow else [])
 

@@ -29,6 +29,10 @@ MODEL = """
 """
 
 
+def unpacked(text, dtype):
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
 def test_the_page_holds_geoms_poses_and_its_own_scripts():
     model = mujoco.MjModel.from_xml_string(MODEL)
     qpos = np.tile(model.qpos0, (101, 1))
@@ -45,10 +49,10 @@ def test_the_page_holds_geoms_poses_and_its_own_scripts():
         [1.0, 0.0, 0.0, 1.0],
         [0.0, 1.0, 0.0, 1.0],
     ]
-    assert len(episode["geoms"][2]["vertices"]) == 4 * 3
-    assert len(episode["geoms"][2]["faces"]) == 4 * 3
+    assert len(unpacked(episode["meshes"]["0"]["vertices"], "<f4")) == 4 * 3
+    assert set(unpacked(episode["meshes"]["0"]["faces"], "<u4")) == {0, 1, 2, 3}
     # 100 steps a second are shown as 50.
-    poses = np.frombuffer(base64.b64decode(episode["poses"]), "<f4").reshape(51, 2, 7)
+    poses = unpacked(episode["poses"], "<f4").reshape(51, 2, 7)
     assert episode["frame_seconds"] == 0.02
     np.testing.assert_array_equal(poses[:, 1, 0], np.arange(0, 101, 2))
     np.testing.assert_array_equal(poses[7, 1], [14, 0, 1, 1, 0, 0, 0])

