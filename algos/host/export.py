@@ -10,6 +10,7 @@ manifest.json     spaces, algorithm, environment, versions, and the SHA-256 of e
 
 import functools
 import hashlib
+import importlib.machinery
 import importlib.util
 import shutil
 from collections.abc import Callable
@@ -298,9 +299,17 @@ def _difference(space, action, expected) -> float:
     return float(np.mean(action != expected))
 
 
+class _Uncached(importlib.machinery.SourceFileLoader):
+    """Leaves no __pycache__ beside what it loads."""
+
+    def set_data(self, path, data, *, _mode=0o666):
+        """Writes nothing."""
+
+
 def load_numpy(folder: Path | str) -> ModuleType:
     """The module `policy_numpy.py` of an export."""
-    spec = importlib.util.spec_from_file_location("policy_numpy", Path(folder) / "policy_numpy.py")
+    loader = _Uncached("policy_numpy", str(Path(folder) / "policy_numpy.py"))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

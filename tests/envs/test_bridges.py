@@ -128,6 +128,7 @@ def test_wrong_use_is_refused_in_a_sentence(countdown):
     fresh = envs.to_gymnasium(Countdown())
     with pytest.raises(ResetNeeded, match="call reset before step"):
         fresh.step(np.zeros((1, 2)))
+    countdown.reset(seed=0)
     with pytest.raises(ValueError, match=r"shape \(3,\), which must be \(3, 2\)"):
         countdown.step(np.zeros(3))
     with pytest.raises(ValueError, match="options={'x': 1}: this environment has none"):

@@ -25,7 +25,11 @@ RUNS = {
         "the state.time is int32[] after reset and float32[] (weak type) after step",
     ),
     "certified": (
-        {"num_iterations = 240": "num_iterations = 2", "2_000,": "20,", "50, strengths": "4, strengths"},
+        {
+            "num_iterations = 240": "num_iterations = 2",
+            "2_000,": "20,",
+            "50, strengths": "4, strengths",
+        },
         1,
         "budget 1.0: a return of at least",
     ),
