@@ -130,11 +130,12 @@ def test_the_ratio_is_one_before_the_first_gradient_step_also_where_episodes_end
     assert first_step(shared_torso=shared)["losses/ratio_deviation"] < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong",
     [
         pytest.param(lambda done: jnp.zeros_like(done), id="never begun anew"),
-        pytest.param(lambda done: done, id="begun anew one step early", marks=pytest.mark.slow),
+        pytest.param(lambda done: done, id="begun anew one step early"),
     ],
 )
 def test_a_memory_that_is_begun_anew_at_the_wrong_step_shows(monkeypatch, wrong):

@@ -39,6 +39,7 @@ class Critic(nn.Module):
         return nn.Dense(1)(x)[..., 0]
 
 
+@pytest.mark.slow
 def test_running_statistics_follow_the_minibatches_and_dropout_is_for_training_alone():
     networks = td3.make_networks(ENV, CONFIG)._replace(critic=Critic())
     algorithm = td3.make(ENV, CONFIG, networks)
