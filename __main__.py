@@ -6,6 +6,7 @@ of them is chosen, so that the list is there at once.
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -69,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv if argv is None else argv)[1:]
     if not words or words[0] in ("--help", "-h"):
-        print(listing())
+        try:
+            print(listing(), flush=True)
+        except BrokenPipeError:  # as of `onejit | head`; at its exit Python would say so once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     if words[0] == "--version":
         print(__version__)

@@ -109,3 +109,9 @@ def test_what_continues_a_run_is_the_command_or_the_script_that_began_it():
     for first, words in (("onejit ppo", "-m onejit ppo"), ("scripts/ppo.py", "scripts/ppo.py")):
         continued = cli.resume_command([first, "--seed=1"], Path("runs/a b"))
         assert continued.endswith(f"{words} '--resume=runs/a b'")
+
+
+def test_a_list_that_nobody_reads_to_its_end_is_no_error():
+    words = f"{sys.executable} -m onejit | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -52,5 +52,6 @@ def test_it_runs(name, tmp_path):
         notebook, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert all(output.output_type != "error" for output in outputs)
     assert sum("image/png" in output.get("data", {}) for output in outputs) == pictures
     assert said in "".join(output.get("text", "") for output in outputs)
