@@ -68,14 +68,19 @@ def linked(page: Path) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in files}
 
 
-def on_config(config):
-    """The navigation; and the package under its own name, which the repository's folder need not
-    have.
+def on_startup(command, dirty):
+    """The package under its own name, which the repository's folder need not have; before
+    mkdocstrings looks for what is there.
     """
+    del command, dirty
     PACKAGE.mkdir(parents=True, exist_ok=True)
     for name in ("__init__.py", "losses", "envs", "algos"):
         (PACKAGE / name).unlink(missing_ok=True)
         (PACKAGE / name).symlink_to(ROOT / name)
+
+
+def on_config(config):
+    """The navigation."""
     config.nav = [{name: paths} for name, paths in sections().items()]
     for problem in generated.undocumented():
         LOG.warning("%s has no docstring", problem)
