@@ -1,12 +1,7 @@
 """The notebooks of one idea each run from top to bottom, on a small budget."""
 
-from pathlib import Path
-
-import nbclient
-import nbformat
 import pytest
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 # What is made smaller, how many pictures there are, and a part of what is said.
 RUNS = {
     "population": (
@@ -39,19 +34,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_it_runs(name, tmp_path):
+def test_it_runs(name, outputs_of):
     smaller, pictures, said = RUNS[name]
-    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    found = dict.fromkeys(smaller, 0)
-    for cell in notebook.cells:
-        for text, replacement in smaller.items():
-            found[text] += text in cell.source
-            cell.source = cell.source.replace(text, replacement)
-    assert 0 not in found.values(), found
-    nbclient.NotebookClient(
-        notebook, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
-    ).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    outputs = outputs_of(name, smaller)
     assert all(output.output_type != "error" for output in outputs)
     assert sum("image/png" in output.get("data", {}) for output in outputs) == pictures
     assert said in "".join(output.get("text", "") for output in outputs)
