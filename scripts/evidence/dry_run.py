@@ -68,7 +68,7 @@ def measure(name: str, env_id: str, num_envs: int) -> dict[str, Any]:
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KB on Linux
     return {
         "changes": changes,
-        **{each: round(value, 1) for each, value in seconds.items()},
+        **{each: round(value, 3) for each, value in seconds.items()},
         "rss_mb": round(rss),
         "losses": {each: round(value, 4) for each, value in losses.items()},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
