@@ -6,16 +6,14 @@ bench_train.py. Nothing is logged or evaluated during the training; the policies
 afterwards by Ajax itself, with their most probable actions.
 """
 
-import json
-import platform
 import sys
 import time
-from importlib import metadata
 from typing import Any, NamedTuple
 
+import bench_line
 import jax
 import numpy as np
-from ajax import PPO
+from ajax import PPO, SAC, TD3
 from ajax.evaluate import evaluate
 
 LAYERS = {f"{each}_architecture": ("64", "tanh", "64", "tanh") for each in ("actor", "critic")}
@@ -37,6 +35,7 @@ class Case(NamedTuple):
     steps: int
     settings: dict[str, Any]
     seeds: int = 1
+    algorithm: type = PPO
 
 
 def _width(steps: int, num_envs: int, memory: str | None) -> Case:
@@ -45,10 +44,22 @@ def _width(steps: int, num_envs: int, memory: str | None) -> Case:
 
 
 SMALL = COMMON | LAYERS | {"n_envs": 64}
+PENDULUM = SMALL | {"normalize_rewards": True}
+OFF_POLICY = {
+    "actor_learning_rate": 1e-3,
+    "critic_learning_rate": 1e-3,
+    "gamma": 0.98,
+    "batch_size": 256,
+    "buffer_size": 100_000,
+    "learning_starts": 1_000,
+}
 CASES = {
     "ppo_cartpole": Case("CartPole-v1", 499_712, SMALL),
-    "ppo_pendulum": Case("Pendulum-v1", 499_712, SMALL | {"normalize_rewards": True}),
+    "ppo_pendulum": Case("Pendulum-v1", 499_712, PENDULUM),
     "ppo_cartpole_16_seeds": Case("CartPole-v1", 499_712, SMALL, 16),
+    "ppo_pendulum_16_seeds": Case("Pendulum-v1", 499_712, PENDULUM, 16),
+    "td3_pendulum": Case("Pendulum-v1", 10_000, OFF_POLICY, algorithm=TD3),
+    "sac_pendulum": Case("Pendulum-v1", 10_000, OFF_POLICY, algorithm=SAC),
     **{
         f"ppo_{agents}_agents": Case("CartPole-v1", 102_400, SMALL, agents)
         for agents in (1, 4, 16, 64, 256)
@@ -65,7 +76,9 @@ CASES = {
 def main(name: str, seed: int) -> None:
     """Compiles, runs and evaluates a case, and prints its line."""
     case = CASES[name]
-    agent = PPO(case.env, **case.settings)  # makes the environment: not timed, as ours is not
+    agent = case.algorithm(
+        case.env, **case.settings
+    )  # makes the environment: not timed, as ours is not
     start = time.perf_counter()
     train = agent.get_make_train()(
         env_args=agent.env_args,
@@ -91,25 +104,22 @@ def main(name: str, seed: int) -> None:
         return evaluate(env.env, actor, 128, key, env.env_params, recurrent=recurrent)[0]
 
     evaluated = np.asarray(jax.jit(jax.vmap(returns))(state.actor_state))
-    packages = ("ajax-rl", "jax", "jaxlib", "flax", "optax", "gymnax")
-    versions = {
-        "python": platform.python_version(),
-        **{each: metadata.version(each) for each in packages},
-    }
-    result = {
-        "peer": "ajax",
-        "case": name,
-        "seed": seed,
-        "seeds": case.seeds,
-        "steps": case.steps,
-        "compile_s": round(compile_s, 2),
-        "run_s": round(run_s, 3),
-        "cpu_s": round(cpu_s, 3),
-        "steps_per_s": round(case.steps * case.seeds / run_s),
-        "final_return": round(float(evaluated.mean()), 1),
-        "versions": versions | {"device": jax.devices()[0].device_kind},
-    }
-    print(json.dumps(result), flush=True)
+    updates = 0
+    if case.algorithm is not PPO:
+        updates = case.steps - case.settings["learning_starts"]
+    bench_line.show(
+        "ajax",
+        name,
+        seed,
+        seeds=case.seeds,
+        steps=case.steps,
+        compile_s=compile_s,
+        run_s=run_s,
+        cpu_s=cpu_s,
+        updates=updates,
+        returns=evaluated,
+        packages=("ajax-rl", "jax", "jaxlib", "flax", "optax", "gymnax"),
+    )
 
 
 if __name__ == "__main__":

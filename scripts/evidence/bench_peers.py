@@ -3,11 +3,12 @@ JSON line per run.
 
 Builds each peer a virtual environment of its own (.venv-rejax: rejax 0.1.3 needs gymnax 0.0.9,
 current gymnax breaks it; .venv-ajax: ajax-rl 0.4.0, which asks for Python 3.12 and runs on 3.11
-too), then alternates cases and sides, each run a process of its own, so that all meet the same
-machine. Run it with nothing else running. purejaxrl runs in rejax's environment from a git
-checkout, which is cloned unless --purejaxrl names one. Lines also go to results/peers.jsonl; a
-table of medians is printed at the end. A peer is left out of the cases that it does not have. A run
-that does not end in --timeout seconds is killed, and its line has `none_in_s` alone.
+too; .venv-brax: Brax's trainers need a jax before 0.10; .venv-sbx, with torch), then alternates
+cases and sides, each run a process of its own, so that all meet the same machine. Run it with
+nothing else running. purejaxrl runs in rejax's environment from a git checkout, which is cloned
+unless --purejaxrl names one. Lines also go to results/peers.jsonl; a table of medians is printed at
+the end. A peer is left out of the cases that it does not have. A run that does not end in --timeout
+seconds is killed, and its line has `none_in_s` alone.
 """
 
 import json
@@ -27,6 +28,8 @@ PACKAGES = {
         *("jax==0.10.2", "flax==0.12.8", "optax==0.2.8", "chex<0.2", "distrax", "gymnax==1.0.1"),
         *("six", "flashbax==0.1.3", "tensorboardx", "tqdm"),
     ),
+    "brax": ("brax==0.14.2", "gymnax==0.0.9", "six", "jax<0.10"),
+    "sbx": ("sbx-rl==0.28.0", "jax==0.10.2"),
 }
 # By itself: its wheel asks for Python 3.12, as the newest versions of what it needs do.
 ALONE = {"ajax": "ajax-rl==0.4.0"}
@@ -37,6 +40,7 @@ CASES = (
     "ppo_halfcheetah",
     "ppo_halfcheetah_bank",
     "ppo_cartpole_16_seeds",
+    "ppo_pendulum_16_seeds",
     "td3_pendulum",
     "sac_pendulum",
     "td3_pendulum_buffer_1e4",
@@ -51,7 +55,12 @@ KNOWN_CASES = {
     "onejit": (*CASES, *AGENTS, *MEMORY_CASES),
     "rejax": (*CASES, *AGENTS),
     "purejaxrl": ("ppo_cartpole", "ppo_halfcheetah", *AGENTS),
-    "ajax": ("ppo_cartpole", "ppo_pendulum", "ppo_cartpole_16_seeds", *AGENTS, *MEMORY_CASES),
+    "ajax": (
+        *("ppo_cartpole", "ppo_pendulum", "ppo_cartpole_16_seeds", "ppo_pendulum_16_seeds"),
+        *("td3_pendulum", "sac_pendulum", *AGENTS, *MEMORY_CASES),
+    ),
+    "brax": ("ppo_pendulum", "ppo_halfcheetah", "sac_pendulum"),
+    "sbx": ("ppo_cartpole", "ppo_pendulum", "td3_pendulum", "sac_pendulum"),
 }
 
 
@@ -153,7 +162,7 @@ if __name__ == "__main__":
     flags.DEFINE_multi_enum(
         "peers",
         ["onejit", "rejax"],
-        ["onejit", "rejax", "purejaxrl", "ajax"],
+        list(KNOWN_CASES),
         "Which sides to run, in this order.",
     )
     flags.DEFINE_string("purejaxrl", None, "Folder of a checkout of purejaxrl.")

@@ -9,16 +9,14 @@ half of the run.
 """
 
 import importlib
-import json
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 import types
-from importlib import metadata
 from pathlib import Path
 
+import bench_line
 import jax
 import numpy as np
 
@@ -95,29 +93,22 @@ def main(name: str, seed: int, checkout: Path) -> None:
     last = (*(slice(None),) * bool(seeds), slice(ended.shape[bool(seeds)] // 2, None))
     returns = np.asarray(info["returned_episode_returns"])[last][ended[last]]
     steps = config["TOTAL_TIMESTEPS"]
-    packages = ("jax", "jaxlib", "flax", "optax", "brax", "gymnax", "distrax")
     commit = subprocess.run(
         ["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     )
-    versions = {
-        "purejaxrl": commit.stdout.strip(),
-        "python": platform.python_version(),
-        **{each: metadata.version(each) for each in packages},
-    }
-    result = {
-        "peer": "purejaxrl",
-        "case": name,
-        "seed": seed,
-        "seeds": max(1, seeds),
-        "steps": steps,
-        "compile_s": round(compile_s, 2),
-        "run_s": round(run_s, 3),
-        "cpu_s": round(cpu_s, 3),
-        "steps_per_s": round(steps * max(1, seeds) / run_s),
-        "final_return": round(float(returns.mean()), 1),
-        "versions": versions | {"device": jax.devices()[0].device_kind},
-    }
-    print(json.dumps(result), flush=True)
+    bench_line.show(
+        "purejaxrl",
+        name,
+        seed,
+        seeds=max(1, seeds),
+        steps=steps,
+        compile_s=compile_s,
+        run_s=run_s,
+        cpu_s=cpu_s,
+        returns=returns,
+        packages=("jax", "jaxlib", "flax", "optax", "brax", "gymnax", "distrax"),
+        versions={"purejaxrl": commit.stdout.strip()},
+    )
 
 
 if __name__ == "__main__":

@@ -6,13 +6,11 @@ bench_train.py. rejax's evaluation inside the training is switched off; its poli
 afterwards, on as many sampled episodes as ours.
 """
 
-import json
-import platform
 import sys
 import time
-from importlib import metadata
 from typing import Any, NamedTuple
 
+import bench_line
 import jax
 import numpy as np
 from rejax import PPO, SAC, TD3
@@ -41,6 +39,7 @@ ON_POLICY = {
     "learning_rate": 1e-3,
     "max_grad_norm": 0.5,
 }
+PENDULUM = {**ON_POLICY, "normalize_rewards": True}
 OFF_POLICY = {
     "num_envs": 1,
     "num_epochs": 1,
@@ -57,10 +56,11 @@ HALFCHEETAH = Case(
 )
 CASES = {
     "ppo_cartpole": Case(PPO, "CartPole-v1", 499_712, ON_POLICY),
-    "ppo_pendulum": Case(PPO, "Pendulum-v1", 499_712, {**ON_POLICY, "normalize_rewards": True}),
+    "ppo_pendulum": Case(PPO, "Pendulum-v1", 499_712, PENDULUM),
     "ppo_halfcheetah": HALFCHEETAH,
     "ppo_halfcheetah_bank": HALFCHEETAH,
     "ppo_cartpole_16_seeds": Case(PPO, "CartPole-v1", 499_712, ON_POLICY, seeds=16),
+    "ppo_pendulum_16_seeds": Case(PPO, "Pendulum-v1", 499_712, PENDULUM, seeds=16),
     **{
         f"ppo_{agents}_agents": Case(PPO, "CartPole-v1", 102_400, ON_POLICY, seeds=agents)
         for agents in (1, 4, 16, 64, 256)
@@ -129,34 +129,24 @@ def main(name: str, seed: int) -> None:
         return evaluate(algorithm, state, jax.random.PRNGKey(1_000_000))[1][: case.eval_episodes]
 
     evaluated = np.asarray((jax.jit(jax.vmap(returns)) if seeds else jax.jit(returns))(state))
-    packages = ("rejax", "jax", "jaxlib", "flax", "optax", "brax", "gymnax")
-    versions = {
-        "python": platform.python_version(),
-        **{each: metadata.version(each) for each in packages},
-    }
-    result = {
-        "peer": "rejax",
-        "case": name,
-        "seed": seed,
-        "seeds": max(1, seeds),
-        "steps": case.steps,
-        "compile_s": round(compile_s, 2),
-        "run_s": round(run_s, 3),
-        "cpu_s": round(cpu_s, 3),
-        "steps_per_s": round(case.steps * max(1, seeds) / run_s),
-        "final_return": round(float(evaluated.mean()), 1),
-        "versions": versions | {"device": jax.devices()[0].device_kind},
-    }
+    updates = 0
     if case.algorithm is not PPO:
         settings = case.settings
-        updates = (
-            (case.steps - settings["fill_buffer"]) // settings["num_envs"] * settings["num_epochs"]
-        )
-        result |= {
-            "updates_per_s": round(updates / run_s, 1),
-            "updates_per_cpu_s": round(updates / cpu_s, 1),
-        }
-    print(json.dumps(result), flush=True)
+        updates = (case.steps - settings["fill_buffer"]) // settings["num_envs"]
+        updates *= settings["num_epochs"]
+    bench_line.show(
+        "rejax",
+        name,
+        seed,
+        seeds=max(1, seeds),
+        steps=case.steps,
+        compile_s=compile_s,
+        run_s=run_s,
+        cpu_s=cpu_s,
+        updates=updates,
+        returns=evaluated,
+        packages=("rejax", "jax", "jaxlib", "flax", "optax", "brax", "gymnax"),
+    )
 
 
 if __name__ == "__main__":

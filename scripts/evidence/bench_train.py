@@ -38,6 +38,8 @@ COMMON = ppo.Config(
     initialiser="lecun",
 )
 
+PENDULUM = COMMON.replace(normalize_reward=True)
+
 # One environment, one update per step, minibatches of 256, 2×256: the published sizes of TD3 and
 # SAC.
 OFF_POLICY = {
@@ -76,9 +78,7 @@ def _width(steps: int, num_envs: int, memory: str) -> Case:
 
 CASES = {
     "ppo_cartpole": Case("gymnax/CartPole-v1", 499_712),
-    "ppo_pendulum": Case(
-        "gymnax/Pendulum-v1", 499_712, config=COMMON.replace(normalize_reward=True)
-    ),
+    "ppo_pendulum": Case("gymnax/Pendulum-v1", 499_712, config=PENDULUM),
     # Peers reset to one cached state: so does the first of these. The bank starts episodes at
     # random.
     "ppo_halfcheetah": Case(
@@ -88,6 +88,7 @@ CASES = {
         "brax/halfcheetah", 102_400, config=COMMON.replace(reset="bank"), eval_episodes=16
     ),
     "ppo_cartpole_16_seeds": Case("gymnax/CartPole-v1", 499_712, 16),
+    "ppo_pendulum_16_seeds": Case("gymnax/Pendulum-v1", 499_712, 16, config=PENDULUM),
     **{
         f"ppo_{agents}_agents": Case("gymnax/CartPole-v1", 102_400, agents)
         for agents in (1, 4, 16, 64, 256)
