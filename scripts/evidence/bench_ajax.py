@@ -57,7 +57,7 @@ CASES = {
     "ppo_cartpole": Case("CartPole-v1", 499_712, SMALL),
     "ppo_pendulum": Case("Pendulum-v1", 499_712, PENDULUM),
     "ppo_cartpole_16_seeds": Case("CartPole-v1", 499_712, SMALL, 16),
-    "ppo_pendulum_16_seeds": Case("Pendulum-v1", 499_712, PENDULUM, 16),
+    "ppo_pendulum_16_agents": Case("Pendulum-v1", 102_400, PENDULUM, 16),
     "td3_pendulum": Case("Pendulum-v1", 10_000, OFF_POLICY, algorithm=TD3),
     "sac_pendulum": Case("Pendulum-v1", 10_000, OFF_POLICY, algorithm=SAC),
     **{

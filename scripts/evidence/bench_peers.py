@@ -13,12 +13,13 @@ seconds is killed, and its line has `none_in_s` alone.
 
 import json
 import os
+import re
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from statistics import median
 
+import interpreters
 from absl import app, flags
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,12 @@ PACKAGES = {
     "brax": ("brax==0.14.2", "gymnax==0.0.9", "six", "jax<0.10"),
     "sbx": ("sbx-rl==0.28.0", "jax==0.10.2"),
 }
+# With --newest: by the newest Python that is found, and the newest jax that gymnax allows.
+NEWEST = {
+    "onejit": ("--editable", str(ROOT)),
+    "rejax": ("rejax==0.1.3", "gymnax==0.0.9", "six", "brax==0.14.2", "jax<0.12"),
+    "ajax": ("ajax-rl==0.4.0", "gymnax==1.0.1", "six", "jax<0.12"),
+}
 # By itself: its wheel asks for Python 3.12, as the newest versions of what it needs do.
 ALONE = {"ajax": "ajax-rl==0.4.0"}
 PUREJAXRL = ("https://github.com/luchris429/purejaxrl", "31756b197773a52db763fdbe6d635e4b46522a73")
@@ -40,7 +47,7 @@ CASES = (
     "ppo_halfcheetah",
     "ppo_halfcheetah_bank",
     "ppo_cartpole_16_seeds",
-    "ppo_pendulum_16_seeds",
+    "ppo_pendulum_16_agents",
     "td3_pendulum",
     "sac_pendulum",
     "td3_pendulum_buffer_1e4",
@@ -56,7 +63,7 @@ KNOWN_CASES = {
     "rejax": (*CASES, *AGENTS),
     "purejaxrl": ("ppo_cartpole", "ppo_halfcheetah", *AGENTS),
     "ajax": (
-        *("ppo_cartpole", "ppo_pendulum", "ppo_cartpole_16_seeds", "ppo_pendulum_16_seeds"),
+        *("ppo_cartpole", "ppo_pendulum", "ppo_cartpole_16_seeds", "ppo_pendulum_16_agents"),
         *("td3_pendulum", "sac_pendulum", *AGENTS, *MEMORY_CASES),
     ),
     "brax": ("ppo_pendulum", "ppo_halfcheetah", "sac_pendulum"),
@@ -66,17 +73,26 @@ KNOWN_CASES = {
 
 def peer_python(peer: str) -> Path:
     """The Python of a peer's environment, which is made if need be."""
-    folder = ROOT / f".venv-{peer}"
+    newest = flags.FLAGS.newest
+    folder = ROOT / (f".venv-{peer}-newest" if newest else f".venv-{peer}")
     python = folder / "bin" / "python"
     if not (folder / ".installed").exists():
-        venv.create(folder, with_pip=True)
+        subprocess.run(
+            [newest_python() if newest else sys.executable, "-m", "venv", folder], check=True
+        )
         install = [python, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*install, *PACKAGES[peer]], check=True)
-        if peer in ALONE:
+        subprocess.run([*install, *(NEWEST if newest else PACKAGES)[peer]], check=True)
+        if peer in ALONE and not newest:
             alone = ["--no-deps", "--ignore-requires-python", ALONE[peer]]
             subprocess.run([*install, *alone], check=True)
         (folder / ".installed").touch()
     return python
+
+
+def newest_python() -> Path:
+    """The newest Python of those that onejit names."""
+    found = interpreters.interpreters()
+    return found[max(found, key=lambda version: tuple(map(int, re.findall(r"\d+", version))))]
 
 
 def purejaxrl_checkout() -> Path:
@@ -117,7 +133,9 @@ def main(argv: list[str]) -> None:
     lines = []
     peers = flags.FLAGS.peers
     scripts = Path(__file__).parent
-    pythons = {peer: peer_python(peer) for peer in PACKAGES if peer in peers}
+    built = NEWEST if flags.FLAGS.newest else PACKAGES
+    pythons = {peer: peer_python(peer) for peer in built if peer in peers}
+    pythons.setdefault("onejit", Path(sys.executable))
     if "purejaxrl" in peers:
         pythons["purejaxrl"] = peer_python("rejax")
         checkout = purejaxrl_checkout()
@@ -128,7 +146,7 @@ def main(argv: list[str]) -> None:
                     continue
                 if peer == "onejit":
                     script = scripts / "bench_train.py"
-                    command = [sys.executable, script, f"--cases={case}", f"--seed={seed}"]
+                    command = [pythons[peer], script, f"--cases={case}", f"--seed={seed}"]
                 else:
                     command = [pythons[peer], scripts / f"bench_{peer}.py", case, str(seed)]
                 if peer == "purejaxrl":
@@ -165,6 +183,7 @@ if __name__ == "__main__":
         list(KNOWN_CASES),
         "Which sides to run, in this order.",
     )
+    flags.DEFINE_bool("newest", False, "By the newest Python and jax, see NEWEST.")
     flags.DEFINE_string("purejaxrl", None, "Folder of a checkout of purejaxrl.")
     flags.DEFINE_integer("timeout", 900, "Seconds after which a run is killed.")
     flags.DEFINE_integer("repeats", 5, "Runs of each case and side.")

@@ -60,7 +60,7 @@ CASES = {
     "ppo_halfcheetah": HALFCHEETAH,
     "ppo_halfcheetah_bank": HALFCHEETAH,
     "ppo_cartpole_16_seeds": Case(PPO, "CartPole-v1", 499_712, ON_POLICY, seeds=16),
-    "ppo_pendulum_16_seeds": Case(PPO, "Pendulum-v1", 499_712, PENDULUM, seeds=16),
+    "ppo_pendulum_16_agents": Case(PPO, "Pendulum-v1", 102_400, PENDULUM, seeds=16),
     **{
         f"ppo_{agents}_agents": Case(PPO, "CartPole-v1", 102_400, ON_POLICY, seeds=agents)
         for agents in (1, 4, 16, 64, 256)

@@ -88,7 +88,7 @@ CASES = {
         "brax/halfcheetah", 102_400, config=COMMON.replace(reset="bank"), eval_episodes=16
     ),
     "ppo_cartpole_16_seeds": Case("gymnax/CartPole-v1", 499_712, 16),
-    "ppo_pendulum_16_seeds": Case("gymnax/Pendulum-v1", 499_712, 16, config=PENDULUM),
+    "ppo_pendulum_16_agents": Case("gymnax/Pendulum-v1", 102_400, 16, config=PENDULUM),
     **{
         f"ppo_{agents}_agents": Case("gymnax/CartPole-v1", 102_400, agents)
         for agents in (1, 4, 16, 64, 256)
