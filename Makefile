@@ -7,9 +7,9 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
 # Python keeps what it compiles of the packages: tests start many processes, each of which would compile them again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test test-slow test-all train docs clean
+.PHONY: test test-slow test-sb3 test-all train docs clean
 # Compiling is most of the tests' time, and takes less of it at this level.
-test test-slow: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+test test-slow test-sb3: export XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 test: .venv/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
@@ -18,6 +18,15 @@ test-slow: .venv/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 test-all: test test-slow
+
+# What is skipped without Stable-Baselines3, which brings PyTorch: an environment of its own, of 6 GB.
+test-sb3: .venv-sb3/.installed
+	.venv-sb3/bin/python -m pytest tests/envs/test_bridges.py tests/test_docs.py -k "stable_baselines3 or exports"
+
+.venv-sb3/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-sb3
+	.venv-sb3/bin/python -m pip install --quiet --no-compile --editable '.[test,sb3]'
+	touch $@
 
 train: .venv/.installed
 	$(BIN)/python scripts/ppo.py --env=brax/halfcheetah --out=runs
@@ -41,4 +50,4 @@ docs: .venv-docs/.installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-docs build .jax_cache .pytest_cache .ruff_cache onejit.egg-info
+	rm -rf .venv .venv-docs .venv-sb3 build .jax_cache .pytest_cache .ruff_cache onejit.egg-info

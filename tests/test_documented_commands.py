@@ -2,11 +2,9 @@
 bottom, as printed but for flags behind it that make it small.
 """
 
-import os
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +13,6 @@ import pytest
 from onejit import __main__ as command
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ROOT / "scripts"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BEGINS = r"(?:python scripts/\S+\.py|onejit \w+|make \w+)"
 
@@ -45,6 +42,7 @@ SMALL = [
     ("python scripts/fast_td3.py --env=playground", None),
     ("python scripts/fast_sac.py --env=playground", None),
     ("python scripts/ppo.py --out=/shared", None),  # several hosts: tests/algos/host
+    ("python scripts/ppo.py --env=brax", [*ON_POLICY, *SHORT, "--env_options=episode_length=10"]),
     ("python scripts/ppo.py", [*ON_POLICY, *SHORT]),
     ("python scripts/sac.py --total_steps", EXPERT),
     ("python scripts/sac.py", [*OFF_POLICY, "--total_steps=96"]),
@@ -121,37 +119,32 @@ def test_commands_are_of_scripts_and_flags_that_there_are(page):
             assert flag is None or f'"{flag[1]}"' in source or f'"no{flag[1]}"' in source, line
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "page",
-    [page for page in PAGES if any(smaller(line) is not None for line in blocks(page))],
-    ids=lambda page: page.relative_to(ROOT).as_posix(),
-)
-def test_commands_of_blocks_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    lines = blocks(page)
-    if page.name == "devices.md":  # four of them, of which this process has one
-        flags = "--xla_force_host_platform_device_count=4"
-        environment = dict(os.environ, XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {flags}")
-
-        def call(line):
-            words = shlex.split(line.replace("scripts/", f"{SCRIPTS}/"))
-            done = subprocess.run([sys.executable, *words[1:]], env=environment, check=False)
-            return done.returncode
-
-    else:
-
-        def call(line):
-            return run(line, monkeypatch)
-
+def follow(page, folder, monkeypatch):
+    """Types the commands of a page's blocks in an empty folder."""
+    monkeypatch.chdir(folder)
     if page.name in ("guide.md", "export.md"):  # which begin with a run that is there
-        assert call(shlex.join(["onejit", "ppo", *POLICY])) == 0
+        assert run(shlex.join(["onejit", "ppo", *POLICY]), monkeypatch) == 0
     first_run = next(Path("runs").glob("*"), None)
-    for line in lines:
+    for line in blocks(page):
         more = smaller(line)
         if more is None:
             continue
         if "runs/FOLDER" in line:
             line = line.replace("runs/FOLDER", f"runs/{first_run.name}")
-        assert call(shlex.join([*shlex.split(line), *more])) == 0, line
+        assert run(shlex.join([*shlex.split(line), *more]), monkeypatch) == 0, line
         first_run = first_run or next(Path("runs").glob("*"), None)
+
+
+# Of docs/devices.md where there are several: tests/algos/core/forced_devices.py.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    [
+        page
+        for page in PAGES
+        if page.name != "devices.md" and any(smaller(line) is not None for line in blocks(page))
+    ],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
+def test_commands_of_blocks_run(page, tmp_path, monkeypatch):
+    follow(page, tmp_path, monkeypatch)

@@ -25,7 +25,12 @@ import jax
 from absl import app, flags
 
 ROOT = Path(__file__).parents[2]
-LEVELS = {f"level_{n}": f"--xla_backend_optimization_level={n}" for n in (0, 1, 2)}
+OPTIONS = {
+    "level_0": "--xla_backend_optimization_level=0",
+    "level_1": "--xla_backend_optimization_level=1",
+    "split_2": "--xla_cpu_parallel_codegen_split_count=2",
+    "no_emitters": "--xla_cpu_use_fusion_emitters=false",
+}
 
 
 def as_it_is() -> None:
@@ -68,7 +73,7 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "no_guard": no_guard,
     "flat_optimiser": flat_optimiser,
     "unrolled_threefry": unrolled_threefry,
-    **dict.fromkeys(LEVELS, as_it_is),
+    **dict.fromkeys(OPTIONS, as_it_is),
 }
 
 
@@ -114,7 +119,7 @@ def compile_once(name: str, variant: str) -> dict[str, float]:
 def child(name: str, variant: str, dump: str | None = None) -> dict[str, float]:
     """Compiles a variant in a process of its own, and counts what it has dumped."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
-    options = [LEVELS.get(variant, "")] + [f"--xla_dump_to={dump}"] * bool(dump)
+    options = [OPTIONS.get(variant, "")] + [f"--xla_dump_to={dump}"] * bool(dump)
     python = ROOT / ".venv-rejax" / "bin" / "python" if variant == "rejax" else sys.executable
     command = [python, __file__, f"--cases={name}", f"--child={variant}"]
     environment = kept | {"XLA_FLAGS": " ".join(options)}

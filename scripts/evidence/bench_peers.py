@@ -139,7 +139,7 @@ def main(argv: list[str]) -> None:
     if "purejaxrl" in peers:
         pythons["purejaxrl"] = peer_python("rejax")
         checkout = purejaxrl_checkout()
-    for seed in range(flags.FLAGS.repeats):
+    for seed in range(flags.FLAGS.first_seed, flags.FLAGS.first_seed + flags.FLAGS.repeats):
         for case in flags.FLAGS.cases:
             for peer in peers:
                 if case not in KNOWN_CASES[peer]:
@@ -187,5 +187,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("purejaxrl", None, "Folder of a checkout of purejaxrl.")
     flags.DEFINE_integer("timeout", 900, "Seconds after which a run is killed.")
     flags.DEFINE_integer("repeats", 5, "Runs of each case and side.")
+    flags.DEFINE_integer("first_seed", 0, "Of the first of them; each has the next.")
     flags.DEFINE_string("out", str(ROOT / "results" / "peers.jsonl"), "Where lines are added.")
     app.run(main)

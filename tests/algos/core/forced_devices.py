@@ -23,11 +23,18 @@ from onejit.algos.host import checkpoint, cli, run_folder, sweep_cli
 from onejit.envs.base import Step
 
 ROOT = Path(__file__).parents[3]
-spec = importlib.util.spec_from_file_location(
-    "collectives", ROOT / "scripts" / "evidence" / "collectives.py"
-)
-collectives = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(collectives)
+
+
+def module_of(path):
+    """The module in a file that belongs to no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+collectives = module_of(ROOT / "scripts" / "evidence" / "collectives.py")
+documented_commands = module_of(ROOT / "tests" / "test_documented_commands.py")
 
 AXIS = parallel.AXIS
 MESH = algos.make_mesh(4)
@@ -417,6 +424,10 @@ def test_the_page_of_the_devices(tmp_path, monkeypatch):
     assert len(names["alone"].collection.obs.devices()) == 1
     assert len(names["both"].states.collection.obs.devices()) == 4
     assert names["apart"].chunk == 8
+
+
+def test_the_commands_of_the_page_of_the_devices(tmp_path, monkeypatch):
+    documented_commands.follow(ROOT / "docs" / "devices.md", tmp_path, monkeypatch)
 
 
 def test_seeds_lie_side_by_side_on_all_devices(tmp_path):
