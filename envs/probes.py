@@ -107,9 +107,7 @@ _TABLES = {
 
 
 def _united(tables: dict[str, Table]) -> tuple[Table, dict[str, int]]:
-    """All tables as one, with a time limit of two steps, and the first state of each. One action
-    becomes two.
-    """
+    """All tables as one, with a time limit of two steps, and the first state of each."""
     first_state = {}
     rows = []
     for name, table in tables.items():
@@ -117,14 +115,7 @@ def _united(tables: dict[str, Table]) -> tuple[Table, dict[str, int]]:
         for reward, following, terminated in zip(
             table.reward, table.next_state, table.terminated, strict=True
         ):
-            copies = 2 // len(reward)
-            rows.append(
-                (
-                    reward * copies,
-                    tuple(s + offset for s in following) * copies,
-                    terminated * copies,
-                )
-            )
+            rows.append((reward, tuple(s + offset for s in following), terminated))
     reward, next_state, terminated = zip(*rows, strict=True)
     start = tuple(p / len(tables) for table in tables.values() for p in table.start)
     return Table(reward, next_state, terminated, start, time_limit=2), first_state

@@ -99,10 +99,23 @@ def standardised(x: jax.Array, mask: jax.Array | None = None, *, eps: jax.Array)
     return centre / (jnp.sqrt(variance) + eps)
 
 
+def group_var(x: jax.Array) -> jax.Array:
+    """Variance (n − 1) over the last axis: exactly 0 of equal ones, and of one alone."""
+    return jnp.sum(jnp.square(centred(x)), axis=-1) / max(x.shape[-1] - 1, 1)
+
+
 def group_std(x: jax.Array) -> jax.Array:
-    """Standard deviation (n − 1) over the last axis: exactly 0 of equal ones, and of one alone."""
-    variance = jnp.sum(jnp.square(centred(x)), axis=-1) / max(x.shape[-1] - 1, 1)
-    return jnp.sqrt(variance)
+    """The root of `group_var`."""
+    return jnp.sqrt(group_var(x))
+
+
+def less_the_others(x: jax.Array, member: jax.Array | None = None) -> jax.Array:
+    """x minus the mean of the others of the last axis, n/(n − 1)·(x − mean), 0 for one alone; what
+    is no member does not count, and is 0.
+    """
+    valid = jnp.ones_like(x, bool) if member is None else member
+    count = jnp.sum(valid, axis=-1, keepdims=True, dtype=x.dtype)
+    return safe_divide(count * centred(x, member), count - 1.0)
 
 
 def descending_rank(x: jax.Array) -> jax.Array:

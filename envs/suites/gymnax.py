@@ -41,7 +41,9 @@ _MAX_PICTURES = 1000  # all are in memory before the GIF is written, of a megaby
 
 
 def names() -> list[str]:
-    """The names of the environments of this suite that work."""
+    """The names of the environments of this suite; those that `make` refuses, with a reason, come
+    last.
+    """
     return [name for name in gymnax.registered_envs if name not in _REFUSED] + list(_REFUSED)
 
 

@@ -54,8 +54,8 @@ def make(
       name: Playground's own name, such as "CheetahRun" or "Go1JoystickFlatTerrain".
       impl: of MJX: "jax", which is also the faster one on a CPU, or "warp", Playground's default,
         for CUDA.
-      episode_length: environment steps after which an episode is truncated; by default
-        Playground's.
+      episode_length: Playground's steps after which an episode is truncated, action_repeat of which
+        are one step here; by default Playground's.
       randomize: draw the physics anew for each episode: True for Playground's own randomisation of
         this robot, or a function as Playground has them, (model of MJX, keys `[n, 2]`) -> (model
         with n values of some of its leaves, model whose leaves are 0 there and None elsewhere).

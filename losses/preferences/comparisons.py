@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn import log_sigmoid
 
-from .._numerics import at_least_float32, clamped_exp, log_softmax
+from .._numerics import at_least_float32, clamped_exp
+from ..distributions import categorical_kl
 from ..sequences.surrogates import clip_surrogate, clipped_log_ratio_loss
 
 Array = chex.Array
@@ -86,9 +87,7 @@ def exo_loss(log_ratio: Array, rewards: Array, *, beta: Scalar, reward_beta: Sca
     Source: EXO (arXiv 2402.00856) and its released code.
     """
     chex.assert_equal_shape([log_ratio, rewards])
-    log_p = log_softmax(beta * log_ratio)
-    log_q = jax.lax.stop_gradient(log_softmax(rewards / reward_beta))
-    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+    return categorical_kl(beta * log_ratio, jax.lax.stop_gradient(rewards / reward_beta))
 
 
 @at_least_float32

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import log_sigmoid
 
-from .._numerics import at_least_float32, centred, log_softmax, safe_divide
+from .._numerics import at_least_float32, less_the_others, log_softmax, safe_divide
 
 Array = chex.Array
 Scalar = float | Array
@@ -32,8 +32,7 @@ def pacs_loss(score: Array, correct: Array) -> Array:
     Source: PACS (arXiv 2509.02522) and its released code.
     """
     chex.assert_equal_shape([score, correct])
-    size = score.shape[-1]
-    return _cross_entropy(size / max(size - 1, 1) * centred(score), correct)
+    return _cross_entropy(less_the_others(score), correct)
 
 
 @at_least_float32

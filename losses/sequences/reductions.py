@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from .._numerics import at_least_float32, safe_divide, select, share
+from .._numerics import at_least_float32, centred, safe_divide, select, share
 
 Array = chex.Array
 Scalar = float | Array
@@ -124,12 +124,9 @@ def masked_whiten(x: Array, mask: Array, *, eps: Scalar = 1e-8) -> Array:
     Source: the definition; verl and TRL have the same under this name.
     """
     chex.assert_equal_shape([x, mask])
-    # The mean of the differences from one entry is exactly 0 where all are equal.
-    entry = jnp.max(jnp.where(_is_valid(mask), x, -jnp.inf))
-    differences = select(x - jax.lax.stop_gradient(entry), mask)
-    centred = select(differences - masked_mean(differences, mask), mask)
-    variance = jnp.sum(jnp.square(centred)) / jnp.maximum(_count(mask) - 1.0, 1.0)
-    return centred / jnp.sqrt(variance + eps)
+    centre = centred(x.ravel(), mask.ravel()).reshape(x.shape)
+    variance = jnp.sum(jnp.square(centre)) / jnp.maximum(_count(mask) - 1.0, 1.0)
+    return centre / jnp.sqrt(variance + eps)
 
 
 @at_least_float32

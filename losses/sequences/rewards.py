@@ -79,7 +79,7 @@ def max_at_k_off_policy(rewards: Array, ratio_minus_one: Array, *, k: int) -> Ar
 
 
 @at_least_float32
-def dither(rewards: Array, key: Array, *, scale: Scalar, kind: str = "normal") -> Array:
+def dither(rewards: Array, key: chex.PRNGKey, *, scale: Scalar, kind: str = "normal") -> Array:
     """Rewards with zero-mean noise: r + N(0, scale²) or r + U(−scale, scale).
 
     Made for rewards of few values, which often leave a group without a difference. The mean stays,

@@ -8,7 +8,8 @@ cases and sides, each run a process of its own, so that all meet the same machin
 nothing else running. purejaxrl runs in rejax's environment from a git checkout, which is cloned
 unless --purejaxrl names one. Lines also go to results/peers.jsonl; a table of medians is printed at
 the end. A peer is left out of the cases that it does not have. A run that does not end in --timeout
-seconds is killed, and its line has `none_in_s` alone.
+seconds is killed, and its line has `none_in_s` alone. With --newest onejit, rejax and Ajax run by
+the newest Python that is found and with the newest jax that gymnax allows.
 """
 
 import json
@@ -134,6 +135,9 @@ def main(argv: list[str]) -> None:
     peers = flags.FLAGS.peers
     scripts = Path(__file__).parent
     built = NEWEST if flags.FLAGS.newest else PACKAGES
+    lacking = {*peers} - {*built, "onejit", "purejaxrl"}
+    if lacking:
+        sys.exit(f"--newest is not for {', '.join(sorted(lacking))}")
     pythons = {peer: peer_python(peer) for peer in built if peer in peers}
     pythons.setdefault("onejit", Path(sys.executable))
     if "purejaxrl" in peers:

@@ -10,7 +10,16 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ..._numerics import as_float, at_least_float32, centred, safe_divide, select, standardised
+from ..._numerics import (
+    as_float,
+    at_least_float32,
+    centred,
+    group_var,
+    less_the_others,
+    safe_divide,
+    select,
+    standardised,
+)
 from ..reductions import masked_whiten
 
 Array = chex.Array
@@ -62,8 +71,7 @@ def leave_one_out(rewards: Array) -> Array:
 
     Source: RLOO (arXiv 2402.14740).
     """
-    size = rewards.shape[-1]
-    return jax.lax.stop_gradient(size / max(size - 1, 1) * centred(as_float(rewards)))
+    return jax.lax.stop_gradient(less_the_others(as_float(rewards)))
 
 
 @at_least_float32
@@ -208,8 +216,7 @@ def beta_normalize(rewards: Array) -> Array:
     rewards = as_float(rewards)
     rate = jnp.clip(jnp.mean(rewards, axis=-1), 0.0, 1.0)
     mean = jnp.mean(rate)
-    variance = jnp.sum(jnp.square(centred(rate))) / max(rewards.shape[0] - 1, 1)
-    strength = safe_divide(mean * (1.0 - mean), variance) - 1.0
+    strength = safe_divide(mean * (1.0 - mean), group_var(rate)) - 1.0
     alpha = jnp.maximum(1.0, 1.0 + strength * mean / 3.0)
     beta = jnp.maximum(1.0, 1.0 + strength * (1.0 - mean) / 3.0)
     rarity = -jax.scipy.stats.beta.logpdf(rate, alpha, beta)

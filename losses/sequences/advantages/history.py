@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ..._numerics import as_float, at_least_float32, centred, safe_divide
+from ..._numerics import as_float, at_least_float32, centred, group_var, safe_divide
 from ..reductions import masked_quantile
 
 Array = chex.Array
@@ -45,7 +45,7 @@ def cumulative_normalize(
     mean, var = (jnp.where(count > 1.0, x, 0.0) for x in (mean, var))
     centre = centred(rewards)
     new_mean = rewards[..., 0] - centre[..., 0]  # exactly r where all are equal
-    new_var = jnp.sum(jnp.square(centre), axis=-1) / max(rewards.shape[-1] - 1, 1)
+    new_var = group_var(rewards)
     distance = new_mean - mean
     total_mean = mean + now * distance
     total_var = before * var + now * (new_var + before * jnp.square(distance))

@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from ..._numerics import as_float, at_least_float32, centred, safe_divide, select
+from ..._numerics import as_float, at_least_float32, less_the_others, safe_divide, select
 from ..reductions import masked_whiten, sequence_mean
 
 Array = chex.Array
@@ -56,7 +56,7 @@ def process_advantage(
       process_rewards: q, one number a token, `[..., G, T]`; may hold NaN where it is masked.
       outcome: whether the sequence is right, or its reward, `[..., G]`.
       mask: 1 (or True) where a token counts, `[..., G, T]`. A sequence without one is no member of
-        the group.
+        the group; one that is alone has a baseline of 0.
       process_coef: weight of the first, at least 0.
       outcome_coef: weight of the second, at least 0; the paper has 5 for both.
 
@@ -80,7 +80,7 @@ def process_advantage(
     earned = process_coef * select(process_rewards - baseline[..., None], valid)
     remaining = jax.lax.cumsum(valid.astype(jnp.int32), axis=valid.ndim - 1, reverse=True)
     last = valid & (remaining == 1)
-    at_the_end = outcome_coef * _leave_one_out(as_float(outcome), member)
+    at_the_end = outcome_coef * less_the_others(as_float(outcome), member)
     earned = earned + jnp.where(last, at_the_end[..., None], 0.0)
     returns = jax.lax.cumsum(earned, axis=earned.ndim - 1, reverse=True)
     return jax.lax.stop_gradient(masked_whiten(returns, valid))
@@ -153,14 +153,8 @@ def step_advantage(
     sums = step_rewards(process_rewards, segment, valid, num_segments=num_segments)
     present = step_rewards(valid, segment, valid, num_segments=num_segments) > 0
     group = (*sums.shape[:-2], -1)
-    steps = _leave_one_out(sums.reshape(group), present.reshape(group)).reshape(sums.shape)
+    steps = less_the_others(sums.reshape(group), present.reshape(group)).reshape(sums.shape)
     inside = jax.nn.one_hot(segment, num_segments, dtype=bool)
     of_token = jnp.sum(jnp.where(inside, steps[..., None, :], 0.0), axis=-1)
-    episode = _leave_one_out(as_float(outcome), jnp.any(valid, axis=-1))
+    episode = less_the_others(as_float(outcome), jnp.any(valid, axis=-1))
     return jax.lax.stop_gradient(select(episode[..., None] + step_coef * of_token, valid))
-
-
-def _leave_one_out(x: Array, member: Array) -> Array:
-    """`leave_one_out` of the members among the last axis."""
-    count = jnp.sum(member, axis=-1, keepdims=True, dtype=x.dtype)
-    return safe_divide(count * centred(x, member), count - 1.0)
