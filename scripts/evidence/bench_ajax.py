@@ -59,6 +59,8 @@ CASES = {
     "ppo_cartpole_16_seeds": Case("CartPole-v1", 499_712, SMALL, 16),
     "ppo_pendulum_16_agents": Case("Pendulum-v1", 102_400, PENDULUM, 16),
     "td3_pendulum": Case("Pendulum-v1", 10_000, OFF_POLICY, algorithm=TD3),
+    "td3_pendulum_4k": Case("Pendulum-v1", 4_000, OFF_POLICY, algorithm=TD3),
+    "sac_pendulum_4k": Case("Pendulum-v1", 4_000, OFF_POLICY, algorithm=SAC),
     "sac_pendulum": Case("Pendulum-v1", 10_000, OFF_POLICY, algorithm=SAC),
     **{
         f"ppo_{agents}_agents": Case("CartPole-v1", 102_400, SMALL, agents)

@@ -55,17 +55,18 @@ CASES = (
     "td3_pendulum_buffer_1e6",
     "td3_pendulum_128_envs",
 )
+SHORT = ("td3_pendulum_4k", "sac_pendulum_4k")
 MEMORY_CASES = tuple(
     f"ppo_{size}_envs_{memory}" for size in (64, 1024) for memory in ("none", "gru", "lstm")
 )
 AGENTS = tuple(f"ppo_{agents}_agents" for agents in (1, 4, 16, 64, 256))
 KNOWN_CASES = {
-    "onejit": (*CASES, *AGENTS, *MEMORY_CASES),
-    "rejax": (*CASES, *AGENTS),
+    "onejit": (*CASES, *SHORT, *AGENTS, *MEMORY_CASES),
+    "rejax": (*CASES, *SHORT, *AGENTS),
     "purejaxrl": ("ppo_cartpole", "ppo_halfcheetah", *AGENTS),
     "ajax": (
         *("ppo_cartpole", "ppo_pendulum", "ppo_cartpole_16_seeds", "ppo_pendulum_16_agents"),
-        *("td3_pendulum", "sac_pendulum", *AGENTS, *MEMORY_CASES),
+        *("td3_pendulum", "sac_pendulum", *SHORT, *AGENTS, *MEMORY_CASES),
     ),
     "brax": ("ppo_pendulum", "ppo_halfcheetah", "sac_pendulum"),
     "sbx": ("ppo_cartpole", "ppo_pendulum", "td3_pendulum", "sac_pendulum"),

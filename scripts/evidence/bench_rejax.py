@@ -67,6 +67,8 @@ CASES = {
     },
     "td3_pendulum": Case(TD3, "Pendulum-v1", 10_000, {**OFF_POLICY, **NOISE}),
     "sac_pendulum": Case(SAC, "Pendulum-v1", 10_000, OFF_POLICY),
+    "td3_pendulum_4k": Case(TD3, "Pendulum-v1", 4_000, {**OFF_POLICY, **NOISE}),
+    "sac_pendulum_4k": Case(SAC, "Pendulum-v1", 4_000, OFF_POLICY),
     "td3_pendulum_buffer_1e4": Case(
         TD3, "Pendulum-v1", 10_000, {**OFF_POLICY, **NOISE, "buffer_size": 10_000}
     ),

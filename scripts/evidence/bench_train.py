@@ -97,6 +97,11 @@ CASES = {
     "sac_pendulum": Case(
         "gymnax/Pendulum-v1", 10_000, algorithm=sac, config=sac.Config(**OFF_POLICY)
     ),
+    # Too short to learn, and as long as it takes to see how fast it is.
+    "td3_pendulum_4k": _td3(4_000),
+    "sac_pendulum_4k": Case(
+        "gymnax/Pendulum-v1", 4_000, algorithm=sac, config=sac.Config(**OFF_POLICY)
+    ),
     "td3_pendulum_buffer_1e4": _td3(10_000, buffer_size=10_000),
     "td3_pendulum_buffer_1e6": _td3(10_000, buffer_size=1_000_000),
     "td3_pendulum_128_envs": _td3(102_400, num_envs=128, num_updates=2),
