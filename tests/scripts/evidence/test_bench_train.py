@@ -39,7 +39,11 @@ def test_a_run_gives_a_line_with_every_key():
 
 
 def test_all_sides_of_the_comparison_know_the_same_cases_and_steps(monkeypatch):
-    for name in ("rejax", "rejax.compat", "rejax.networks", "ajax", "ajax.evaluate"):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    sb3 = "stable_baselines3.common"
+    beside = [f"{sb3}.{each}" for each in ("env_util", "evaluation", "noise", "vec_env")]
+    rejax = ("rejax", "rejax.compat", "rejax.networks")
+    for name in (*rejax, "ajax", "ajax.evaluate", "sbx", "stable_baselines3", sb3, *beside):
         monkeypatch.setitem(sys.modules, name, mock.MagicMock())  # each lives by itself
     ours, rejax, ajax = (
         {name: (case.steps, max(case.seeds, 1)) for name, case in load(script).CASES.items()}
@@ -50,6 +54,9 @@ def test_all_sides_of_the_comparison_know_the_same_cases_and_steps(monkeypatch):
     assert set(peers.KNOWN_CASES["onejit"]) == set(ours)
     assert set(peers.KNOWN_CASES["rejax"]) == set(rejax)
     assert set(peers.KNOWN_CASES["ajax"]) == set(ajax)
+    for peer in ("brax", "sbx"):
+        theirs = {name: case.steps for name, case in load(f"bench_{peer}").CASES.items()}
+        assert theirs == {name: ours[name][0] for name in peers.KNOWN_CASES[peer]}
     purejaxrl = {
         name: (config["TOTAL_TIMESTEPS"], max(seeds, 1))
         for name, (_, config, seeds) in load("bench_purejaxrl").CASES.items()
