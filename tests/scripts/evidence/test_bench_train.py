@@ -64,6 +64,21 @@ def test_all_sides_of_the_comparison_know_the_same_cases_and_steps(monkeypatch):
     assert purejaxrl == {name: ours[name] for name in peers.KNOWN_CASES["purejaxrl"]}
 
 
+def test_tables_have_medians_and_the_best_in_bold(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    bench = load("bench_peers")
+
+    def line(peer, speed, **more):
+        return {"peer": peer, "case": "ppo_cartpole", "steps_per_s": speed, "compile_s": 3.0} | more
+
+    lines = [line("onejit", speed) for speed in (1000.0, 3000.0, 2000.0)]
+    lines += [line("rejax", 1500.0, compile_s=2.0), {"peer": "rejax", "case": "ppo_cartpole"}]
+    shown = bench.tables(lines).splitlines()
+    assert shown[0] == "| steps a second | runs | onejit | rejax |"
+    assert "| ppo_cartpole | 2–3 | **2,000** | 1,500 (1 of 2 ended) |" in shown
+    assert "| ppo_cartpole | 2–3 | 3.0 | **2.0 (1 of 2 ended)** |" in shown
+
+
 @pytest.mark.slow
 def test_an_unknown_case_is_refused():
     command = [sys.executable, SCRIPTS / "bench_train.py", "--cases=ppo_chess"]
