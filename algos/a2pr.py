@@ -21,6 +21,7 @@ import optax
 
 from .. import losses
 from ..envs import Environment
+from .core import parallel
 from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass, static, traced
@@ -210,7 +211,7 @@ def actor_update(
         q, vae_q = q_of(action), q_of(vae_action)
         goal = losses.a2pr_goal(batch.action, vae_action, data_q, vae_q)
         pull = losses.a2pr_pull(value, data_q, vae_q, mask=config.mask)
-        weight = losses.behaviour_weight(q, alpha=config.alpha)
+        weight = losses.behaviour_weight(parallel.gathered(q), alpha=config.alpha)
         actor_loss = jnp.mean(losses.a2pr_actor_loss(q, action, goal, pull, weight=weight))
         share = jnp.mean(jnp.asarray(vae_q >= data_q, jnp.float32))
         return actor_loss, {"losses/actor_loss": actor_loss, "losses/vae_share": share}

@@ -38,6 +38,7 @@ from .on_policy.config import OnPolicyConfig
 from .on_policy.estimation import take
 from .on_policy.gradient_steps import Companion, Series, Trained
 from .on_policy.policy_gradient import Learner, Minibatch
+from .on_policy.policy_gradient import value_objective as value_loss
 
 __all__ = [
     "Config",
@@ -116,7 +117,7 @@ class Penalty(NamedTuple):
 def start_penalty(params: Any, config: Config) -> Penalty:
     """β at the start of a run."""
     del params
-    beta = jnp.asarray(config.initial_beta, jnp.float32)
+    beta = jnp.array(config.initial_beta, jnp.float32)  # a buffer of its own
     return Penalty(beta, single(optax.adam(config.beta_learning_rate).init(beta)))
 
 
@@ -238,15 +239,6 @@ def policy_loss(
         **policy_gradient.drift_metrics(log_prob, minibatch.log_prob),
     }
     return jnp.mean(policy_loss - config.ent_coef * entropy), metrics
-
-
-def value_loss(
-    params: Any, minibatch: Minibatch, key: chex.PRNGKey, *, networks: Networks, config: Config
-) -> tuple[chex.Array, Metrics]:
-    """vf_coef · value loss, averaged to a scalar, and metrics of each sample."""
-    del key  # nothing is sampled
-    value_loss = policy_gradient.value_loss(params, minibatch, networks=networks, config=config)
-    return config.vf_coef * jnp.mean(value_loss), {"losses/value_loss": value_loss}
 
 
 def penalty_metrics(penalty: Penalty) -> Metrics:

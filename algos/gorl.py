@@ -5,8 +5,8 @@ a tanh; log-probabilities are ε's, of which the decoder changes nothing while i
 Training is in stages of stage_iterations. In the first the decoder is the identity. Before each
 other one a fresh decoder is fitted by flow matching, from standard normal noise, to the actions of
 the stage's last rollouts, and encoder and value network begin anew: what was learned is in the
-decoder then. The last stage goes on to the end. With num_stages = 1 and latent_coef = 0 it is PPO
-with policy="tanh_gaussian".
+decoder then. The last stage goes on to the end. With num_stages = 1, latent_coef = 0 and ent_coef =
+0 it is PPO with policy="tanh_gaussian".
 
 One `step` is as in PPO; the first of a stage takes fit_steps gradient steps of the decoder before.
 Differs from the published code in that the encoder is PPO's (there deeper, with a standard
@@ -98,7 +98,7 @@ class Config(OnPolicyConfig):
         if len(shape) != 1:
             allowed = "must be a vector: the action under way stands beside it"
             raise ConfigError("env.observation_space", shape, allowed)
-        for name, nothing in (("staleness", 0), ("memory", "none")):
+        for name, nothing in (("staleness", 0), ("memory", "none"), ("policy", "gaussian")):
             if getattr(self, name) != nothing:
                 allowed = f"must be {nothing!r}: encoder and decoder go together"
                 raise ConfigError(name, getattr(self, name), allowed)
@@ -111,6 +111,14 @@ class Config(OnPolicyConfig):
         rows = self.kept_rollouts * self.num_envs * self.num_steps
         if self.num_stages > 1 and rows < HELD_OUT:
             raise ConfigError("kept_rollouts", self.kept_rollouts, f"must hold {HELD_OUT} steps")
+
+    def require_whole_environments(self) -> None:
+        """Refuses networks that remember.
+
+        Raises:
+          ConfigError: always.
+        """
+        raise ConfigError("networks", "networks that remember", "must not remember")
 
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""
@@ -284,10 +292,13 @@ def begin(
     fault = guard.in_update({"parameter": decoder}, learner.iteration)
     fault = guard.agreed(guard.first(learner.fault, fault))
     fresh = init_learner(parallel.same(learner_key), config=config)
-    new = carried._replace(decoder=decoder), fresh.params, fresh.opt_state
-    old = carried, learner.params, learner.opt_state
-    carried, params, opt_state = guard.keep(starts & guard.ok(fault), new, old)
-    learner = learner._replace(params=params, opt_state=opt_state, fault=fault)
+    new = carried._replace(decoder=decoder), fresh.params, fresh.opt_state, fresh.learning_rate
+    old = carried, learner.params, learner.opt_state, learner.learning_rate
+    kept = guard.keep(starts & guard.ok(fault), new, old)
+    carried, params, opt_state, learning_rate = kept
+    learner = learner._replace(
+        params=params, opt_state=opt_state, learning_rate=learning_rate, fault=fault
+    )
     return state._replace(learner=learner, behaviour=carried)
 
 

@@ -21,6 +21,7 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import losses
 from ..envs import Box, Environment
@@ -94,6 +95,17 @@ class Config(TrustRegionConfig):
         ):
             if getattr(self, name) != only:
                 raise ConfigError(name, getattr(self, name), f"must be {only}")
+        clip = self.vf_clip_eps
+        if not isinstance(clip, jax.core.Tracer) and not np.all(np.isinf(clip)):
+            raise ConfigError("vf_clip_eps", clip, "must be inf: the critic's loss is not clipped")
+
+    def require_whole_environments(self) -> None:
+        """Refuses networks that remember.
+
+        Raises:
+          ConfigError: always.
+        """
+        raise ConfigError("networks", "networks that remember", "must not remember")
 
     @property
     def rows(self) -> int:

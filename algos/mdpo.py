@@ -28,6 +28,7 @@ from .core.networks import make_actor_critic as make_networks
 from .on_policy import loop, policy_gradient
 from .on_policy.config import OnPolicyConfig
 from .on_policy.policy_gradient import Learner, Minibatch, init_learner
+from .on_policy.policy_gradient import value_objective as value_loss
 
 __all__ = [
     "Config",
@@ -110,15 +111,6 @@ def policy_loss(
         **policy_gradient.drift_metrics(log_prob, minibatch.log_prob),
     }
     return jnp.mean(policy_loss - config.ent_coef * entropy), metrics
-
-
-def value_loss(
-    params: Any, minibatch: Minibatch, key: chex.PRNGKey, *, networks: Networks, config: Config
-) -> tuple[chex.Array, Metrics]:
-    """vf_coef · value loss, averaged to a scalar, and metrics of each sample."""
-    del key  # nothing is sampled
-    value_loss = policy_gradient.value_loss(params, minibatch, networks=networks, config=config)
-    return config.vf_coef * jnp.mean(value_loss), {"losses/value_loss": value_loss}
 
 
 def update(

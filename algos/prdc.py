@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import losses
+from .core import parallel
 from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass, static, traced
@@ -68,7 +69,7 @@ def actor_update(
     def loss(actor):
         action = actor(batch.obs)
         q = apply_first(networks.critic, learner.params["critic"], batch.obs, action)
-        weight = losses.behaviour_weight(q, alpha=config.alpha)
+        weight = losses.behaviour_weight(parallel.gathered(q), alpha=config.alpha)
         held = jax.lax.stop_gradient(action)
         found = nearest(data, batch.obs, held, beta=config.beta)
         each = losses.td3_bc_actor_loss(q, action, found.action, weight=weight)

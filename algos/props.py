@@ -96,6 +96,14 @@ class Config(OnPolicyConfig):
                 allowed = f"must be {nothing!r}: the behaviour policy follows the policy itself"
                 raise ConfigError(name, getattr(self, name), allowed)
 
+    def require_whole_environments(self) -> None:
+        """Refuses networks that remember.
+
+        Raises:
+          ConfigError: always.
+        """
+        raise ConfigError("networks", "networks that remember", "must not remember")
+
 
 class Sampled(NamedTuple):
     """What a fit of the behaviour policy sees of a rollout, rows `[T·N, ...]`.

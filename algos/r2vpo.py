@@ -55,7 +55,7 @@ class Config(OnPolicyConfig):
 def start_dual(params: Any, config: Config) -> chex.Array:
     """λ at the start of a run."""
     del params
-    return jnp.asarray(config.initial_dual, jnp.float32)
+    return jnp.array(config.initial_dual, jnp.float32)  # a buffer of its own
 
 
 def move_dual(dual: chex.Array, params: Any, metrics: Metrics, config: Config) -> chex.Array:

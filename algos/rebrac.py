@@ -14,6 +14,7 @@ import chex
 import jax.numpy as jnp
 
 from .. import losses
+from .core import parallel
 from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass, traced
@@ -81,7 +82,7 @@ def actor_update(
     def loss(actor):
         action = actor(batch.obs)
         q = smallest(apply_ensemble(networks.critic, learner.params["critic"], batch.obs, action))
-        weight = losses.behaviour_weight(q, alpha=1.0)
+        weight = losses.behaviour_weight(parallel.gathered(q), alpha=1.0)
         each = losses.rebrac_actor_loss(
             q, action, batch.action, weight=weight, beta=config.actor_beta
         )

@@ -13,6 +13,7 @@ import chex
 import jax.numpy as jnp
 
 from .. import losses
+from .core import parallel
 from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass, traced
@@ -55,7 +56,7 @@ def actor_update(
     def loss(actor):
         action = actor(batch.obs)
         q = apply_first(networks.critic, learner.params["critic"], batch.obs, action)
-        weight = losses.behaviour_weight(q, alpha=config.alpha)
+        weight = losses.behaviour_weight(parallel.gathered(q), alpha=config.alpha)
         each = losses.td3_bc_actor_loss(q, action, batch.action, weight=weight)
         actor_loss = jnp.mean(each)
         return actor_loss, {"losses/actor_loss": actor_loss}

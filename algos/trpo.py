@@ -9,18 +9,14 @@ L-BFGS, and as PPO does here. An own optimiser is the value network's alone.
 """
 
 from functools import partial
-from typing import Any
 
-import chex
-import jax.numpy as jnp
-
-from .core.algorithm import Metrics
 from .core.collect import Transition
 from .core.config import configclass
 from .core.networks import Networks
 from .core.networks import make_actor_critic as make_networks
-from .on_policy import loop, policy_gradient, trust_region
+from .on_policy import loop, trust_region
 from .on_policy.policy_gradient import Learner, Minibatch, init_learner
+from .on_policy.policy_gradient import value_objective as value_loss
 from .on_policy.trust_region import TrustRegionConfig, policy_loss
 
 __all__ = [
@@ -41,15 +37,6 @@ __all__ = [
 @configclass
 class Config(TrustRegionConfig):
     """Hyperparameters of TRPO."""
-
-
-def value_loss(
-    params: Any, minibatch: Minibatch, key: chex.PRNGKey, *, networks: Networks, config: Config
-) -> tuple[chex.Array, Metrics]:
-    """vf_coef · value loss, averaged to a scalar, and metrics of each sample."""
-    del key  # nothing is sampled
-    value_loss = policy_gradient.value_loss(params, minibatch, networks=networks, config=config)
-    return config.vf_coef * jnp.mean(value_loss), {"losses/value_loss": value_loss}
 
 
 update = partial(

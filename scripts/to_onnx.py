@@ -125,6 +125,7 @@ def difference(folder: Path, manifest: dict[str, Any]) -> float:
         if space["kind"] == "Box":
             width = np.array(space["high"]) - np.array(space["low"])
             apart = float(np.max(np.abs(action - np.asarray(expected)) / width))
+            apart = float("inf") if np.isnan(apart) else apart
         else:
             apart = float(np.mean(action != np.asarray(expected)))
         largest = max(largest, apart)
@@ -174,8 +175,10 @@ def main(argv: list[str] | None = None) -> int:
         try:
             line = json.dumps(add(folder))
         except Exception as error:  # whatever jax2onnx has no way to convert
+            if "policy.onnx" not in json.loads((folder / "manifest.json").read_bytes())["files"]:
+                (folder / "policy.onnx").unlink(missing_ok=True)
             why = next(iter(str(error).splitlines()), "")
-            words = f"jax2onnx does not convert it: {type(error).__name__}: {why}"
+            words = f"jax2onnx or onnxruntime does not take it: {type(error).__name__}: {why}"
             print(f"to_onnx.py: {folder}: {words}", file=sys.stderr)
             continue
         converted = True

@@ -18,9 +18,7 @@ class ActorOnlyConfig(BaseConfig):
     """What the algorithms without a critic have in common."""
 
     learning_rate: float = traced(1e-3, "Step size, at the start.", above=0)
-    total_steps: int = traced(
-        500_000, "Environment steps of the run; schedules run over them.", low=1, high=2**31 - 1
-    )
+    total_steps: int = traced(500_000, "Environment steps of the run.", low=1, high=2**31 - 1)
     num_envs: int = static(64, "Environments that are stepped together.", low=1)
     horizon: int = static(32, "Steps of each environment in an iteration.", low=1)
     policy: str = static(

@@ -43,9 +43,9 @@ def _describe(tree):
     return str(jax.tree.map(_Shape, tree))
 
 
-def _outputs(part: str, function: Callable, *args: Any) -> Any:
+def outputs(part: str, function: Callable, *args: Any, value: Any = None) -> Any:
     """What a function puts out, by shape; whatever it raises becomes a ConfigError that names the
-    part.
+    part, and `value`, by default what it was called with.
     """
     try:
         return jax.eval_shape(function, *args)
@@ -54,9 +54,9 @@ def _outputs(part: str, function: Callable, *args: Any) -> Any:
     except Exception as error:  # whatever the user's code raises is the finding
         said = str(error).strip().splitlines() or [""]
         allowed = f"cannot be traced by jax: {type(error).__name__}: {said[0]}"
-        raise ConfigError(
-            part, f"a function of {', '.join(map(_describe, args))}", allowed
-        ) from error
+        if value is None:
+            value = f"a function of {', '.join(map(_describe, args))}"
+        raise ConfigError(part, value, allowed) from error
 
 
 def _require(part: str, found: Any, wanted: Any, why: str) -> None:
@@ -90,7 +90,7 @@ def learner_shape(
         del obs  # for the message
         return init_learner(key, env=env, networks=networks, config=config)
 
-    shape = _outputs("networks", init, jax.random.key(0), rows(env.observation_space))
+    shape = outputs("networks", init, jax.random.key(0), rows(env.observation_space))
     for path, leaf in jax.tree.leaves_with_path(shape.params):
         if 0 in leaf.shape:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -150,7 +150,7 @@ def own_or_default(
         require_parts(networks, "init", "apply")
         pairs = {"networks": (networks, default, (obs,))}
     for part, (mine, theirs, args) in pairs.items():
-        found, wanted = (_outputs(part, partial(_batched, each), *args) for each in (mine, theirs))
+        found, wanted = (outputs(part, partial(_batched, each), *args) for each in (mine, theirs))
         _require(part, found, wanted, f"as the default one's, for {_LEAD[0]} observations")
     return networks
 
@@ -187,19 +187,19 @@ def require_actor_critic(env: Environment, networks: Networks, params: Any) -> N
                 if remembers(getattr(networks, name)):
                     allowed = "must not remember, as networks.torso does"
                     raise ConfigError(f"networks.{name}", "a network that remembers", allowed)
-        obs = _outputs("networks.torso", partial(features, networks), params, obs)
-        value = _outputs("networks.value", networks.value.apply, params["value"], obs)
+        obs = outputs("networks.torso", partial(features, networks), params, obs)
+        value = outputs("networks.value", networks.value.apply, params["value"], obs)
         _require("networks.value", value, _floats(*_LEAD), each)
-    distribution = _outputs("networks.policy", networks.policy.apply, params["policy"], obs)
+    distribution = outputs("networks.policy", networks.policy.apply, params["policy"], obs)
     leaves = jax.tree.leaves(distribution)
     numbers = math.prod(leaves[0].shape[len(_LEAD) :]) if leaves else 0
     if any(leaf.shape[: len(_LEAD)] != _LEAD for leaf in leaves) or numbers != head.size:
         allowed = f"must put out {head.size} numbers, networks.head.size, for each action, {each}"
         raise ConfigError("networks.policy", _describe(distribution), allowed)
-    action = _outputs("networks.head.sample", head.sample, key, distribution)
-    mode = _outputs("networks.head.mode", head.mode, distribution)
+    action = outputs("networks.head.sample", head.sample, key, distribution)
+    mode = outputs("networks.head.mode", head.mode, distribution)
     _require("networks.head.mode", mode, action, "as networks.head.sample's")
-    taken = _outputs("networks.head.to_env", head.to_env, action)
+    taken = outputs("networks.head.to_env", head.to_env, action)
     _require(
         "networks.head.to_env",
         taken,
@@ -214,7 +214,7 @@ def require_actor_critic(env: Environment, networks: Networks, params: Any) -> N
         part = f"networks.head.{name}"
         _require(
             part,
-            _outputs(part, getattr(head, name), *args),
+            outputs(part, getattr(head, name), *args),
             _floats(*_LEAD),
             "one number for each action",
         )
@@ -245,8 +245,8 @@ def require_rollout(learner: Any, batch: Any, networks: Networks, config: Any) -
     def policy(params, obs):
         return networks.policy.apply(params["policy"], features(networks, params, obs))
 
-    distribution = _outputs("batch.obs", policy, learner.params, batch.obs)
-    log_prob = _outputs("batch.action", networks.head.log_prob, batch.action, distribution)
+    distribution = outputs("batch.obs", policy, learner.params, batch.obs)
+    log_prob = outputs("batch.action", networks.head.log_prob, batch.action, distribution)
     if log_prob.shape != (num_steps, num_envs):
         allowed = f"the head's log_prob of it must be [T, N], and is {_describe(log_prob)}"
         raise ConfigError("batch.action", _describe(batch.action), allowed)
@@ -266,7 +266,7 @@ def require_minibatches(learner: Any, batch: Any, networks: Any, config: Any) ->
         raise ConfigError("batch.reward", _describe(batch.reward), allowed)
     _require_statistics(learner, batch)
     actor = partial(networks.actor.apply, learner.params["actor"])
-    policy = jax.tree.leaves(_outputs("batch.obs", jax.vmap(actor), batch.obs))[0]
+    policy = jax.tree.leaves(outputs("batch.obs", jax.vmap(actor), batch.obs))[0]
     continuous = jnp.issubdtype(batch.action.dtype, jnp.floating)
     taken = _floats(*policy.shape) if continuous else jax.ShapeDtypeStruct(lead, jnp.int32)
     _require(
@@ -282,7 +282,7 @@ def require_minibatches(learner: Any, batch: Any, networks: Any, config: Any) ->
 
     action = [batch.action] if continuous else []
     if networks.critic is not None:
-        _outputs("batch.obs", jax.vmap(critic), batch.obs, *action)
+        outputs("batch.obs", jax.vmap(critic), batch.obs, *action)
 
 
 def require_minibatch(learner: Any, batch: Any, networks: Any) -> None:
@@ -299,7 +299,7 @@ def require_minibatch(learner: Any, batch: Any, networks: Any) -> None:
         "the number of an action each",
     )
     critic = jax.tree.map(lambda x: x[0], learner.params)
-    q = _outputs("batch.obs", networks.apply, critic, batch.obs)
+    q = outputs("batch.obs", networks.apply, critic, batch.obs)
     _require(
         "batch.next_logits",
         batch.next_logits,

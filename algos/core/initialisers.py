@@ -21,7 +21,7 @@ def dense(
     `INITIALISERS` says.
     """
     scale = INITIALISERS[initialiser] if scale is None else scale
-    kernel_init = {"orthogonal": orthogonal, "lecun": lecun, "uniform": uniform}[initialiser]
+    kernel_init = KERNELS[initialiser]
     return nn.Dense(size, kernel_init=partial(kernel_init, scale=scale), dtype=dtype)
 
 
@@ -85,3 +85,6 @@ def orthogonal(
     matrix = jax.lax.fori_loop(0, 40, newton_schulz, matrix / jnp.linalg.norm(matrix))
     matrix = matrix.T if wide else matrix
     return (scale * matrix.reshape(shape)).astype(dtype)
+
+
+KERNELS = {"orthogonal": orthogonal, "lecun": lecun, "uniform": uniform}

@@ -38,7 +38,7 @@ def unpack_keys(key_data: chex.Array, like: chex.PRNGKey) -> tuple[chex.PRNGKey,
 def shuffled_indices(key: chex.PRNGKey, num_epochs: int, size: int) -> chex.Array:
     """Random permutations of range(size), int32 `[num_epochs, size]`.
 
-    `jax.random.permutation` takes several times as long on a CPU. Below 2^16 elements each is one
+    `jax.random.permutation` takes several times as long on a CPU. Up to 2^16 elements each is one
     sort of random bits that carry the index in their low half (16 random bits decide, so that about
     1 in 2^16 neighbours keeps its order); above, one sort of pairs.
     """

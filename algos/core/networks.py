@@ -196,8 +196,8 @@ class Networks(NamedTuple):
       value: a module, observations to values `[...]`.
       head: the action head that belongs to the policy.
       torso: a module, observations to features; policy and value then see these instead of the
-        observations, and both losses train it (in MDPO, which takes them one after the other, the
-        policy's alone); beside an action mask, as {"state": features}. None
+        observations, and both losses train it (in MDPO, TRPO and FixPO, which take them one after
+        the other, the policy's alone); beside an action mask, as {"state": features}. None
         for networks apart from each other.
       optimiser: how they are trained, see `core.optimisers`; None for as the config says.
 

@@ -135,7 +135,8 @@ def exploit(
         raise ConfigError("fraction", fraction, "must be between 0 and 0.5")
     if parts is None:
         parts = ("learner", "config", *(("replay", "cache") if hasattr(states, "cache") else ()))
-        parts += ("average",) if hasattr(states, "average") else ()
+        beside = ("average", "lagging", "behaviour")
+        parts += tuple(name for name in beside if hasattr(states, name))
     for name in parts:
         if name not in states._fields:
             raise ConfigError("parts", name, f"must be of {', '.join(states._fields)}")

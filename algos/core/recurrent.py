@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from .collect import where
 from .fields import ConfigError
-from .initialisers import lecun, orthogonal, uniform
+from .initialisers import KERNELS, orthogonal
 
 CELLS = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
 MEMORIES = ("none", *CELLS)
@@ -120,10 +120,9 @@ def make_cell(config: Any) -> nn.RNNCellBase:
 
     Recurrent kernels begin orthogonal, as flax's do, but by our `orthogonal`, which says why.
     """
-    kernel_init = {"orthogonal": orthogonal, "lecun": lecun, "uniform": uniform}[config.initialiser]
     return CELLS[config.memory](
         config.memory_size,
-        kernel_init=partial(kernel_init, scale=1.0),
+        kernel_init=partial(KERNELS[config.initialiser], scale=1.0),
         recurrent_kernel_init=partial(orthogonal, scale=1.0),
     )
 

@@ -205,6 +205,8 @@ def _load(module: ModuleType, values: flags.FlagValues, given: set[str], name: s
     was = run | run_data.as_flags(run) | {"out": folder}
     for each in given:
         new = run_data.whole(each, values[each].value)
+        if each == "env_options":
+            new = run[each] | named_values(new, each)
         if each in run["config"]:
             if new != run["config"][each]:
                 changed[each] = new

@@ -295,7 +295,9 @@ def _difference(space, action, expected) -> float:
     if action.dtype != expected.dtype or action.shape != expected.shape:
         return float("inf")
     if isinstance(space, Box):
-        return float(np.max(np.abs(action - expected) / np.maximum(space.high - space.low, 1e-6)))
+        widths = np.maximum(space.high - space.low, 1e-6)
+        largest = float(np.max(np.abs(action - expected) / widths))
+        return float("inf") if np.isnan(largest) else largest
     return float(np.mean(action != expected))
 
 

@@ -65,7 +65,7 @@ def plot_curve(folder: Path, title: str) -> Path:
             axes.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
     seeds = max((logs.column(rows, name)[1].shape[1] for name in _SERIES), default=1)
     note = f"mean of {seeds} seeds with 95 % interval" if seeds > 1 else "one seed"
-    axes.set(xlabel="environment steps", ylabel="episode return", title=f"{title}\n{note}")
+    axes.set(xlabel="steps", ylabel="episode return", title=f"{title}\n{note}")
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(loc="best", frameon=False)

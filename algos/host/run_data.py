@@ -38,9 +38,18 @@ def describe(module: ModuleType, name: str, values: flags.FlagValues) -> dict[st
     if data.env_id and (values.env == data.env_id or not values["env"].present):
         values.env = data.env_id
         options = data.env_options | named_values(values.env_options, "env_options")
-        values.env_options = [f"{key}={value!r}" for key, value in options.items()]
+        values.env_options = [f"{key}={_literal(value)}" for key, value in options.items()]
     found = {"file": file, "checksum": data.checksum}
     return found | ({"share": values.data_share} if "data_share" in takes else {})
+
+
+def _literal(value: Any) -> str:
+    """A value as `named_values` reads it. Of what is infinite Python's literal is a number that is
+    too large.
+    """
+    if isinstance(value, list | tuple):
+        return f"({''.join(f'{_literal(each)}, ' for each in value)})"
+    return repr(value).replace("inf", "1e999") if isinstance(value, float) else repr(value)
 
 
 def whole(flag: str, value: Any) -> Any:

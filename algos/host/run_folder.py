@@ -168,12 +168,8 @@ def write(folder: Path, description: dict[str, Any], file: str = CONFIG_FILE) ->
     Raises:
       RunFolderError: it cannot be written.
     """
-    body = {
-        **description,
-        "config": {name: to_json(value) for name, value in description["config"].items()},
-    }
     try:
-        write_json(folder / file, body, indent=1, allow_nan=False)
+        write_json(folder / file, to_json(description), indent=1, allow_nan=False)
     except OSError as error:
         raise RunFolderError(f"{folder / file}: cannot be written ({error.strerror})") from error
 
@@ -224,8 +220,7 @@ def require_known_fields(folder: Path, run: dict[str, Any], names: list[str]) ->
 
 def identity(run: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint is to know of its run, as JSON gives it back."""
-    known = {name: (_LATER | run)[name] for name in IDENTITY}
-    known["config"] = {name: to_json(value) for name, value in run["config"].items()}
+    known = to_json({name: (_LATER | run)[name] for name in IDENTITY})
     if run.get("data"):  # the file may be elsewhere
         known["data"] = {name: x for name, x in run["data"].items() if name != "file"}
     return json.loads(json.dumps(known))
@@ -339,7 +334,11 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def to_json(value: Any) -> Any:
-    """A value of config.json: what is not finite as a string."""
+    """What JSON can say of a value: numbers that are not finite as strings."""
+    if isinstance(value, dict):
+        return {name: to_json(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(to_json, value))
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

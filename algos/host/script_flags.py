@@ -10,6 +10,7 @@ from typing import Any
 
 from absl import flags
 
+from ... import algos
 from ..core.config import BaseConfig, field_docs
 from . import compilation_cache, presets, processes, runner
 
@@ -111,7 +112,7 @@ def define_flags(config_class: type[BaseConfig], default_env: str) -> flags.Flag
     flags.DEFINE_bool(
         "record",
         settings["record"],
-        "Record an episode at the end, if it can be drawn.",
+        "Record an episode at the end, of a robot; `onejit render` draws other environments too.",
         flag_values=values,
     )
     flags.DEFINE_bool(
@@ -156,6 +157,18 @@ def _define_hyperparameter(field: dataclasses.Field, doc: str, values: flags.Fla
         flags.DEFINE(_IntegerParser(), field.name, None, doc, flag_values=values)
     else:
         flags.DEFINE(_SizesParser(), field.name, None, doc, flag_values=values)
+
+
+def algorithm_named(name: str) -> ModuleType:
+    """The module of an algorithm.
+
+    Raises:
+      UsageError: there is none of that name.
+    """
+    known = [each for each in algos.__all__ if hasattr(getattr(algos, each), "Config")]
+    if name not in known:
+        raise UsageError(f"algorithm={name}: must be one of {', '.join(known)}")
+    return getattr(algos, name)
 
 
 def named_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:

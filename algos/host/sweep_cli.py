@@ -18,8 +18,14 @@ from ..core import population
 from ..core.config import ConfigError
 from . import cli, exits, plotting, processes, run_folder, runner, sweeps
 from .console import make_console
-from .presets import PRESETS, default_env
-from .script_flags import UsageError, define_flags, help_text, programs_kept
+from .presets import default_env
+from .script_flags import (
+    UsageError,
+    algorithm_named,
+    define_flags,
+    help_text,
+    programs_kept,
+)
 from .sweeps import Outcome
 
 _DISTRIBUTIONS = {
@@ -74,7 +80,7 @@ def _start(
         run = sweeps.read(folder)
         if given and run["algorithm"] != name:
             raise UsageError(f"resume={folder}: is a sweep of {run['algorithm']}, not of {name}")
-        module = _module(run["algorithm"])
+        module = algorithm_named(run["algorithm"])
     else:
         run = cli.new_run(module, values, name)
         run_folder.require_writable(values.out)
@@ -167,13 +173,7 @@ def _algorithm(argv: list[str]) -> tuple[ModuleType, str, bool]:
     flags.DEFINE_string("algorithm", None, "", flag_values=first)
     first(argv, known_only=True)
     name = first.algorithm or "ppo"
-    return _module(name), name, first.algorithm is not None
-
-
-def _module(name: str) -> ModuleType:
-    if name not in PRESETS:
-        raise UsageError(f"algorithm={name}: must be one of {', '.join(PRESETS)}")
-    return importlib.import_module(f"...{name}", __name__)
+    return algorithm_named(name), name, first.algorithm is not None
 
 
 def _define_flags(module: ModuleType, name: str) -> flags.FlagValues:

@@ -201,7 +201,7 @@ def save_winner(
     description["num_devices"] = run["devices_per_member"]
     run_folder.write(winner, description)
     log = runner.open_log(winner, run["log"], description)
-    for row in logs.read(source):
+    for row in _rows(source):
         step = row.pop("step")
         row.pop("charts/sps")  # that of all settings together
         log.write(step, {name: np.array(each, float)[mine] for name, each in row.items()})
@@ -213,7 +213,7 @@ def save_winner(
     keys = jax.random.split(jax.random.key(0), len(jax.tree.leaves(configs)[0]))
     state = checkpoint.restore(last, _initial(part, run, keys, configs))
     known = run_folder.read_metadata(last)
-    returns = np.array(logs.read(winner)[-1]["eval/episodic_return"], float)
+    returns = _outcomes(part, source, num_seeds)[place].returns
     known |= {
         "eval_return": float(returns.mean()),
         "waiting": [],
@@ -222,7 +222,8 @@ def save_winner(
     without = () if run["save_replay"] else part.algorithm.replay
     state = jax.tree.map(lambda x: x[mine], state)
     checkpoint.save(saves, known["iteration"], state, known, without=without)
-    plotting.plot_curve(winner, f"{run['algorithm'].upper()} on {run['env']}")
+    with contextlib.suppress(OSError):  # of a log that could not be written
+        plotting.plot_curve(winner, f"{run['algorithm'].upper()} on {run['env']}")
     return winner, log.problem
 
 
@@ -236,7 +237,7 @@ def write(folder: Path, run: dict[str, Any]) -> None:
     Raises:
       RunFolderError: it cannot be written.
     """
-    run_folder.write(folder, run | {name: _finite(run.get(name)) for name in _OF_THE_SWEEP}, FILE)
+    run_folder.write(folder, dict.fromkeys(_OF_THE_SWEEP) | run, FILE)
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -257,15 +258,6 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 _OF_THE_SWEEP = ("settings", "chunk", "devices_per_member", "results", "winner")
-
-
-def _finite(body: Any) -> Any:
-    """What JSON can say, with "inf", "-inf" and "nan" as strings."""
-    if isinstance(body, dict):
-        return {name: _finite(each) for name, each in body.items()}
-    if isinstance(body, list):
-        return [_finite(each) for each in body]
-    return run_folder.to_json(body)
 
 
 def _column(values: list[Any]) -> np.ndarray:
@@ -299,9 +291,17 @@ def _iteration(folder: Path) -> int | None:
     return run_folder.read_metadata(last)["iteration"]
 
 
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    """The log of a finished part, with what could not be written to it."""
+    rows = logs.read(folder)
+    there = {row["step"] for row in rows}
+    known = run_folder.read_metadata(run_folder.last_checkpoint(folder / "checkpoints"))
+    return rows + [row for row in known["waiting"] if row["step"] not in there]
+
+
 def _outcomes(part: Part, folder: Path, num_seeds: int) -> dict[int, Outcome]:
     """What the log of a finished part says of its settings."""
-    rows = logs.read(folder)
+    rows = _rows(folder)
     returns = logs.column(rows, "eval/episodic_return")[1][-1].reshape(-1, num_seeds)
     faults = logs.column(rows, "charts/fault")[1][-1].reshape(-1, num_seeds).astype(int)
     return {

@@ -153,7 +153,9 @@ class ActorCriticConfig(UpdateConfig):
 class OffPolicyConfig(ActorCriticConfig, ReplayConfig):
     """What the off-policy actor-critic algorithms have in common."""
 
-    learning_rate: float = traced(3e-4, "Step size of Adam, for actor and critics.", above=0)
+    learning_rate: float = traced(
+        3e-4, "Step size of Adam, for all that is learned and has no step size of its own.", above=0
+    )
     learning_starts: int = static(
         1_000,
         "Environment steps of random actions before the first update; with data in the replay 0,"

@@ -1,8 +1,7 @@
 """The off-policy loop: act, write to the replay, and update on minibatches of n-step transitions
 drawn from it.
 
-TD3, FastTD3, SAC, FastSAC and off-policy MDPO are this loop with a critic update, an actor update
-and a way to explore.
+TD3, SAC and their kin are this loop with a critic update, an actor update and a way to explore.
 
 One `step` is max(1, policy_delay/num_updates) vector steps of num_envs environments, then
 num_updates critic updates for each of them, every policy_delay of which are followed by one actor

@@ -1,4 +1,4 @@
-"""Stochastic policies with a temperature: what SAC, FastSAC and off-policy MDPO share."""
+"""Stochastic policies with a temperature: what SAC and its kin share."""
 
 import math
 from functools import partial

@@ -304,8 +304,10 @@ def _algorithm(env, config, networks, policy, init_learner, update, behaviour):
         at_reset = guard.in_reset(carry.obs, learner.iteration, num_steps - 1, last)
         fault = guard.first(learner.fault, at_reset)
         if behaviour is not None:
-            written = {"optimiser state": carried}
-            fault = guard.first(fault, guard.in_update(written, learner.iteration))
+            # What was collected comes before what is carried of it.
+            met = guard.in_rollout((batch.obs, batch.next_obs), batch.reward, learner.iteration)
+            written = guard.in_update({"optimiser state": carried}, learner.iteration)
+            fault = guard.first(fault, met, written)
         learner = learner._replace(fault=fault)
         # Update.
         learner, metrics = update(learner, batch, update_key, networks=networks, config=config)

@@ -272,6 +272,22 @@ def value_loss(
     )
 
 
+def value_objective(
+    params: Any,
+    minibatch: Minibatch,
+    key: chex.PRNGKey,
+    *,
+    networks: Networks,
+    config: OnPolicyConfig,
+) -> tuple[chex.Array, Metrics]:
+    """vf_coef · value loss, averaged to a scalar, and metrics of each sample: the value network's
+    objective where the policy has one of its own.
+    """
+    del key  # nothing is sampled
+    each = value_loss(params, minibatch, networks=networks, config=config)
+    return config.vf_coef * jnp.mean(each), {"losses/value_loss": each}
+
+
 def drift_metrics(log_prob: chex.Array, old_log_prob: chex.Array) -> Metrics:
     """How far the policy has moved from the one that collected, `[B]` each."""
     return {

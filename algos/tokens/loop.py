@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ... import losses
 from ...envs import TokenEnvironment
 from ...losses.sequences import rewards
-from ..core import collect, device_memory, guard, optimisers, parallel
+from ..core import collect, device_memory, fitting, guard, optimisers, parallel
 from ..core.algorithm import Algorithm, Metrics
 from ..core.config import ConfigError
 from ..core.device_memory import Part
@@ -231,20 +231,20 @@ def _require_fitting(env, config, objective, network, optimiser):
         return batch_of(answered, answered.log_prob, answered.entropy, key=key)
 
     key = jax.random.key(0)
-    learner = _traced("network", network, init, key)
+    learner = fitting.outputs("network", init, key, value=_name(network))
     if optimiser is not None:
         optimisers.require(optimiser, [])
         optimisers.require_step(partial(optimisers.transformation, optimiser), learner.params)
         learner = jax.eval_shape(partial(init, optimiser=optimiser), key)
     token = jax.ShapeDtypeStruct((3, 2), jnp.int32)
-    logits = _traced("network", network, think, learner.params, token)
+    logits = fitting.outputs("network", think, learner.params, token, value=_name(network))
     if logits.shape != (3, 2, env.num_tokens):
         allowed = f"must put out logits [3, 2, {env.num_tokens}] for tokens [3, 2]"
         raise ConfigError("network", f"logits {list(logits.shape)}", allowed)
     own = Part(("hidden_size",), device_memory.tree_bytes(learner), "the policy and its optimiser")
     device_memory.require(config, own)
-    batch = _traced("env", env, see, learner.params, key)
-    result = _traced("objective", objective, objective, batch)
+    batch = fitting.outputs("env", see, learner.params, key, value=_name(env))
+    result = fitting.outputs("objective", objective, batch, value=_name(objective))
     loss, metrics = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
     numbers = [loss, *metrics.values()] if isinstance(metrics, dict) else [None]
     if not all(getattr(x, "shape", None) == () for x in numbers):
@@ -263,7 +263,7 @@ def _require_fitting_sampler(env, config, sampler):
         rewards = jnp.zeros((config.num_prompts, config.group_size), jnp.float32)
         return prompts, state, sampler.update(state, places, rewards)
 
-    prompts, *states = _traced("sampler", sampler, turn, jax.random.key(0))
+    prompts, *states = fitting.outputs("sampler", turn, jax.random.key(0), value=_name(sampler))
     before, after = (jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", x) for x in states)
     if before != after:
         allowed = f"must leave its State in shape, and updates {before} to {after}"
@@ -272,18 +272,6 @@ def _require_fitting_sampler(env, config, sampler):
     if prompts.shape != sizes:
         allowed = f"must draw prompts {list(sizes)}, and draws {list(prompts.shape)}"
         raise ConfigError("sampler", _name(sampler), allowed)
-
-
-def _traced(part, value, function, *args):
-    """What a function puts out, by shape; whatever it raises becomes a ConfigError that names the
-    part.
-    """
-    try:
-        return jax.eval_shape(function, *args)
-    except Exception as error:  # whatever the user's code raises is the finding
-        said = next(iter(str(error).strip().splitlines()), "")
-        allowed = f"cannot be traced by jax: {type(error).__name__}: {said}"
-        raise ConfigError(part, _name(value), allowed) from error
 
 
 def _name(value):

@@ -6,10 +6,11 @@ current gymnax breaks it; .venv-ajax: ajax-rl 0.4.0, which asks for Python 3.12 
 too; .venv-brax: Brax's trainers need a jax before 0.10; .venv-sbx, with torch), then alternates
 cases and sides, each run a process of its own, so that all meet the same machine. Run it with
 nothing else running. purejaxrl runs in rejax's environment from a git checkout, which is cloned
-unless --purejaxrl names one. Lines also go to results/peers.jsonl; a table of medians is printed at
-the end. A peer is left out of the cases that it does not have. A run that does not end in --timeout
-seconds is killed, and its line has `none_in_s` alone. With --newest onejit, rejax and Ajax run by
-the newest Python that is found and with the newest jax that gymnax allows.
+unless --purejaxrl names one. Lines also go to results/peers.jsonl; tables of medians are printed at
+the end, and by --table alone. A peer is left out of the cases that it does not have. A run that
+does not end in --timeout seconds is killed, and its line has `none_in_s` alone. With --newest
+onejit, rejax and Ajax run by the newest Python that is found and with the newest jax that gymnax
+allows.
 """
 
 import json
@@ -129,9 +130,12 @@ def timed(command: list) -> dict | None:
 
 
 def main(argv: list[str]) -> None:
-    """Alternates the two sides and prints a line for each run."""
+    """Alternates the sides and prints a line for each run, and the tables."""
     del argv
     out = Path(flags.FLAGS.out)
+    if flags.FLAGS.table:
+        print(tables([json.loads(line) for line in out.read_text().splitlines()]))
+        return
     lines = []
     peers = flags.FLAGS.peers
     scripts = Path(__file__).parent
@@ -161,23 +165,50 @@ def main(argv: list[str]) -> None:
                 print(json.dumps(lines[-1]), flush=True)
                 with out.open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
-    print(
-        f"{'case':24}{'peer':10}{'steps/s':>10}{'run s':>8}{'cpu s':>8}{'compile s':>11}"
-        f"{'return':>9}   (medians)"
-    )
-    for case in flags.FLAGS.cases:
-        for peer in peers:
-            rows = [line for line in lines if (line["case"], line["peer"]) == (case, peer)]
-            ended = [line for line in rows if "run_s" in line]
-            if len(ended) < len(rows):
-                print(f"{case:24}{peer:10}{len(rows) - len(ended)} of {len(rows)} did not end")
-            if not ended:
+    print(tables(lines))
+
+
+MEASURES = {  # of a line, by what the tables call them; whether more is better
+    "steps a second": ("steps_per_s", True),
+    "updates per processor second": ("updates_per_cpu_s", True),
+    "seconds of compiling": ("compile_s", False),
+    "return": ("final_return", None),
+}
+
+
+def tables(lines: list[dict]) -> str:
+    """A table of each measure, medians of the runs that ended, the best of a case in bold."""
+    peers = [peer for peer in KNOWN_CASES if any(line["peer"] == peer for line in lines)]
+    cases = list(dict.fromkeys(line["case"] for line in lines))
+    shown = []
+    for name, (key, more) in MEASURES.items():
+        shown += ["", f"| {name} | runs | {' | '.join(peers)} |", "|---" * (len(peers) + 2) + "|"]
+        for case in cases:
+            runs = {
+                peer: [x for x in lines if (x["case"], x["peer"]) == (case, peer)] for peer in peers
+            }
+            medians = {
+                peer: median(x[key] for x in rows if key in x)
+                for peer, rows in runs.items()
+                if any(key in x for x in rows)
+            }
+            if not medians:
                 continue
-            keys = ("steps_per_s", "run_s", "cpu_s", "compile_s", "final_return")
-            speed, run, cpu, compiling, score = (median(row[key] for row in ended) for key in keys)
-            print(
-                f"{case:24}{peer:10}{speed:>10,.0f}{run:>8.2f}{cpu:>8.2f}{compiling:>11.1f}{score:>9.1f}"
-            )
+            best = {True: max, False: min}.get(more, lambda _: None)(medians.values())
+            cells = []
+            for peer, rows in runs.items():
+                if peer not in medians:
+                    cells.append("none" if rows else "")
+                    continue
+                value = medians[peer]
+                words = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
+                ended = sum(key in x for x in rows)
+                words = words if ended == len(rows) else f"{words} ({ended} of {len(rows)} ended)"
+                cells.append(f"**{words}**" if value == best else words)
+            counts = sorted({len(rows) for rows in runs.values() if rows})
+            number = "–".join(map(str, counts[:: max(1, len(counts) - 1)]))
+            shown.append(f"| {case} | {number} | {' | '.join(cells)} |")
+    return "\n".join(shown[1:])
 
 
 if __name__ == "__main__":
@@ -188,6 +219,7 @@ if __name__ == "__main__":
         list(KNOWN_CASES),
         "Which sides to run, in this order.",
     )
+    flags.DEFINE_bool("table", False, "Run nothing, and print the tables of --out.")
     flags.DEFINE_bool("newest", False, "By the newest Python and jax, see NEWEST.")
     flags.DEFINE_string("purejaxrl", None, "Folder of a checkout of purejaxrl.")
     flags.DEFINE_integer("timeout", 900, "Seconds after which a run is killed.")

@@ -11,7 +11,7 @@ import pytest
 
 from onejit import algos, envs
 from onejit.algos import gorl, ppo
-from onejit.algos.core import flow_fitting
+from onejit.algos.core import flow_fitting, population
 from onejit.algos.core.config import ConfigError
 from onejit.algos.core.generative import Field, euler
 from onejit.algos.core.networks import MLP
@@ -122,6 +122,46 @@ def test_a_fit_to_what_is_not_finite_writes_nothing(programs, assert_bitwise_equ
     assert_bitwise_equal(after.behaviour.decoder, state.behaviour.decoder)
 
 
+class Poisoned(Wrapper):
+    """No reward is a number."""
+
+    def step(self, key, state, action):
+        state, result = super().step(key, state, action)
+        return state, result._replace(reward=result.reward * jnp.nan)
+
+
+def test_a_reward_that_is_none_is_named_with_its_place():
+    after = states_of(gorl.make(Poisoned(ENV), CONFIG), 1)[-1]
+    words = "non-finite reward in iteration 0, step 0 of the rollout, environment 0"
+    assert algos.describe_fault(after.learner.fault) == words
+
+
+def test_a_copy_in_a_population_has_the_decoder_too(programs, assert_bitwise_equal):
+    _, init, step = programs
+    states = jax.vmap(init)(jax.random.split(jax.random.key(0), 2))
+    for _ in range(3):
+        states, _ = jax.vmap(step)(states)
+    copied, parents = population.exploit(jax.random.key(1), states, jnp.arange(2.0), fraction=0.5)
+    assert parents.tolist() == [1, 1] and np.any(leaves(states))
+    assert_bitwise_equal(*(population.members(copied.behaviour, i) for i in (0, 1)))
+    assert_bitwise_equal(copied.collection, states.collection)
+
+
+def test_the_learning_rate_of_a_stage_begins_anew(programs):
+    algorithm, init, step = programs
+    state, _ = step(init(jax.random.key(0)))
+    state, _ = step(state)
+    low = state.learner._replace(learning_rate=jnp.float32(1e-5))
+    after, _ = step(state._replace(learner=low))
+    assert after.learner.learning_rate == np.float32(algorithm.config.learning_rate)
+
+
+def test_networks_that_remember_are_refused():
+    networks = ppo.make_networks(ENV, ppo.Config(**SIZES, memory="gru"))
+    with pytest.raises(ConfigError, match="networks that remember: must not remember"):
+        gorl.make(ENV, CONFIG, networks._replace(head=gorl.latent_head(ENV.action_space)))
+
+
 def test_the_whole_training_lowers_for_tpu_and_cuda(programs):
     algorithm = programs[0]
     run = jax.jit(lambda key: algos.train(algorithm, key, num_iterations=2))
@@ -189,6 +229,7 @@ def test_an_average_over_stages_is_refused(programs):
         ({"fit_checks": 3}, "fit_checks=3: must divide fit_steps = 20"),
         ({"staleness": 1}, "staleness=1: must be 0: encoder and decoder go together"),
         ({"memory": "gru"}, "memory=gru: must be 'none': encoder and decoder go together"),
+        ({"policy": "beta"}, "policy=beta: must be 'gaussian': encoder and decoder go together"),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes, words):

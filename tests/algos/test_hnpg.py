@@ -181,6 +181,7 @@ def test_a_demonstration_is_right_but_once_in_an_episode():
         {"policy": "tanh_gaussian"},
         {"shared_torso": True},
         {"normalize_reward": True},
+        {"vf_clip_eps": 0.2},
         {"offline_batch": 1},
     ],
 )

@@ -226,3 +226,9 @@ def test_what_does_not_fit_is_refused(field, value, allowed):
     config = props.Config(**{**SIZES, **FITS, field: value})
     with pytest.raises(ConfigError, match=f"{field}=.*{allowed}"):
         props.make(ENV, config)
+
+
+def test_networks_that_remember_are_refused():
+    networks = ppo.make_networks(ENV, ppo.Config(**SIZES, memory="gru"))
+    with pytest.raises(ConfigError, match="networks that remember: must not remember"):
+        props.make(ENV, props.Config(**SIZES, **FITS), networks)

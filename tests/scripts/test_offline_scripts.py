@@ -41,6 +41,17 @@ def run(monkeypatch, name, *arguments):
         ("bc", ["--data=x.npz", "--data_share=0.5"], "data_share=0.5: bc learns from data alone"),
         ("td3", ["--data=none.npz"], "none.npz: cannot be read"),
         ("dataset", [], "save=: must name the file to write"),
+        ("dataset", ["--save=x", "--what=replay"], "what=replay: says nothing without a --from"),
+        (
+            "dataset",
+            ["--save=x", "--from=y", "--env=gymnax/CartPole-v1"],
+            "env=gymnax/CartPole-v1: says nothing with a --from",
+        ),
+        (
+            "dataset",
+            ["--save=x", "--compilation_cache=/dev/null/x"],
+            "compilation_cache=/dev/null/x: cannot be written",
+        ),
         ("dataset", ["--save=x", "--mix=none.npz"], "none.npz: cannot be read"),
         (
             "dataset",

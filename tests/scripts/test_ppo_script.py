@@ -157,6 +157,7 @@ def test_ctrl_c_keeps_the_work_and_the_printed_command_continues_it(tmp_path, ca
         sys.executable,
         SCRIPT,
         f"--resume={folder}",
+        "--env_options=continuous=False",  # as it is
         f"--total_steps={steps}",
         "--num_logs=20",
         "--num_evals=2",

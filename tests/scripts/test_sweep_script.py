@@ -37,7 +37,7 @@ SETTINGS = ["--grid", "learning_rate=1e-3,1e-2,3e-2", "--grid", "num_steps=8,16"
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--algorithm=pppo"], "algorithm=pppo: must be one of ppo, "),
+        (["--algorithm=pppo"], "algorithm=pppo: must be one of a2pr, .* ppo, "),
         (["--grid", "speed=1,2"], "speed=swept: is no hyperparameter"),
         (["--grid", "gamma"], "grid=gamma: must be name=values"),
         (["--grid", "gamma=0.9,high"], "gamma=high: must be of the kind float"),
@@ -107,6 +107,19 @@ def test_a_sweep_is_described_whole_with_infinities_and_widths(tmp_path):
     (tmp_path / sweeps.FILE).write_text((tmp_path / sweeps.FILE).read_text().replace("chunk", "c"))
     with pytest.raises(run_folder.RunFolderError, match='"chunk" is missing or damaged'):
         sweeps.read(tmp_path)
+
+
+def test_what_could_not_be_logged_counts_too(tmp_path, monkeypatch):
+    first, last = (
+        {"step": 32 * (i + 1), "eval/episodic_return": [returns, 2.0], "charts/fault": [0.0, 0.0]}
+        for i, returns in enumerate((1.0, 3.0))
+    )
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(first) + "\n")
+    monkeypatch.setattr(run_folder, "last_checkpoint", lambda folder: folder)
+    monkeypatch.setattr(run_folder, "read_metadata", lambda path: {"waiting": [first, last]})
+    part = sweeps.Part(None, {}, np.array([7]), 0)
+    [(place, outcome)] = sweeps._outcomes(part, tmp_path, 2).items()
+    assert (place, outcome.returns.tolist()) == (7, [3.0, 2.0])
 
 
 @pytest.mark.parametrize(
@@ -204,6 +217,22 @@ def stop_when(process, pattern, folder, number):
         time.sleep(0.02)
     os.kill(process.pid, number)
     return process.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["harpg", "tokens"])
+def test_algorithms_without_a_preset_are_swept_too(name, tmp_path):
+    rates = ["--grid", "learning_rate=1e-3,1e-2", "--total_steps=64", "--num_logs=1"]
+    sizes = {
+        "harpg": ["--num_envs=4", "--horizon=8", "--hidden_sizes=8"],
+        "tokens": ["--env_options=depth=1", "--num_prompts=4", "--hidden_size=8"],
+    }
+    arguments = [f"--algorithm={name}", *rates, *sizes[name], "--eval_episodes=2"]
+    with pytest.raises(SystemExit) as caught:
+        sweep_cli.main(["sweep.py", *arguments, "--num_seeds=1", f"--out={tmp_path}"])
+    assert caught.value.code == 0
+    [folder] = tmp_path.iterdir()
+    assert len(json.loads((folder / "sweep.json").read_text())["results"]) == 2
 
 
 @pytest.mark.slow

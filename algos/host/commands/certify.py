@@ -27,7 +27,7 @@ from ...core.evaluation import player
 from .. import cli, compilation_cache, exits, plotting, presets, run_folder, runner
 from ..console import make_console, track
 from ..run_folder import write_json
-from ..script_flags import plain_help
+from ..script_flags import algorithm_named, plain_help, programs_kept
 from .experiments import EXPERIMENTS, Experiment
 
 
@@ -256,10 +256,7 @@ def chosen(values: flags.FlagValues) -> tuple[str, Experiment]:
     }
     for name in ("env_options", "changes"):
         given[name] = getattr(experiment, name) | cli.named_values(values[name].value, name)
-    name = given.get("algorithm", experiment.algorithm)
-    known = [each for each in algos.__all__ if hasattr(getattr(algos, each), "Config")]
-    if name not in known:
-        raise cli.UsageError(f"algorithm={name}: must be one of {', '.join(known)}")
+    algorithm_named(given.get("algorithm", experiment.algorithm))  # refuses what there is not
     return values.experiment or values.env.replace("/", "_"), experiment._replace(**given)
 
 
@@ -275,7 +272,7 @@ def make(argv: Sequence[str]) -> int:
     if values.help:
         make_console().print(plain_help(__doc__, values), markup=False)
         return 0
-    with compilation_cache.enabled(values.compilation_cache):
+    with programs_kept(values):
         _make(values, shlex.join(["onejit", "certify", *argv[1:]]))
     return 0
 

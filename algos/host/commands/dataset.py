@@ -23,7 +23,7 @@ from ...core.dataset_checks import other_environment
 from ...off_policy import replay
 from .. import cli, compilation_cache, dataset_files, exits, run_folder
 from ..console import make_console
-from ..script_flags import plain_help
+from ..script_flags import plain_help, programs_kept
 from ..trained import load
 
 _OF_A_MIX = ("mix", "save", "compilation_cache")
@@ -42,7 +42,8 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string("expert", None, "The run folder of the expert.", **options)
     flags.DEFINE_bool("last", False, "The last checkpoint, not the best one.", **options)
     flags.DEFINE_bool("deterministic", False, "The policy acts without exploring.", **options)
-    flags.DEFINE_integer("member", 0, "Which of the seeds that were trained.", 0, None, **options)
+    doc = "Which of the seeds of --from, or of an --expert without one."
+    flags.DEFINE_integer("member", 0, doc, 0, None, **options)
     flags.DEFINE_integer("steps", 20_000, "Environment steps.", 1, 2**31 - 1, **options)
     flags.DEFINE_integer("envs", 16, "Environments that are stepped together.", 1, None, **options)
     flags.DEFINE_integer("episodes", 100, "Episodes to measure returns by.", 1, None, **options)
@@ -66,7 +67,8 @@ def require_environment(folder: str, known: dict[str, Any]) -> None:
 
 def expert_score(folder: str, values: flags.FlagValues, key: Any) -> float:
     """The mean return of a run's best checkpoint, without exploring."""
-    algorithm, state = load(Path(folder), False, values.member)
+    member = values.member if values["from"].value in (None, folder) else 0
+    algorithm, state = load(Path(folder), False, member)
     evaluate = algos.evaluator(algorithm, num_episodes=values.episodes)
     return float(jax.jit(evaluate)(state, key)["eval/episodic_return"])
 
@@ -80,6 +82,10 @@ def made(values: flags.FlagValues) -> algos.Dataset:
         return dataset.mix(*map(dataset_files.load, values.mix))
     record_key, random_key, expert_key = jax.random.split(jax.random.key(values.seed), 3)
     folder = values["from"].value
+    without = "without" if folder is None else "with"
+    for each in ("what", "last", "deterministic") if folder is None else ("env",):
+        if values[each].present:
+            raise cli.UsageError(f"{each}={values[each].value}: says nothing {without} a --from")
     if folder is None:
         env, known = envs.make(values.env), {"env_id": values.env, "source": "random actions"}
         known["env_options"] = dict(getattr(env, "options", {}))
@@ -127,7 +133,7 @@ def make(argv: Sequence[str]) -> int:
         return 0
     if not values.save:
         raise cli.UsageError("save=: must name the file to write")
-    with compilation_cache.enabled(values.compilation_cache):
+    with programs_kept(values):
         data = made(values)
     path = dataset_files.save(values.save, data)
     scores = (

@@ -17,7 +17,7 @@ from absl import flags
 from ...core.averaging import evaluated
 from .. import compilation_cache, exits, export, run_folder, runner, trained
 from ..console import make_console
-from ..script_flags import UsageError, plain_help
+from ..script_flags import UsageError, plain_help, programs_kept
 
 
 def define_flags() -> flags.FlagValues:
@@ -61,7 +61,7 @@ def write(arguments: Sequence[str]) -> int:
     export.require_new(out)
     if values.register is not None:
         trained.register(values.register)
-    with compilation_cache.enabled(values.compilation_cache):
+    with programs_kept(values):
         algorithm, state = trained.load(folder, values.last, values.member)
         known = run_folder.read_metadata(trained.chosen_checkpoint(folder, values.last))
         about = {

@@ -20,7 +20,7 @@ from ...core.averaging import evaluated
 from ...core.evaluation import player
 from .. import cli, compilation_cache, exits, recording, trained
 from ..console import make_console
-from ..script_flags import plain_help
+from ..script_flags import plain_help, programs_kept
 
 
 def define_flags() -> flags.FlagValues:
@@ -69,7 +69,7 @@ def draw(arguments: Sequence[str]) -> int:
     folder = Path(folders[0])
     if values.register is not None:
         trained.register(values.register)
-    with compilation_cache.enabled(values.compilation_cache):
+    with programs_kept(values):
         algorithm, state = trained.load(folder, values.last, values.member)
         act, memory = player(algorithm, state, not values.stochastic)
         key = jax.random.key(values.seed)

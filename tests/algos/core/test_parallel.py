@@ -11,7 +11,21 @@ import numpy as np
 import pytest
 
 from onejit import algos, envs
-from onejit.algos import avg, fixpo, harpg, hnpg, npg_igt, pathwise, ppo, sac, staq, td3, tokens
+from onejit.algos import (
+    avg,
+    fixpo,
+    harpg,
+    hnpg,
+    npg_igt,
+    pathwise,
+    ppo,
+    rebrac,
+    sac,
+    staq,
+    td3,
+    td3_bc,
+    tokens,
+)
 from onejit.algos.actor_only import trajectories
 from onejit.algos.core import collect, guard, parallel
 from onejit.algos.core.config import ConfigError
@@ -333,6 +347,33 @@ def test_an_update_of_td3_on_four_shares_is_that_on_the_whole():
     for device in range(D):
         close(jax.tree.map(lambda x, d=device: x[d], found), expected)
     close(whole(found_metrics["td_error"], 1), metrics["td_error"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [td3_bc, rebrac])
+def test_the_weight_of_q_beside_the_data_is_that_of_the_whole_batch(module):
+    env = envs.make("gymnax/Pendulum-v1")
+    sizes = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "batch_size": 8}
+    config = module.Config(**sizes, policy_noise=0.0, learning_rate=1e-2)
+    networks = module.make_networks(env, config)
+    key = jax.random.split(jax.random.key(0), 5)
+    learner = module.init_learner(key[0], env=env, networks=networks, config=config)
+    batch = module.Batch(
+        # Far from alike: a device's own mean of |Q| is another than the whole's.
+        obs=jax.random.normal(key[1], (4, 8, 3)) * jnp.arange(8.0)[:, None],
+        action=jax.random.uniform(key[2], (4, 8, 1), minval=-1.0),
+        reward=jax.random.normal(key[3], (4, 8)),
+        discount=jnp.full((4, 8), 0.9),
+        next_obs=jax.random.normal(key[4], (4, 8, 3)),
+        next_action=jnp.zeros((4, 8, 1)),
+    )
+    update = partial(module.update, networks=networks, config=config)
+    expected, metrics = jax.jit(update)(learner, batch, jax.random.key(1))
+    run = jax.jit(on_devices(update, in_axes=(None, 0, 0)))
+    found, found_metrics = run(learner, shares(batch, 1), jax.random.split(jax.random.key(2), D))
+    for device in range(D):
+        close(jax.tree.map(lambda x, d=device: x[d], found), expected)
+    close(jnp.mean(found_metrics["losses/actor_loss"]), metrics["losses/actor_loss"])
 
 
 class Line:

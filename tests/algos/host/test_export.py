@@ -41,6 +41,14 @@ def load_module(path):
 parity = load_module(SCRIPT)
 
 
+def test_what_is_not_a_number_is_as_far_off_as_can_be():
+    box = envs.Box(-1.0, 1.0, (2,))
+    action = np.zeros((3, 2), np.float32)
+    assert export._difference(box, action, action) == 0.0
+    broken = np.where(np.arange(6).reshape(3, 2) == 4, np.nan, action).astype(np.float32)
+    assert export._difference(box, broken, action) == float("inf")
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A policy with a normaliser, and its folder."""

@@ -10,7 +10,7 @@ from onejit.algos.host import cli, dataset_files, run_data
 from onejit.algos.host.script_flags import define_flags
 
 ENV = envs.make("probe/observation", continuous=True)
-OPTIONS = {"continuous": True, "limit": 7}
+OPTIONS = {"continuous": True, "limit": 7, "range": (-float("inf"), float("inf"))}
 
 
 @pytest.fixture

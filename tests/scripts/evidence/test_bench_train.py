@@ -39,7 +39,11 @@ def test_a_run_gives_a_line_with_every_key():
 
 
 def test_all_sides_of_the_comparison_know_the_same_cases_and_steps(monkeypatch):
-    for name in ("rejax", "rejax.compat", "rejax.networks", "ajax", "ajax.evaluate"):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    sb3 = "stable_baselines3.common"
+    beside = [f"{sb3}.{each}" for each in ("env_util", "evaluation", "noise", "vec_env")]
+    rejax = ("rejax", "rejax.compat", "rejax.networks")
+    for name in (*rejax, "ajax", "ajax.evaluate", "sbx", "stable_baselines3", sb3, *beside):
         monkeypatch.setitem(sys.modules, name, mock.MagicMock())  # each lives by itself
     ours, rejax, ajax = (
         {name: (case.steps, max(case.seeds, 1)) for name, case in load(script).CASES.items()}
@@ -50,11 +54,29 @@ def test_all_sides_of_the_comparison_know_the_same_cases_and_steps(monkeypatch):
     assert set(peers.KNOWN_CASES["onejit"]) == set(ours)
     assert set(peers.KNOWN_CASES["rejax"]) == set(rejax)
     assert set(peers.KNOWN_CASES["ajax"]) == set(ajax)
+    for peer in ("brax", "sbx"):
+        theirs = {name: case.steps for name, case in load(f"bench_{peer}").CASES.items()}
+        assert theirs == {name: ours[name][0] for name in peers.KNOWN_CASES[peer]}
     purejaxrl = {
         name: (config["TOTAL_TIMESTEPS"], max(seeds, 1))
         for name, (_, config, seeds) in load("bench_purejaxrl").CASES.items()
     }
     assert purejaxrl == {name: ours[name] for name in peers.KNOWN_CASES["purejaxrl"]}
+
+
+def test_tables_have_medians_and_the_best_in_bold(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    bench = load("bench_peers")
+
+    def line(peer, speed, **more):
+        return {"peer": peer, "case": "ppo_cartpole", "steps_per_s": speed, "compile_s": 3.0} | more
+
+    lines = [line("onejit", speed) for speed in (1000.0, 3000.0, 2000.0)]
+    lines += [line("rejax", 1500.0, compile_s=2.0), {"peer": "rejax", "case": "ppo_cartpole"}]
+    shown = bench.tables(lines).splitlines()
+    assert shown[0] == "| steps a second | runs | onejit | rejax |"
+    assert "| ppo_cartpole | 2–3 | **2,000** | 1,500 (1 of 2 ended) |" in shown
+    assert "| ppo_cartpole | 2–3 | 3.0 | **2.0 (1 of 2 ended)** |" in shown
 
 
 @pytest.mark.slow
