@@ -182,6 +182,8 @@ def tables(lines: list[dict]) -> str:
     cases = list(dict.fromkeys(line["case"] for line in lines))
     shown = []
     for name, (key, more) in MEASURES.items():
+        if not any(key in line for line in lines):
+            continue
         shown += ["", f"| {name} | runs | {' | '.join(peers)} |", "|---" * (len(peers) + 2) + "|"]
         for case in cases:
             runs = {
