@@ -1,0 +1,102 @@
+"""Where a training's processor time goes: `python scripts/evidence/profile_run.py`, one JSON line
+per case.
+
+Runs bench_train.py twice under a compilation cache of its own, and samples the second run, which
+traces and compiles nothing anew, with Linux `perf`. Samples of the interpreter and of the compiler
+do not count; of the others the line has the shares in matrix products, packing their operands,
+kernels that XLA compiled, the thread pool, the operating system, memory, and the rest. Run it with
+nothing else running. Lines go to results/profile.jsonl, written anew.
+"""
+
+import collections
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from absl import app, flags
+
+from onejit.algos.host import runner
+
+ROOT = Path(__file__).parents[2]
+BENCH = Path(__file__).with_name("bench_train.py")
+REPEATS = {"ppo_cartpole": 6, "ppo_pendulum": 6}
+# Of a sample's program and function, the first that fits; None does not count.
+KINDS = (
+    (None, r"python|_bootstrap|libpython|\.cpython|libc\.so.*Py"),
+    ("packing", r"pack_rhs|pack_lhs|PackRhs|PackLhs|pack_"),
+    (
+        "products",
+        r"gebp|gemm|Contract|MatMul|dot_kernel|sgemm|jit_avx512_core|brgemm|Eigen.*kernel",
+    ),
+    ("thread pool", r"ThreadPool|WorkerLoop|EventCount|WaitForWork|NonEmptyQueue|Steal|Blocking"),
+    ("operating system", r"\[kernel|\[k\]|vmlinux|hypercall|\[guest"),
+    ("memory", r"malloc|free|memset|memcpy|memmove|operator new|operator delete"),
+    (None, r"llvm|mlir|HloPass|LLVM"),
+    ("compiled kernels", r"\[anon|\[unknown\]|//anon|\[JIT\]|perf-\d+\.map|memfd|fusion|\.so\.tmp"),
+    ("rest", r""),
+)
+
+
+def kind_of(program: str, function: str) -> str | None:
+    """Which of `KINDS` a sample is."""
+    text = f"{program} {function}"
+    return next(kind for kind, pattern in KINDS if re.search(pattern, text))
+
+
+def profile(case: str) -> dict:
+    """The line of a case."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {
+            "JAX_COMPILATION_CACHE_DIR": folder,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        command = [sys.executable, BENCH, f"--cases={case}", f"--repeats={REPEATS.get(case, 1)}"]
+        quiet = {"env": environment, "check": True, "capture_output": True, "text": True}
+        subprocess.run(command, **quiet)
+        data = Path(folder) / "perf.data"
+        record = ["perf", "record", "-q", "-F", "499", "-e", "cpu-clock", "-o", data, "--"]
+        done = subprocess.run([*record, *command], **quiet)
+        script = ["perf", "script", "-i", data, "-F", "ip,sym,dso", "-G"]
+        samples = subprocess.run(script, **quiet).stdout.splitlines()
+    counts: collections.Counter = collections.Counter()
+    functions: collections.Counter = collections.Counter()
+    for sample in filter(None, map(str.strip, samples)):
+        _, _, rest = sample.partition(" ")
+        function, _, program = rest.rpartition(" (")
+        kind = kind_of(program, function)
+        if kind is not None:
+            counts[kind] += 1
+            functions[f"{kind}: {function[:60]}"] += 1
+    total = sum(counts.values())
+    print(*functions.most_common(25), sep="\n", file=sys.stderr)
+    run = json.loads(done.stdout.splitlines()[-1])
+    return {
+        "what": "shares of a training's processor time",
+        "case": case,
+        "samples": total,
+        "shares": {kind: round(count / total, 3) for kind, count in counts.most_common()},
+        "steps_per_s": run["steps_per_s"],
+        "versions": runner.versions(),
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Prints a line for each case."""
+    del argv
+    with Path(flags.FLAGS.out).open("w") as file:
+        for case in flags.FLAGS.cases:
+            line = json.dumps(profile(case))
+            print(line, flush=True)
+            file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    cases = ["ppo_cartpole", "ppo_pendulum", "td3_pendulum_4k", "sac_pendulum_4k"]
+    flags.DEFINE_list("cases", cases, "Which cases of bench_train.py.")
+    flags.DEFINE_string("out", str(ROOT / "results" / "profile.jsonl"), "The file of the lines.")
+    app.run(main)
