@@ -129,6 +129,7 @@ def test_ctrl_c_keeps_the_work_and_the_printed_command_continues_it(tmp_path, ca
         sys.executable,
         SCRIPT,
         "--env=probe/observation",
+        "--env_options=continuous=False",
         f"--out={tmp_path}",
         "--total_steps=2e9",
         *TINY,
