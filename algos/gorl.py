@@ -86,6 +86,7 @@ class Config(OnPolicyConfig):
     fit_checks: int = static(10, "How often in a fit the best decoder is looked for.", low=1)
 
     ACTION_SPACES = (Box,)
+    MAY_REMEMBER = False
 
     def validate(self, env: Environment) -> None:
         """Checks the fields, and that they go together and with the environment.
@@ -98,7 +99,7 @@ class Config(OnPolicyConfig):
         if len(shape) != 1:
             allowed = "must be a vector: the action under way stands beside it"
             raise ConfigError("env.observation_space", shape, allowed)
-        for name, nothing in (("staleness", 0), ("memory", "none"), ("policy", "gaussian")):
+        for name, nothing in (("staleness", 0), ("policy", "gaussian")):
             if getattr(self, name) != nothing:
                 allowed = f"must be {nothing!r}: encoder and decoder go together"
                 raise ConfigError(name, getattr(self, name), allowed)
@@ -111,14 +112,6 @@ class Config(OnPolicyConfig):
         rows = self.kept_rollouts * self.num_envs * self.num_steps
         if self.num_stages > 1 and rows < HELD_OUT:
             raise ConfigError("kept_rollouts", self.kept_rollouts, f"must hold {HELD_OUT} steps")
-
-    def require_whole_environments(self) -> None:
-        """Refuses networks that remember.
-
-        Raises:
-          ConfigError: always.
-        """
-        raise ConfigError("networks", "networks that remember", "must not remember")
 
     def memory_parts(self, env: Environment) -> list[Part]:
         """What a run holds at once, beside its networks and the environments' own states."""

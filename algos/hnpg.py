@@ -75,6 +75,7 @@ class Config(TrustRegionConfig):
     normalize_advantage: bool = False
 
     ACTION_SPACES = (Box,)
+    MAY_REMEMBER = False
     SHARED = ("num_envs", "offline_batch")
 
     def validate(self, env: Environment) -> None:
@@ -89,7 +90,6 @@ class Config(TrustRegionConfig):
             raise ConfigError("num_minibatches", self.num_minibatches, allowed)
         for name, only in (
             ("policy", "gaussian"),  # whose stored actions are those that the critic and data have
-            ("memory", "none"),
             ("shared_torso", False),
             ("normalize_reward", False),
         ):
@@ -98,14 +98,6 @@ class Config(TrustRegionConfig):
         clip = self.vf_clip_eps
         if not isinstance(clip, jax.core.Tracer) and not np.all(np.isinf(clip)):
             raise ConfigError("vf_clip_eps", clip, "must be inf: the critic's loss is not clipped")
-
-    def require_whole_environments(self) -> None:
-        """Refuses networks that remember.
-
-        Raises:
-          ConfigError: always.
-        """
-        raise ConfigError("networks", "networks that remember", "must not remember")
 
     @property
     def rows(self) -> int:

@@ -76,6 +76,7 @@ class Config(OnPolicyConfig):
     num_steps: int = 256
 
     MINIBATCHES = ("num_minibatches", "behaviour_minibatches")
+    MAY_REMEMBER = False
 
     def validate(self, env: Environment) -> None:
         """Checks the fields, and that they go together and with the environment.
@@ -91,18 +92,9 @@ class Config(OnPolicyConfig):
         if size % self.behaviour_minibatches:
             allowed = f"must divide num_envs·num_steps = {size}"
             raise ConfigError("behaviour_minibatches", self.behaviour_minibatches, allowed)
-        for name, nothing in (("staleness", 0), ("memory", "none")):
-            if getattr(self, name) != nothing:
-                allowed = f"must be {nothing!r}: the behaviour policy follows the policy itself"
-                raise ConfigError(name, getattr(self, name), allowed)
-
-    def require_whole_environments(self) -> None:
-        """Refuses networks that remember.
-
-        Raises:
-          ConfigError: always.
-        """
-        raise ConfigError("networks", "networks that remember", "must not remember")
+        if self.staleness != 0:
+            allowed = "must be 0: the behaviour policy follows the policy itself"
+            raise ConfigError("staleness", self.staleness, allowed)
 
 
 class Sampled(NamedTuple):

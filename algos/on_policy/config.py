@@ -101,6 +101,7 @@ class OnPolicyConfig(BaseConfig):
     reset: str = static("full", "Where episodes start, see envs.VectorEnv.", choices=RESETS)
 
     ACTION_SPACES = ()
+    MAY_REMEMBER = True  # whether the algorithm takes networks that remember
     MINIBATCHES = ("num_minibatches",)  # the fields that say into how many a rollout is cut
     PASSES = ("update_epochs",)  # the fields that say how many passes there are in each of `passes`
 
@@ -134,12 +135,16 @@ class OnPolicyConfig(BaseConfig):
         device_memory.require(self, *self.memory_parts(env))
 
     def require_whole_environments(self) -> None:
-        """Checks that minibatches can be made of whole environments, as networks that remember need
-        them.
+        """Checks that the algorithm takes networks that remember, and that minibatches can be made
+        of whole environments, as they need them.
 
         Raises:
-          ConfigError: num_minibatches does not divide num_envs.
+          ConfigError: it does not, or num_minibatches does not divide num_envs.
         """
+        if not self.MAY_REMEMBER:
+            if self.memory != "none":
+                raise ConfigError("memory", self.memory, "must be 'none' for this algorithm")
+            raise ConfigError("networks", "networks that remember", "must not remember")
         if self.num_envs % self.num_minibatches:
             allowed = f"must divide num_envs = {self.num_envs} where networks remember"
             raise ConfigError("num_minibatches", self.num_minibatches, allowed)

@@ -147,13 +147,14 @@ def test_a_copy_in_a_population_has_the_decoder_too(programs, assert_bitwise_equ
     assert_bitwise_equal(copied.collection, states.collection)
 
 
-def test_the_learning_rate_of_a_stage_begins_anew(programs):
-    algorithm, init, step = programs
-    state, _ = step(init(jax.random.key(0)))
-    state, _ = step(state)
+def test_the_learning_rate_of_a_stage_begins_anew():
+    algorithm = gorl.make(ENV, CONFIG.replace(adaptive_lr=True, desired_kl=1e3, update_epochs=1))
+    step = jax.jit(algorithm.step)
+    state = states_of(algorithm, 2)[-1]
     low = state.learner._replace(learning_rate=jnp.float32(1e-5))
     after, _ = step(state._replace(learner=low))
-    assert after.learner.learning_rate == np.float32(algorithm.config.learning_rate)
+    # From there on it is raised, since no divergence is near what is desired.
+    assert after.learner.learning_rate >= np.float32(algorithm.config.learning_rate)
 
 
 def test_networks_that_remember_are_refused():
@@ -228,8 +229,8 @@ def test_an_average_over_stages_is_refused(programs):
         ({"kept_rollouts": 3}, "kept_rollouts=3: must be at most stage_iterations = 2"),
         ({"fit_checks": 3}, "fit_checks=3: must divide fit_steps = 20"),
         ({"staleness": 1}, "staleness=1: must be 0: encoder and decoder go together"),
-        ({"memory": "gru"}, "memory=gru: must be 'none': encoder and decoder go together"),
-        ({"policy": "beta"}, "policy=beta: must be 'gaussian': encoder and decoder go together"),
+        ({"memory": "gru"}, "memory=gru: must be 'none' for this algorithm"),
+        ({"policy": "tanh_gaussian"}, "policy=tanh_gaussian: must be 'gaussian': encoder and"),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes, words):
