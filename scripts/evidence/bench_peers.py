@@ -22,7 +22,10 @@ from pathlib import Path
 from statistics import median
 
 import interpreters
+import numpy as np
 from absl import app, flags
+
+from onejit.algos.host.plotting import interval_of_mean
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
@@ -177,7 +180,9 @@ MEASURES = {  # of a line, by what the tables call them; whether more is better
 
 
 def tables(lines: list[dict]) -> str:
-    """A table of each measure, medians of the runs that ended, the best of a case in bold."""
+    """A table of each measure, medians of the runs that ended, the best of a case in bold. Of
+    returns the mean of the runs, with the 95 % bootstrap interval.
+    """
     peers = [peer for peer in KNOWN_CASES if any(line["peer"] == peer for line in lines)]
     cases = list(dict.fromkeys(line["case"] for line in lines))
     shown = []
@@ -204,7 +209,11 @@ def tables(lines: list[dict]) -> str:
                     continue
                 value = medians[peer]
                 words = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
-                ended = sum(key in x for x in rows)
+                values = np.array([x[key] for x in rows if key in x])
+                ended = len(values)
+                if key == "final_return":
+                    low, high = (float(x[0]) for x in interval_of_mean(values[None]))
+                    words = f"{values.mean():.0f} ({low:.0f} to {high:.0f})"
                 words = words if ended == len(rows) else f"{words} ({ended} of {len(rows)} ended)"
                 cells.append(f"**{words}**" if value == best else words)
             counts = sorted({len(rows) for rows in runs.values() if rows})
