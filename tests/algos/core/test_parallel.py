@@ -360,7 +360,7 @@ def test_the_weight_of_q_beside_the_data_is_that_of_the_whole_batch(module):
     learner = module.init_learner(key[0], env=env, networks=networks, config=config)
     batch = module.Batch(
         # Far from alike: a device's own mean of |Q| is another than the whole's.
-        obs=jax.random.normal(key[1], (4, 8, 3)) * jnp.arange(8.0)[:, None],
+        obs=jax.random.normal(key[1], (4, 8, 3)) * jnp.arange(8.0)[None, :, None],
         action=jax.random.uniform(key[2], (4, 8, 1), minval=-1.0),
         reward=jax.random.normal(key[3], (4, 8)),
         discount=jnp.full((4, 8), 0.9),
