@@ -58,6 +58,8 @@ CASES = {
     "ppo_pendulum": Case("Pendulum-v1", 499_712, PENDULUM),
     "ppo_cartpole_16_seeds": Case("CartPole-v1", 499_712, SMALL, 16),
     "ppo_pendulum_16_agents": Case("Pendulum-v1", 102_400, PENDULUM, 16),
+    "ppo_cartpole_256_seeds": Case("CartPole-v1", 24_576, SMALL, 256),
+    "ppo_pendulum_256_seeds": Case("Pendulum-v1", 24_576, PENDULUM, 256),
     "td3_pendulum": Case("Pendulum-v1", 10_000, OFF_POLICY, algorithm=TD3),
     "td3_pendulum_4k": Case("Pendulum-v1", 4_000, OFF_POLICY, algorithm=TD3),
     "sac_pendulum_4k": Case("Pendulum-v1", 4_000, OFF_POLICY, algorithm=SAC),

@@ -64,13 +64,14 @@ MEMORY_CASES = tuple(
     f"ppo_{size}_envs_{memory}" for size in (64, 1024) for memory in ("none", "gru", "lstm")
 )
 AGENTS = tuple(f"ppo_{agents}_agents" for agents in (1, 4, 16, 64, 256))
+SEEDS = ("ppo_cartpole_256_seeds", "ppo_pendulum_256_seeds")
 KNOWN_CASES = {
-    "onejit": (*CASES, *SHORT, *AGENTS, *MEMORY_CASES),
-    "rejax": (*CASES, *SHORT, *AGENTS),
+    "onejit": (*CASES, *SHORT, *AGENTS, *SEEDS, *MEMORY_CASES),
+    "rejax": (*CASES, *SHORT, *AGENTS, *SEEDS),
     "purejaxrl": ("ppo_cartpole", "ppo_halfcheetah", *AGENTS),
     "ajax": (
         *("ppo_cartpole", "ppo_pendulum", "ppo_cartpole_16_seeds", "ppo_pendulum_16_agents"),
-        *("td3_pendulum", "sac_pendulum", *SHORT, *AGENTS, *MEMORY_CASES),
+        *("td3_pendulum", "sac_pendulum", *SHORT, *AGENTS, *SEEDS, *MEMORY_CASES),
     ),
     "brax": ("ppo_pendulum", "ppo_halfcheetah", "sac_pendulum"),
     "sbx": ("ppo_cartpole", "ppo_pendulum", "td3_pendulum", "sac_pendulum"),

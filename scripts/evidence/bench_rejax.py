@@ -61,6 +61,8 @@ CASES = {
     "ppo_halfcheetah_bank": HALFCHEETAH,
     "ppo_cartpole_16_seeds": Case(PPO, "CartPole-v1", 499_712, ON_POLICY, seeds=16),
     "ppo_pendulum_16_agents": Case(PPO, "Pendulum-v1", 102_400, PENDULUM, seeds=16),
+    "ppo_cartpole_256_seeds": Case(PPO, "CartPole-v1", 24_576, ON_POLICY, seeds=256),
+    "ppo_pendulum_256_seeds": Case(PPO, "Pendulum-v1", 24_576, PENDULUM, seeds=256),
     **{
         f"ppo_{agents}_agents": Case(PPO, "CartPole-v1", 102_400, ON_POLICY, seeds=agents)
         for agents in (1, 4, 16, 64, 256)

@@ -89,6 +89,8 @@ CASES = {
     ),
     "ppo_cartpole_16_seeds": Case("gymnax/CartPole-v1", 499_712, 16),
     "ppo_pendulum_16_agents": Case("gymnax/Pendulum-v1", 102_400, 16, config=PENDULUM),
+    "ppo_cartpole_256_seeds": Case("gymnax/CartPole-v1", 24_576, 256),
+    "ppo_pendulum_256_seeds": Case("gymnax/Pendulum-v1", 24_576, 256, config=PENDULUM),
     **{
         f"ppo_{agents}_agents": Case("gymnax/CartPole-v1", 102_400, agents)
         for agents in (1, 4, 16, 64, 256)

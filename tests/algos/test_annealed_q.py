@@ -54,18 +54,18 @@ def test_with_one_half_it_is_its_sibling_and_else_it_is_not(module, sibling):
 
 
 def after_an_update(module, **changes):
-    """The learner after two critic updates and one of the actor, one operation at a time."""
-    config = module.Config(**SMALL | {"num_updates": 2, "policy_delay": 2}).replace(**changes)
+    """The learner after an update of the critics and one of the actor, one operation at a time."""
+    config = module.Config(**SMALL | {"num_updates": 1, "policy_delay": 1}).replace(**changes)
     networks = module.make_networks(ENV, config)
     keys = jax.random.split(jax.random.key(0), 5)
     size = ENV.observation_space.shape[0]
     learner = module.init_learner(keys[0], env=ENV, networks=networks, config=config)
     batch = module.Batch(
-        obs=jax.random.normal(keys[1], (2, 16, size)),
-        action=jax.random.uniform(keys[2], (2, 16, 1), minval=-1.0),
-        reward=jax.random.normal(keys[3], (2, 16)),
-        discount=jnp.full((2, 16), 0.9),
-        next_obs=jax.random.normal(keys[4], (2, 16, size)),
+        obs=jax.random.normal(keys[1], (1, 16, size)),
+        action=jax.random.uniform(keys[2], (1, 16, 1), minval=-1.0),
+        reward=jax.random.normal(keys[3], (1, 16)),
+        discount=jnp.full((1, 16), 0.9),
+        next_obs=jax.random.normal(keys[4], (1, 16, size)),
     )
     with jax.disable_jit():
         return module.update(learner, batch, jax.random.key(1), networks=networks, config=config)[0]
