@@ -21,6 +21,15 @@ _PPO_ROBOT = {
     "normalize_obs": True,
 }
 
+_PPO_CARTPOLES = {
+    "num_envs": 64,
+    "num_steps": 64,
+    "num_minibatches": 16,
+    "update_epochs": 10,
+    "normalize_obs": True,
+    "normalize_reward": True,
+}
+
 _PPO_MINATAR = {
     "learning_rate": 1e-3,
     "ent_coef": 0.01,
@@ -156,14 +165,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "normalize_reward": True,
             "total_steps": 500_000,
         },
-        "playground/CartpoleBalance": {
-            "num_envs": 64,
-            "num_steps": 64,
-            "num_minibatches": 16,
-            "update_epochs": 10,
-            "normalize_obs": True,
-            "normalize_reward": True,
-            "total_steps": 1_000_000,
+        "playground/CartpoleBalance": {**_PPO_CARTPOLES, "total_steps": 1_000_000},
+        # 0.99 and 0.95 over four steps: a hundredth of a second is a short step.
+        "playground/CartpoleSwingup": {
+            **_PPO_CARTPOLES,
+            "gamma": 0.9975,
+            "gae_lambda": 0.987,
+            "num_steps": 256,
+            "total_steps": 2_000_000,
         },
     },
     "spo": {
@@ -202,7 +211,19 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "td3": {"gymnax/Pendulum-v1": _PENDULUM},
-    "sac": {"gymnax/Pendulum-v1": _PENDULUM, "brax/hopper": _SAC_HOPPER},
+    "sac": {
+        "gymnax/Pendulum-v1": _PENDULUM,
+        "brax/hopper": _SAC_HOPPER,
+        # With --env_options=action_repeat=4, see docs/results.md.
+        "playground/CartpoleSwingup": {
+            "learning_rate": 1e-3,
+            "buffer_size": 100_000,
+            "learning_starts": 1_000,
+            "actor_hidden_sizes": (128, 128),
+            "critic_hidden_sizes": (128, 128),
+            "total_steps": 40_000,
+        },
+    },
     "aq_td3": {"gymnax/Pendulum-v1": _PENDULUM},
     "aq_sac": {"gymnax/Pendulum-v1": _PENDULUM},
     # Critics without atoms have to reach returns of −600 by small steps.
