@@ -64,6 +64,7 @@ MEMORY_CASES = tuple(
     f"ppo_{size}_envs_{memory}" for size in (64, 1024) for memory in ("none", "gru", "lstm")
 )
 AGENTS = tuple(f"ppo_{agents}_agents" for agents in (1, 4, 16, 64, 256))
+# As AGENTS, for a fourth of the steps.
 SEEDS = ("ppo_cartpole_256_seeds", "ppo_pendulum_256_seeds")
 KNOWN_CASES = {
     "onejit": (*CASES, *SHORT, *AGENTS, *SEEDS, *MEMORY_CASES),
