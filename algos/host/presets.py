@@ -21,7 +21,7 @@ _PPO_ROBOT = {
     "normalize_obs": True,
 }
 
-_PPO_CARTPOLES = {
+_PPO_PLAYGROUND = {
     "num_envs": 64,
     "num_steps": 64,
     "num_minibatches": 16,
@@ -165,10 +165,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "normalize_reward": True,
             "total_steps": 500_000,
         },
-        "playground/CartpoleBalance": {**_PPO_CARTPOLES, "total_steps": 1_000_000},
+        "playground/CartpoleBalance": {**_PPO_PLAYGROUND, "total_steps": 1_000_000},
         # 0.99 and 0.95 over four steps: a hundredth of a second is a short step.
         "playground/CartpoleSwingup": {
-            **_PPO_CARTPOLES,
+            **_PPO_PLAYGROUND,
             "gamma": 0.9975,
             "gae_lambda": 0.987,
             "num_steps": 256,
